@@ -1,0 +1,238 @@
+"""Reverse-mode automatic differentiation: one sweep for both modes.
+
+The sweep walks recorded calls backwards in program order and applies each op's gradient rules through `bind`, so it
+computes in eager mode and builds nodes in static mode, with the same rules in the same order (Linnainmaa 1970; for the
+rules of matrix products and reductions see Giles 2008). Un-broadcasting and accumulation live here, never in a rule.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from dualgraph.errors import DTypeError, GradientError, ShapeError
+from dualgraph.ops.op import Call, current, using
+from dualgraph.ops.elementwise import add
+from dualgraph.ops.shape import ones_like, sum_to, zeros_like
+from dualgraph.ops.tensor import FUNCTIONS
+from dualgraph.spec import is_float
+
+Key = tuple[int, int]  # (id of the call or leaf, result number)
+
+
+def key_of(x: Any) -> Key:
+    """What identifies a value of the recorded graph: its call and result number, or the leaf itself."""
+    return (id(x.call), x.index) if x.call is not None else (id(x), -1)
+
+
+def sweep(
+    outputs: Sequence[Any],
+    seeds: Sequence[Any],
+    wanted: set[Key] | None,
+    retain: bool,
+    create_graph: bool,
+    leaf: Callable[[Any, Any], None],
+    intermediate: Callable[[Any, int, Any], None] | None = None,
+) -> None:
+    """Propagate `seeds` from `outputs` to the leaves.
+
+    `leaf(x, g)` receives the finished gradient of each leaf, `intermediate(call, number, g)` that of each call's result.
+    `wanted` restricts the sweep to paths that lead to the given values.
+    """
+    front = current().with_grad(create_graph)
+    gradients: dict[Key, Any] = {}
+    leaves: dict[Key, Any] = {}
+    pending: list[tuple[int, Call]] = []
+    queued: set[int] = set()
+
+    def reach(x: Any, g: Any) -> None:
+        key = key_of(x)
+        held = gradients.get(key)
+        gradients[key] = g if held is None else add(held, g)
+        if x.call is None:
+            leaves[key] = x
+        elif id(x.call) not in queued:
+            queued.add(id(x.call))
+            heapq.heappush(pending, (-x.call.serial, x.call))
+
+    useful = _paths_to(outputs, wanted) if wanted is not None else None
+    with using(front):
+        for x, seed in zip(outputs, seeds, strict=True):
+            reach(x, seed)
+        while pending:
+            call = heapq.heappop(pending)[1]
+            _propagate(call, gradients, reach, useful, create_graph, intermediate)
+            if not retain:
+                front.release(call)
+        for key, x in leaves.items():
+            leaf(x, _finished(x.hooks, gradients.pop(key)))
+
+
+def _finished(hooks: Sequence[Callable[[Any], Any]] | None, g: Any) -> Any:
+    """The gradient after the hooks of its tensor."""
+    for hook in hooks or ():
+        replacement = hook(g)
+        if replacement is not None:
+            if replacement.spec != g.spec:
+                raise ShapeError(f"hook: got a gradient of {replacement.spec}, the tensor's is {g.spec}; keep its spec")
+            g = replacement
+    return g
+
+
+def _propagate(
+    call: Call,
+    gradients: dict[Key, Any],
+    reach: Callable[[Any, Any], None],
+    useful: set[int] | None,
+    create_graph: bool,
+    intermediate: Callable[[Any, int, Any], None] | None,
+) -> None:
+    if call.freed:
+        raise GradientError(
+            f"backward: the values saved by {call.op.name} were freed by an earlier backward; "
+            "call the first backward with retain_graph=True to go through a graph again"
+        ).at(call.where)
+    front = current()
+    found: list[Any] = []
+    for number in range(len(call.specs)):
+        g = gradients.pop((id(call), number), None)
+        if g is not None:
+            if call.hooks:
+                g = _finished(call.hooks.get(number), g)
+            if intermediate is not None:
+                intermediate(call, number, g)
+        found.append(g)
+    op = call.op
+    if op.vjp == ():
+        raise GradientError(
+            f"backward: {op.name} has no gradient rule; detach its input, or define the op with a vjp"
+        ).at(call.where)
+    inputs = front.saved_inputs(call, create_graph)
+    if len(found) == 1:
+        g, out = found[0], front.result(call, 0)
+    else:
+        outs = [front.result(call, n) for n in range(len(found))]
+        g = tuple(zeros_like(o) if h is None else h for h, o in zip(found, outs, strict=True))
+        out = tuple(outs)
+    for number, x in enumerate(call.inputs):
+        if not x.requires_grad or (useful is not None and not _leads(x, useful)):
+            continue
+        rule = op.vjp_of(number)
+        if rule is None:
+            continue
+        contribution = rule(g, out, *inputs, **call.params)
+        if contribution is not None:
+            reach(x, sum_to(contribution, x.spec))
+
+
+def _leads(x: Any, useful: set[int]) -> bool:
+    return (id(x.call) if x.call is not None else id(x)) in useful
+
+
+def _paths_to(outputs: Sequence[Any], wanted: set[Key]) -> set[int]:
+    """Identities of the calls and leaves from which a wanted value can be reached."""
+    calls: dict[int, Call] = {}
+    stack = [x.call for x in outputs if x.call is not None]
+    while stack:
+        call = stack.pop()
+        if id(call) not in calls:
+            calls[id(call)] = call
+            stack.extend(x.call for x in call.inputs if x.call is not None)
+    useful = {key[0] for key in wanted}
+    for call in sorted(calls.values(), key=lambda c: c.serial):
+        if any(_leads(x, useful) for x in call.inputs):
+            useful.add(id(call))
+    return useful
+
+
+def _seed(output: Any, gradient: Any, name: str) -> Any:
+    if not output.requires_grad:
+        raise GradientError(
+            f"{name}: the output {output.spec} needs no gradient (nothing it was computed from has requires_grad, or it "
+            "was computed under no_grad); set requires_grad=True on a parameter or input first"
+        )
+    if gradient is None:
+        if output.shape != ():
+            raise GradientError(
+                f"{name}: got an output of shape {output.shape}; only a scalar has an implied gradient of 1; "
+                "reduce it with sum or mean, or pass the gradient"
+            )
+        return ones_like(output)
+    gradient = current().lift(gradient)
+    if gradient.shape != output.shape:
+        raise ShapeError(f"{name}: got a gradient of shape {gradient.shape} for an output of shape {output.shape}; "
+                         "they must be equal")
+    return sum_to(gradient, output.spec)
+
+
+def backward(output: Any, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None:
+    """Add the gradient of `output` to `.grad` of every leaf it depends on."""
+    def accumulate(x: Any, g: Any) -> None:
+        held = x.grad
+        x.grad = g if held is None else add(held, g)
+
+    with using(current().with_grad(create_graph)):
+        seed = _seed(output, gradient, "backward")
+    sweep([output], [seed], None, retain_graph or create_graph, create_graph, accumulate)
+
+
+def grad(
+    outputs: Any,
+    inputs: Sequence[Any] | Any,
+    grad_outputs: Any = None,
+    create_graph: bool = False,
+    retain_graph: bool | None = None,
+    allow_unused: bool = False,
+) -> list[Any]:
+    """Gradients of `outputs` (summed) with respect to each of `inputs`, without touching `.grad`.
+
+    With `create_graph` the gradients can be differentiated again. An input that does not matter gets zeros with
+    `allow_unused=True` and is an error otherwise.
+
+    >>> import dualgraph as dg
+    >>> x = dg.tensor(3.0, requires_grad=True)
+    >>> (g,) = dg.grad(x * x, [x], create_graph=True)
+    >>> (h,) = dg.grad(g, [x])
+    >>> g.item(), h.item()
+    (6.0, 2.0)
+    """
+    outs = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+    wrt = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
+    given = list(grad_outputs) if isinstance(grad_outputs, (list, tuple)) else [grad_outputs] * len(outs)
+    front = current()
+    targets = [front.lift(x) for x in wrt]
+    outs = [front.lift(x) for x in outs]
+    for x in targets:
+        if not is_float(x.layout[1]):
+            raise DTypeError(f"grad: got an input of {x.spec}; gradients exist for floats only; cast it first")
+        if not x.requires_grad:
+            raise GradientError(f"grad: an input of {x.spec} needs no gradient; set requires_grad=True before it is used")
+    with using(front.with_grad(create_graph)):
+        seeds = [_seed(o, g, "grad") for o, g in zip(outs, given, strict=True)]
+    found: dict[Key, Any] = {}
+    wanted = {key_of(x) for x in targets}
+    retain = create_graph if retain_graph is None else retain_graph
+
+    def leaf(x: Any, g: Any) -> None:
+        found[key_of(x)] = g
+
+    def intermediate(call: Any, number: int, g: Any) -> None:
+        if (id(call), number) in wanted:
+            found[id(call), number] = g
+
+    sweep(outs, seeds, wanted, retain, create_graph, leaf, intermediate)
+    results = []
+    for x in targets:
+        g = found.get(key_of(x))
+        if g is None:
+            if not allow_unused:
+                raise GradientError(
+                    f"grad: the outputs do not depend on an input of {x.spec}; pass allow_unused=True to get zeros for it"
+                )
+            g = zeros_like(x)
+        results.append(g)
+    return results
+
+
+FUNCTIONS["backward"] = backward

@@ -1,0 +1,10 @@
+"""Dynamic graphs: operations run when they are written, and a tape remembers them.
+
+`tensor.py` the value, `frontend.py` how an operation runs and is recorded, `tape.py` the tape as an object.
+"""
+
+from dualgraph.eager.frontend import EAGER, Eager, Plan
+from dualgraph.eager.tape import Tape
+from dualgraph.eager.tensor import Tensor, Variable, tensor
+
+__all__ = ["EAGER", "Eager", "Plan", "Tape", "Tensor", "Variable", "tensor"]

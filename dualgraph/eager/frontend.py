@@ -1,0 +1,243 @@
+"""The eager front end: every operation runs at once and, where a gradient may be wanted, goes on the tape.
+
+A launch is prepared once for each op, parameters and layouts of its inputs (`Plan`); after that an operation is a
+dictionary look-up, one native call and a record.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dualgraph.eager.tensor import Tensor, Variable, Window, array_of, as_array, layout_of, tensor, view_of
+from dualgraph.errors import DTypeError, DualgraphError, GradientError, GraphError, ShapeError, here
+from dualgraph.kernels import memory, provider
+from dualgraph.kernels.failure import checked_operand, explain
+from dualgraph.kernels.fusion import fuse
+from dualgraph.kernels.program import Program
+from dualgraph.ops.composite import lower_call
+from dualgraph.ops.op import Call, Op, as_specs, set_default
+from dualgraph.ops.tensor import TensorMethods
+from dualgraph.spec import NUMPY_DTYPES, Spec, is_float
+
+
+class Plan:
+    """A prepared launch of one op for given layouts of its inputs."""
+
+    __slots__ = ("differentiable", "launch", "layouts", "loaded", "program", "single", "sources")
+
+    def __init__(self, op: Op, layouts: tuple[Any, ...], params: dict[str, Any]):
+        specs = as_specs(op.spec(*layouts, **params))
+        program = Program()
+        operands = []
+        for number, layout in enumerate(layouts):
+            program.input(Spec(layout[0], layout[1]))
+            operands.append(view_of(layout, number))
+        results = lower_call(program, op, tuple(operands), specs, params)
+        program.outputs = list(dict.fromkeys(v.buffer for v in results if v.buffer >= len(layouts)))
+        if len(program.steps) > 1:
+            program = fuse(program)[0]
+        self.program = program
+        self.loaded = provider.load(program, memory.plan(program)) if program.steps else None
+        self.launch = self.loaded.launch if self.loaded is not None else None
+        # where each result lies: output k of the launch, or (as -1 - k) the storage of input k
+        self.sources = tuple(
+            program.outputs.index(v.buffer) if v.buffer >= len(layouts) else -1 - v.buffer for v in results
+        )
+        self.layouts = tuple(layout_of(v, 0) for v in results)
+        self.single = len(results) == 1 and len(program.outputs) == 1 and self.sources[0] == 0
+        self.differentiable = any(is_float(s.dtype) for s in specs)
+
+
+class Eager:
+    """The front end that runs operations now. `tapes` are the explicit tapes that listen."""
+
+    __slots__ = ("_other", "grad_enabled", "tapes")
+
+    def __init__(self, grad_enabled: bool = True, tapes: tuple[Any, ...] = ()):
+        self.grad_enabled, self.tapes = grad_enabled, tapes
+        self._other: Eager | None = None
+
+    def apply(self, op: Op, inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:
+        try:
+            saved = [x.storage for x in inputs]
+        except AttributeError:
+            inputs = self._lifted(op, inputs)
+            saved = [x.storage for x in inputs]
+        key = (*[x.layout for x in inputs], *params.values()) if params else tuple([x.layout for x in inputs])
+        plan = op.plans.get(key)
+        if plan is None:
+            plan = self._prepare(op, key, inputs, params)
+        launch = plan.launch
+        needs_grad = False
+        if self.grad_enabled and plan.differentiable:
+            for x in inputs:
+                if x.requires_grad:
+                    needs_grad = True
+                    break
+        if plan.single:
+            storage = launch(*saved)
+            if storage.__class__ is int:
+                raise self._failure(op, plan, storage, saved)
+            if not needs_grad:
+                return Tensor(storage, plan.layouts[0])
+            storages: Any = (storage,)
+        else:
+            storages = self._launch(op, plan, saved)
+            if not needs_grad:
+                tensors = tuple(map(Tensor, storages, plan.layouts))
+                return tensors[0] if len(tensors) == 1 else tensors
+        call = Call(op, inputs, params, plan.layouts, here(2), saved, storages)
+        for tape in self.tapes:
+            tape.calls.append(call)
+        if len(storages) == 1:
+            return Tensor(storages[0], plan.layouts[0], True, call, 0)
+        return tuple(
+            Tensor(storage, layout, is_float(layout[1]), call, number)
+            for number, (storage, layout) in enumerate(zip(storages, plan.layouts, strict=True))
+        )
+
+    def _launch(self, op: Op, plan: Plan, saved: list[Any]) -> tuple[Any, ...]:
+        outputs: Any = ()
+        if plan.launch is not None:
+            outputs = plan.launch(*saved)
+            if outputs.__class__ is int:
+                raise self._failure(op, plan, outputs, saved)
+            if outputs.__class__ is not tuple:
+                outputs = (outputs,)
+        return tuple(outputs[k] if k >= 0 else saved[-1 - k] for k in plan.sources)
+
+    def _prepare(self, op: Op, key: Any, inputs: tuple[Any, ...], params: dict[str, Any]) -> Plan:
+        try:
+            plan = Plan(op, tuple(x.layout for x in inputs), params)
+        except DualgraphError as error:
+            raise error.at(here(3)) from None
+        op.plans[key] = plan
+        return plan
+
+    def _failure(self, op: Op, plan: Plan, failed: int, saved: list[Any]) -> DualgraphError:
+        step = plan.program.steps[failed]
+        seen: dict[int, Any] = dict(enumerate(saved))
+
+        def observe(number: int, buffers: Any) -> None:
+            seen.update(buffers)
+
+        assert plan.loaded is not None
+        plan.loaded.stepwise(saved, observe)
+        view = checked_operand(step)
+        values = array_of(seen[view.buffer], Window(view.shape, view.dtype, view.strides, view.offset))
+        return explain(op.name, step, values).at(here(3))
+
+    def _lifted(self, op: Op, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        try:
+            return tuple(self.lift(x) for x in inputs)
+        except DualgraphError as error:
+            raise error.at(here(3)) from None
+
+    def lift(self, value: Any) -> Tensor:
+        """A value as an eager tensor."""
+        if isinstance(value, Tensor):
+            return value
+        if isinstance(value, TensorMethods):
+            closed = getattr(value.recorder, "closed", None)  # type: ignore[attr-defined]
+            raise GraphError(
+                f"got a symbol ({value.spec}) outside of its graph"
+                + (f" ({closed})" if closed else "")
+                + "; a symbol stands for a value only while its graph is defined: return it from the traced function, or "
+                "run the compiled graph and use its results"
+            ).at(here(2))
+        if isinstance(value, (bool, int, float)):
+            return self.constant(value, "bool" if isinstance(value, bool) else "int64" if isinstance(value, int) else "float32")
+        array = as_array(value)
+        return Tensor(array, Spec(array.shape, array.dtype.name))
+
+    def constant(self, value: Any, dtype: str) -> Tensor:
+        key = (value, dtype) if value else (str(value), dtype)  # 0.0 and -0.0 are equal but not the same
+        found = _constants.get(key)
+        if found is None:
+            if len(_constants) > 4096:
+                _constants.clear()
+            found = _constants[key] = Tensor(np.array(value, NUMPY_DTYPES[dtype]), Spec((), dtype))
+        return found
+
+    def result(self, call: Call, number: int) -> Tensor:
+        layout = call.specs[number]
+        return Tensor(call.results[number], layout, is_float(layout[1]), call, number)
+
+    def saved_inputs(self, call: Call, create_graph: bool) -> tuple[Any, ...]:
+        """The inputs as they were: a variable that was assigned to since is replaced by its old value."""
+        for x, storage in zip(call.inputs, call.saved, strict=True):
+            if x.storage is not storage:
+                break
+        else:
+            return call.inputs
+        restored = []
+        for x, storage in zip(call.inputs, call.saved, strict=True):
+            if x.storage is not storage:
+                if create_graph and x.requires_grad:
+                    raise GradientError(
+                        f"backward: a parameter used by {call.op.name} was assigned a new value before this backward; with "
+                        "create_graph=True do the backward before the update"
+                    ).at(call.where)
+                x = Tensor(storage, x.layout)
+            restored.append(x)
+        return tuple(restored)
+
+    def release(self, call: Call) -> None:
+        call.freed = True
+        if self.tapes:
+            call.inputs = tuple(Tensor(_EMPTY, x.layout, x.requires_grad, x.call, x.index) for x in call.inputs)
+        else:
+            call.inputs = ()
+        call.saved = call.results = ()
+
+    def with_grad(self, enabled: bool) -> Eager:
+        if enabled == self.grad_enabled:
+            return self
+        if self._other is None:
+            self._other = Eager(enabled, self.tapes)
+            self._other._other = self
+        return self._other
+
+    def get_grad(self, x: Tensor) -> Any:
+        return x._grad
+
+    def set_grad(self, x: Tensor, g: Any) -> None:
+        if isinstance(g, TensorMethods) and not isinstance(g, Tensor):
+            self.lift(g)
+        x._grad = g
+
+    def assign(self, variable: Tensor, value: Any) -> None:
+        try:
+            check_assignable(variable, value := self.lift(value))
+        except DualgraphError as error:
+            raise error.at(here(3)) from None
+        if value.layout.__class__ is not Spec:
+            value = tensor(value)
+        variable.storage = value.storage
+
+    def detach(self, x: Any) -> Tensor:
+        x = self.lift(x)
+        return Tensor(x.storage, x.layout)
+
+
+_EMPTY = np.empty(0, np.uint8)
+_constants: dict[Any, Tensor] = {}
+
+
+def check_assignable(variable: Any, value: Any) -> None:
+    """Only variables can be assigned to, and only values of their own spec."""
+    if not isinstance(variable, Variable):
+        raise GraphError(
+            f"assign: got a plain tensor ({variable.spec}); tensors are values, and constants of a graph that uses them; "
+            "make it a dualgraph.Variable, an nn.Parameter or a registered buffer"
+        )
+    if value.shape != variable.shape:
+        raise ShapeError(f"assign: got shape {value.shape} for a variable of shape {variable.shape}; they must be equal")
+    if value.layout[1] != variable.layout[1]:
+        raise DTypeError(f"assign: got {value.layout[1]} for a variable of {variable.layout[1]}; cast the value first")
+
+
+EAGER = Eager()
+set_default(EAGER)

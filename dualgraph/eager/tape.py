@@ -1,0 +1,45 @@
+"""The explicit tape: the list of calls recorded while it is active.
+
+    >>> import dualgraph as dg
+    >>> x = dg.tensor(2.0, requires_grad=True)
+    >>> with dg.eager.Tape() as tape:
+    ...     y = x * x + x
+    >>> [call.op.name for call in tape.calls]
+    ['multiply', 'add']
+    >>> [g.item() for g in tape.gradient(y, [x])]
+    [5.0]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from dualgraph import autodiff
+from dualgraph.eager.frontend import Eager
+from dualgraph.errors import GraphError, here
+from dualgraph.ops.op import Call, current, using
+
+
+class Tape:
+    """Records the calls made inside its `with` block, in program order."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self._contexts: list[Any] = []
+
+    def __enter__(self) -> Tape:
+        front = current()
+        if not isinstance(front, Eager):
+            raise GraphError("Tape: a static graph is being defined; its calls are in graph.calls; use the tape outside").at(here(2))
+        context = using(Eager(front.grad_enabled, (*front.tapes, self)))
+        context.__enter__()
+        self._contexts.append(context)
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self._contexts.pop().__exit__(*exc)
+
+    def gradient(self, output: Any, inputs: Sequence[Any], retain_graph: bool = False) -> list[Any]:
+        """The gradients of a scalar with respect to `inputs`; see `dualgraph.grad`."""
+        return autodiff.grad(output, inputs, retain_graph=retain_graph)

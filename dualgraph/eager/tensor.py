@@ -1,0 +1,206 @@
+"""The eager tensor: a value with a place on the tape.
+
+A tensor is a window (`layout`) on a storage, a flat or shaped C-contiguous array that is never written to again while
+anybody else can see it. So views are free, `numpy()` needs no copy, and nothing that was saved can change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dualgraph.errors import DTypeError, ShapeError, here
+from dualgraph.kernels.program import View
+from dualgraph.ops.op import Call, current
+from dualgraph.ops.tensor import TensorMethods
+from dualgraph.spec import DEFAULT_FLOAT, NUMPY_DTYPES, Shape, Spec, contiguous_strides, dtype_name, is_float
+
+Array = np.ndarray[Any, Any]
+
+
+class Window(NamedTuple):
+    """The layout of a tensor that is not the whole of its storage in row-major order; else the layout is a `Spec`."""
+
+    shape: Shape
+    dtype: str
+    strides: Shape
+    offset: int
+
+
+class Tensor(TensorMethods):
+    """An n-dimensional array that remembers how it was computed.
+
+    Made by `dualgraph.tensor` and by operations. `grad` holds the gradient after `backward`.
+    """
+
+    __slots__ = ("__weakref__", "_grad", "call", "hooks", "index", "layout", "requires_grad", "storage")
+
+    def __init__(
+        self, storage: Array, layout: Any, requires_grad: bool = False, call: Call | None = None, index: int = -1
+    ):
+        self.storage, self.layout, self.requires_grad, self.call, self.index = storage, layout, requires_grad, call, index
+        self._grad: Any = None
+        self.hooks: list[Callable[[Any], Any]] | None = None
+
+    @property
+    def grad(self) -> Any:
+        """The gradient accumulated by `backward`; None before."""
+        return current().get_grad(self)
+
+    @grad.setter
+    def grad(self, g: Any) -> None:
+        if g is not None:
+            if not isinstance(g, TensorMethods):
+                raise DTypeError(f"grad: got {type(g).__name__}; it must be a tensor or None").at(here(2))
+            if g.spec != self.spec:
+                raise ShapeError(f"grad: got {g.spec} for a tensor of {self.spec}; shape and dtype must be equal").at(here(2))
+        current().set_grad(self, g)
+
+    def numpy(self) -> Array:
+        """The values as a read-only NumPy array, without copying."""
+        array = array_of(self.storage, self.layout)
+        view = array.view()
+        view.flags.writeable = False
+        return view
+
+    def item(self) -> Any:
+        """The single element as a Python number."""
+        if self.size != 1:
+            raise ShapeError(f"item(): got shape {self.shape}; only a tensor of one element is a number").at(here(2))
+        return array_of(self.storage, self.layout).item()
+
+    def tolist(self) -> Any:
+        """The values as nested lists."""
+        return array_of(self.storage, self.layout).tolist()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        array = self.numpy()
+        return np.array(array, dtype=dtype) if dtype is not None or copy else array
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __index__(self) -> int:
+        if is_float(self.layout[1]):
+            raise DTypeError(f"use as an index: got a tensor of {self.layout[1]}; an index is an integer").at(here(2))
+        return int(self.item())
+
+    def __repr__(self) -> str:
+        text = np.array2string(self.numpy(), separator=", ", prefix="tensor(", threshold=100)
+        dtype = "" if self.layout[1] in ("float32", "int64", "bool") else f", dtype={self.layout[1]}"
+        grad = f", from {self.call.op.name}" if self.call else ", requires_grad=True" if self.requires_grad else ""
+        return f"tensor({text}{dtype}{grad})"
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Switch gradient tracking of a leaf."""
+        if requires_grad and not is_float(self.layout[1]):
+            raise DTypeError(f"requires_grad: got {self.spec}; gradients exist for floats only; cast it first").at(here(2))
+        self.requires_grad = requires_grad
+        return self
+
+
+class Variable(Tensor):
+    """A leaf tensor whose value may be replaced: a parameter, a buffer, a piece of optimiser state.
+
+    Static graphs read its value at every run and write it back; plain tensors are constants of a graph.
+    """
+
+    __slots__ = ("name",)
+
+    def __init__(self, value: Any, requires_grad: bool = False, name: str = ""):
+        source = value if isinstance(value, Tensor) else tensor(value)
+        if source.layout.__class__ is not Spec:
+            source = tensor(source.numpy())
+        super().__init__(source.storage.reshape(source.shape), source.spec, False)
+        self.requires_grad_(requires_grad)
+        self.name = name
+
+    def assign(self, value: Any) -> None:
+        """Replace the value by another of the same shape and dtype."""
+        current().assign(self, value)
+
+
+def view_of(layout: Any, buffer: int = 0) -> View:
+    """A tensor's layout as a view of a buffer."""
+    if layout.__class__ is Window:
+        return View(buffer, layout.shape, layout.strides, layout.offset, layout.dtype)
+    return View(buffer, layout[0], contiguous_strides(layout[0]), 0, layout[1])
+
+
+def layout_of(view: View, extent: int) -> Spec | Window:
+    """The layout of a view: a plain `Spec` where it is the whole storage of `extent` elements in row-major order."""
+    if view.offset == 0 and view.contiguous:
+        return Spec(view.shape, view.dtype)
+    return Window(view.shape, view.dtype, view.strides, view.offset)
+
+
+def array_of(storage: Array, layout: Any) -> Array:
+    """The elements of a layout as an ndarray that shares the storage."""
+    if layout.__class__ is Window:
+        flat = storage.reshape(-1)
+        if 0 in layout.shape:
+            return np.empty(layout.shape, flat.dtype)
+        itemsize = flat.itemsize
+        return np.lib.stride_tricks.as_strided(
+            flat[layout.offset :], layout.shape, tuple(s * itemsize for s in layout.strides)
+        )
+    return storage.reshape(layout[0]) if storage.shape != layout[0] else storage
+
+
+def as_array(data: Any, dtype: Any = None) -> Array:
+    """Data as a fresh C-contiguous array of a supported dtype; Python floats become float32."""
+    if dtype is not None:
+        name = dtype_name(dtype)
+        return np.array(as_array(data), dtype=NUMPY_DTYPES[name], order="C")
+    if isinstance(data, (list, tuple)) and _holds_tensors(data):
+        data = _plain(data)
+    try:
+        array = np.array(data, order="C")
+    except ValueError as error:
+        raise ShapeError(f"tensor: got nested data of uneven lengths ({error}); rows must be equally long") from None
+    if array.dtype == np.float64 and not isinstance(data, (np.ndarray, np.generic)):
+        array = array.astype(NUMPY_DTYPES[DEFAULT_FLOAT])
+    if array.dtype.name not in NUMPY_DTYPES or not array.dtype.isnative:
+        raise DTypeError(
+            f"tensor: got data of {array.dtype} ({type(data).__name__}); supported are {', '.join(NUMPY_DTYPES)}; "
+            "convert it with numpy's astype first"
+        )
+    return array
+
+
+def _holds_tensors(data: Any) -> bool:
+    return any(isinstance(x, TensorMethods) or (isinstance(x, (list, tuple)) and _holds_tensors(x)) for x in data)
+
+
+def _plain(data: Any) -> Any:
+    if isinstance(data, (list, tuple)):
+        return [_plain(x) for x in data]
+    return data.tolist() if isinstance(data, Tensor) else data
+
+
+def tensor(data: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """A tensor holding a copy of `data` (numbers, nested lists, arrays, tensors).
+
+    Python floats become float32 and integers int64; arrays keep their dtype. Raises `DTypeError` for data that no
+    supported dtype can hold.
+
+    >>> tensor([[1.0, 2.0]]).spec
+    Spec(shape=(1, 2), dtype='float32')
+    """
+    source = data.numpy() if isinstance(data, Tensor) else data
+    if isinstance(data, TensorMethods) and not isinstance(data, Tensor):
+        data.numpy()  # type: ignore[attr-defined]  # a symbol: raises, saying what to do
+    try:
+        array = as_array(source, dtype)
+    except (DTypeError, ShapeError) as error:
+        raise error.at(here(2)) from None
+    result = Tensor(array, Spec(array.shape, array.dtype.name))
+    return result.requires_grad_() if requires_grad else result

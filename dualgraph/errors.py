@@ -1,0 +1,125 @@
+"""The exceptions of dualgraph. Every message says what was got, what the rule is, and what to do.
+
+    DualgraphError
+    ├── ShapeError (ValueError)         shapes do not fit the operation
+    ├── DTypeError (TypeError)          dtypes do not fit, or data cannot be a tensor
+    ├── AxisError (IndexError)          an axis that the tensor does not have
+    ├── RangeError (IndexError)         an index or label outside its range
+    ├── ArgumentError (ValueError)      another argument outside its rule
+    ├── GradientError (RuntimeError)    a gradient that cannot be computed
+    ├── GraphError (RuntimeError)       misuse of a static graph or of its symbols
+    ├── SymbolError (TypeError)         a symbol used where a value is needed
+    ├── FeedError (ValueError)          missing, extra or unfit arguments of a compiled graph
+    └── KernelError (RuntimeError)      the kernel layer cannot serve a request
+
+The same class and message are raised in both modes; the last line names the user's own line: in static mode the one
+which defined the operation.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import CodeType
+from typing import NamedTuple
+
+_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_MODELS = os.path.join(_PACKAGE, "models") + os.sep
+_internal: dict[CodeType, bool] = {}
+
+
+class Where(NamedTuple):
+    """A place in the user's program. The line number is looked up only when asked for."""
+
+    code: CodeType
+    instruction: int
+
+    @property
+    def file(self) -> str:
+        return self.code.co_filename
+
+    @property
+    def line(self) -> int:
+        for start, end, line in self.code.co_lines():
+            if start <= self.instruction < end and line is not None:
+                return line
+        return self.code.co_firstlineno
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} in {self.code.co_name}"
+
+
+def here(depth: int = 1) -> Where | None:
+    """The innermost place on the stack that is not dualgraph's own code (its built-in models count as user code)."""
+    frame = sys._getframe(depth)
+    while frame is not None:
+        code = frame.f_code
+        internal = _internal.get(code)
+        if internal is None:
+            name = code.co_filename
+            internal = name.startswith(_PACKAGE) and not name.startswith(_MODELS)
+            internal = _internal[code] = internal or name.startswith("<frozen") or name.endswith(os.sep + "contextlib.py")
+        if not internal:
+            return Where(code, frame.f_lasti)
+        frame = frame.f_back  # type: ignore[assignment]
+    return None
+
+
+class DualgraphError(Exception):
+    """Base of all errors raised by dualgraph. `where` is the user's own place, if known."""
+
+    where: Where | None = None
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        return f"{message}\n  at {self.where}" if self.where is not None else message
+
+    def at(self, where: Where | None) -> DualgraphError:
+        """Name the user's place, unless one is named already."""
+        if self.where is None:
+            self.where = where
+        return self
+
+
+class ShapeError(DualgraphError, ValueError):
+    """Shapes do not fit the operation."""
+
+
+class DTypeError(DualgraphError, TypeError):
+    """Dtypes do not fit the operation, or the data cannot be made a tensor."""
+
+
+class AxisError(DualgraphError, IndexError):
+    """An axis that the tensor does not have, or the same axis twice."""
+
+
+class RangeError(DualgraphError, IndexError):
+    """An index or label outside its range."""
+
+
+class ArgumentError(DualgraphError, ValueError):
+    """An argument outside its rule."""
+
+
+class GradientError(DualgraphError, RuntimeError):
+    """A gradient that cannot be computed."""
+
+
+class GraphError(DualgraphError, RuntimeError):
+    """Misuse of a static graph or of its symbols."""
+
+
+class SymbolError(DualgraphError, TypeError):
+    """A symbol (a value not computed yet) used where a value is needed."""
+
+
+class FeedError(DualgraphError, ValueError):
+    """Missing, extra or unfit arguments of a compiled graph."""
+
+
+class KernelError(DualgraphError, RuntimeError):
+    """The kernel layer cannot serve a request."""
+
+
+class CacheWarning(UserWarning):
+    """The cache of machine code is damaged or cannot be written: costs time, never correctness."""

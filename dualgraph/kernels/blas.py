@@ -1,0 +1,205 @@
+"""The BLAS that NumPy has loaded, called by address, and how products are given to it.
+
+Bits of a product depend on the shape, on the layout of the operands and on the number of threads of BLAS. So all three
+are fixed here, alike for both modes: layouts are normalised (`layout`), BLAS runs on one thread, and large products are
+cut into blocks that depend on the shape alone (`blocks`), one BLAS call each, which the pool of this package may run in
+parallel. The number of threads changes nothing. Where no BLAS is found products go through `numpy.matmul`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dualgraph.kernels.program import View
+
+ROW_MAJOR, NO_TRANS, TRANS = 101, 111, 112  # CBLAS
+
+_PREFIX = {"float32": "s", "float64": "d"}
+# Names of the C interface in known builds, and whether their integers have 64 bits.
+_NAMES = (("scipy_cblas_{}gemm64_", True), ("cblas_{}gemm64_", True), ("scipy_cblas_{}gemm", False),
+          ("cblas_{}gemm", False))
+_THREADS = (
+    ("scipy_openblas_get_num_threads64_", "scipy_openblas_set_num_threads64_"),
+    ("openblas_get_num_threads64_", "openblas_set_num_threads64_"),
+    ("scipy_openblas_get_num_threads", "scipy_openblas_set_num_threads"),
+    ("openblas_get_num_threads", "openblas_set_num_threads"),
+)
+
+_LEAST = 1 << 22  # multiply-adds below which a block is not halved: about 40 microseconds
+_ENOUGH = 3 << 26  # ... and below which it is not halved once there are four blocks: about 2 milliseconds
+_FEW, _MANY = 4, 64  # blocks
+_SIDE = 128  # sides below this are not halved
+_LEAST_VECTOR, _MANY_VECTOR = 1 << 20, 16  # the same for matrix times vector, which waits for memory
+
+
+class Gemm(NamedTuple):
+    """The functions `cblas_?gemm` and `cblas_?gemv`; `wide`: their integers have 64 bits."""
+
+    address: int
+    vector_address: int
+    wide: bool
+    symbol: str
+
+
+class Blas(NamedTuple):
+    """A BLAS library in this process. `threads`: how many it uses for others; products of this package use one."""
+
+    name: str
+    version: str
+    architecture: str
+    threads: int
+    path: str
+    gemms: dict[str, Gemm]
+    thread_functions: tuple[int, int] | None  # addresses: get, set
+
+
+@functools.cache
+def info() -> Blas | None:
+    """The BLAS of NumPy, or None where none with known names passes a trial."""
+    import threadpoolctl
+
+    libraries = [lib for lib in threadpoolctl.threadpool_info() if lib.get("user_api") == "blas"]
+    for library in sorted(libraries, key=lambda lib: "numpy" not in lib["filepath"]):
+        found = _open(library)
+        if found is not None:
+            return found
+    return None
+
+
+def _open(library: dict[str, Any]) -> Blas | None:
+    try:
+        handle = ctypes.CDLL(library["filepath"])
+    except OSError:
+        return None
+    gemms = {}
+    for dtype in _PREFIX:
+        found = _find(handle, dtype)
+        if found is None or not _works(found, dtype):
+            return None
+        gemms[dtype] = found
+    pairs = [tuple(_address(handle, name) for name in pair) for pair in _THREADS]
+    functions = next(((get, put) for get, put in pairs if get and put), None)
+    return Blas(
+        library.get("internal_api", "?"),
+        library.get("version") or "?",
+        library.get("architecture", "?"),
+        library.get("num_threads", 0),
+        library["filepath"],
+        gemms,
+        functions,
+    )
+
+
+def _address(handle: ctypes.CDLL, name: str) -> int:
+    try:
+        return ctypes.cast(getattr(handle, name), ctypes.c_void_p).value or 0
+    except AttributeError:
+        return 0
+
+
+def _find(handle: ctypes.CDLL, dtype: str) -> Gemm | None:
+    for form, wide in _NAMES:
+        symbol = form.format(_PREFIX[dtype])
+        address, vector = _address(handle, symbol), _address(handle, symbol.replace("gemm", "gemv"))
+        if address and vector:
+            return Gemm(address, vector, wide, symbol)
+    return None
+
+
+def _works(gemm: Gemm, dtype: str) -> bool:
+    """A trial: 3x4 times the transpose of 2x4, into a matrix of NaN."""
+    scalar = ctypes.c_float if dtype == "float32" else ctypes.c_double
+    integer = ctypes.c_int64 if gemm.wide else ctypes.c_int32
+    enum, pointer = ctypes.c_int, ctypes.c_void_p
+    kinds = (enum, enum, enum, integer, integer, integer, scalar, pointer, integer, pointer, integer, scalar, pointer)
+    call = ctypes.CFUNCTYPE(None, *kinds, integer)(gemm.address)
+    x, y = (np.arange(n * 4, dtype=dtype).reshape(n, 4) - 5 for n in (3, 2))
+    out = np.full((3, 2), np.nan, dtype)
+    call(ROW_MAJOR, NO_TRANS, TRANS, 3, 2, 4, 1.0, x.ctypes.data, 4, y.ctypes.data, 4, 0.0, out.ctypes.data, 2)
+    kinds = (enum, enum, integer, integer, scalar, pointer, integer, pointer, integer, scalar, pointer, integer)
+    call = ctypes.CFUNCTYPE(None, *kinds)(gemm.vector_address)
+    vector = np.zeros(3, dtype)
+    call(ROW_MAJOR, NO_TRANS, 3, 4, 1.0, x.ctypes.data, 4, y[1:].ctypes.data, 1, 0.0, vector.ctypes.data, 1)
+    return bool((out == x @ y.T).all() and (vector == out[:, 1]).all())
+
+
+def gemm(dtype: str) -> Gemm | None:
+    """The product function for a dtype; None where `numpy.matmul` serves."""
+    if dtype not in _PREFIX:
+        return None
+    found = info()
+    return found.gemms[dtype] if found is not None else None
+
+
+def set_up(install: Callable[[int, int], None]) -> bool:
+    """Hand the functions that read and set the number of BLAS threads to native code; False where there are none."""
+    found = info()
+    if found is None or found.thread_functions is None:
+        return False
+    install(*found.thread_functions)
+    return True
+
+
+class Layout(NamedTuple):
+    """How BLAS reads a matrix: `transposed`, and elements from one row (or column, if transposed) to the next."""
+
+    transposed: bool
+    leading: int
+
+
+def layout(view: View) -> Layout | None:
+    """The layout of the last two axes, or None where BLAS cannot read them.
+
+    Strides along axes of length 1 mean nothing and do not matter: views that hold the same elements in the same places
+    get the same layout, in both modes.
+    """
+    (rows, columns), (down, across) = view.shape[-2:], view.strides[-2:]
+    if rows == 1 and columns == 1:
+        return Layout(False, 1)
+    if columns == 1:
+        across = 1
+        if rows > 1 and down == 1:
+            return Layout(False, 1)
+    if rows == 1:
+        down = columns if across == 1 else 1
+    if across == 1 and down >= columns:
+        return Layout(False, down)
+    if down == 1 and across >= rows:
+        return Layout(True, across)
+    return None
+
+
+def needs_copy(view: View) -> bool:
+    """Must an operand of a product be copied first? (Broadcast, reversed or doubly strided matrices.)"""
+    return 0 not in view.shape and layout(view) is None
+
+
+def blocks(m: int, k: int, n: int) -> tuple[int, int]:
+    """Rows and columns of the blocks into which a product is cut: halves of halves, by its shape alone."""
+    rows, columns = m, n
+    while True:
+        count = -(-m // rows) * -(-n // columns) if rows and columns else 1
+        size = rows * columns * k
+        if size <= _LEAST or count >= _MANY or (count >= _FEW and size <= _ENOUGH) or max(rows, columns) < _SIDE:
+            return rows, columns
+        if rows >= columns:
+            rows = _half(rows, 32)
+        else:
+            columns = _half(columns, 64)
+
+
+def vector_block(length: int, k: int) -> int:
+    """The same for a product with a vector: entries of the result per block."""
+    block = length
+    while block * k > _LEAST_VECTOR and block >= _SIDE and -(-length // block) < _MANY_VECTOR:
+        block = _half(block, 32)
+    return block
+
+
+def _half(length: int, multiple: int) -> int:
+    return -(-length // (2 * multiple)) * multiple

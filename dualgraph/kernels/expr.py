@@ -1,0 +1,223 @@
+"""Scalar expressions: the one language in which kernels are written.
+
+An expression is an immutable DAG of scalar instructions over a kernel's operands. A scalar expression fixes every
+rounding, so composing expressions (which is what fusion does) cannot change a bit. Each instruction is one row of
+`INSTRUCTIONS`: its NumPy meaning, the dtype of its result and its derivative; how it is emitted as machine code is one
+row of `kernels.llvm.instructions.EMITTERS`.
+
+`linearise` turns expressions into `Code`: a tuple of instructions in which equal subexpressions appear once. Code is
+what kernel records hold: it can be hashed, printed and compared.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from dualgraph.spec import is_float
+
+
+class Instr(NamedTuple):
+    """One instruction of linear code: `args` are positions of earlier instructions in the same code."""
+
+    op: str
+    args: tuple[int, ...]
+    dtype: str
+    attr: Any = None  # input: operand number; literal: the value's bits (see `literal_bits`); fold: monoid name
+
+
+Code = tuple[Instr, ...]
+
+# Leaves and folds are instructions too, but not rows of the table: they have no arithmetic of their own.
+INPUT = "input"  # operand number `attr`
+LITERAL = "literal"  # a constant; `attr` holds its bits
+INDEX = "index"  # int64: linear (row-major) position in the kernel's domain
+POSITION = "position"  # int64: linear position along the folded axes
+FOLD = "fold"  # reduces its argument along the folded axes with the monoid named by `attr`
+LEAVES = (INPUT, LITERAL, INDEX, POSITION)
+
+MONOIDS = ("sum", "prod", "max", "min", "any", "all")
+
+
+class Expr:
+    """A scalar expression. Build with operators and the functions of this module (`call`, `literal`, …)."""
+
+    __slots__ = ("args", "attr", "dtype", "op")
+
+    def __init__(self, op: str, args: tuple[Expr, ...], dtype: str, attr: Any = None):
+        self.op, self.args, self.dtype, self.attr = op, args, dtype, attr
+
+    def __repr__(self) -> str:
+        from_args = ", ".join(map(repr, self.args))
+        return f"{self.op}({from_args})" if self.args else f"{self.op}:{self.attr}"
+
+    def __add__(self, other: Any) -> Expr:
+        return call("add", self, other)
+
+    def __radd__(self, other: Any) -> Expr:
+        return call("add", _lift(other, self), self)
+
+    def __sub__(self, other: Any) -> Expr:
+        return call("sub", self, other)
+
+    def __rsub__(self, other: Any) -> Expr:
+        return call("sub", _lift(other, self), self)
+
+    def __mul__(self, other: Any) -> Expr:
+        return call("mul", self, other)
+
+    def __rmul__(self, other: Any) -> Expr:
+        return call("mul", _lift(other, self), self)
+
+    def __truediv__(self, other: Any) -> Expr:
+        return call("div", self, other)
+
+    def __rtruediv__(self, other: Any) -> Expr:
+        return call("div", _lift(other, self), self)
+
+    def __neg__(self) -> Expr:
+        return call("neg", self)
+
+
+def literal_bits(value: Any, dtype: str) -> int:
+    """The bits of a constant as an unsigned integer: hashable, and exact for NaN and the signed zeros."""
+    if dtype == "bool":
+        return int(bool(value))
+    form = {"float32": "<f", "float64": "<d", "int32": "<i", "int64": "<q"}[dtype]
+    return int.from_bytes(struct.pack(form, value), "little")
+
+
+def literal_value(bits: int, dtype: str) -> Any:
+    """The inverse of `literal_bits`, as a Python scalar."""
+    if dtype == "bool":
+        return bool(bits)
+    form, size = {"float32": ("<f", 4), "float64": ("<d", 8), "int32": ("<i", 4), "int64": ("<q", 8)}[dtype]
+    return struct.unpack(form, bits.to_bytes(size, "little"))[0]
+
+
+def input(number: int, dtype: str) -> Expr:
+    return Expr(INPUT, (), dtype, number)
+
+
+def literal(value: Any, dtype: str) -> Expr:
+    return Expr(LITERAL, (), dtype, literal_bits(value, dtype))
+
+
+def index() -> Expr:
+    return Expr(INDEX, (), "int64")
+
+
+def position() -> Expr:
+    return Expr(POSITION, (), "int64")
+
+
+def fold(monoid: str, x: Expr) -> Expr:
+    if monoid not in MONOIDS:
+        raise ValueError(f"got monoid {monoid!r}; known are {', '.join(MONOIDS)}")
+    return Expr(FOLD, (x,), x.dtype, monoid)
+
+
+def cast(x: Expr, dtype: str) -> Expr:
+    return x if x.dtype == dtype else Expr("cast", (x,), dtype)
+
+
+def select(condition: Expr, x: Any, y: Any) -> Expr:
+    like = x if isinstance(x, Expr) else y
+    return call("select", condition, _lift(x, like), _lift(y, like))
+
+
+def _lift(value: Any, like: Expr) -> Expr:
+    return value if isinstance(value, Expr) else literal(value, like.dtype)
+
+
+def call(op: str, *args: Any) -> Expr:
+    """Apply one instruction; Python numbers become literals of the dtype of the first expression among `args`."""
+    like = next(a for a in args if isinstance(a, Expr))
+    exprs = tuple(_lift(a, like) for a in args)
+    row = INSTRUCTIONS[op]
+    if len(exprs) != row.arity:
+        raise TypeError(f"{op} takes {row.arity} operands, got {len(exprs)}")
+    operands = exprs[1:] if op == "select" else exprs
+    if len({e.dtype for e in operands}) != 1:
+        raise TypeError(f"{op}: operands have dtypes {[e.dtype for e in exprs]}; cast them to one dtype first")
+    dtype = operands[0].dtype
+    if row.kinds == "float" and not is_float(dtype):
+        raise TypeError(f"{op}: got {dtype}; the instruction is defined for floats; cast first")
+    return Expr(op, exprs, "bool" if row.predicate else dtype)
+
+
+def linearise(results: Sequence[Expr]) -> tuple[Code, tuple[int, ...]]:
+    """Expressions as linear code with equal subexpressions merged; returns the code and the results' positions."""
+    code: list[Instr] = []
+    numbers: dict[Instr, int] = {}
+    done: dict[int, int] = {}
+    keep_alive: list[Expr] = []
+    for root in results:
+        stack = [root]
+        while stack:
+            node = stack[-1]
+            if id(node) in done:
+                stack.pop()
+                continue
+            waiting = [a for a in node.args if id(a) not in done]
+            if waiting:
+                stack.extend(reversed(waiting))
+                continue
+            instr = Instr(node.op, tuple(done[id(a)] for a in node.args), node.dtype, node.attr)
+            number = numbers.get(instr)
+            if number is None:
+                number = numbers[instr] = len(code)
+                code.append(instr)
+            done[id(node)] = number
+            keep_alive.append(node)
+            stack.pop()
+    return tuple(code), tuple(done[id(r)] for r in results)
+
+
+def inline(code: Code, inputs: Sequence[Expr]) -> list[Expr]:
+    """The expressions of `code`, one for each instruction, with operand `i` replaced by `inputs[i]`."""
+    values: list[Expr] = []
+    for instr in code:
+        if instr.op == INPUT:
+            values.append(inputs[instr.attr])
+        else:
+            values.append(Expr(instr.op, tuple(values[a] for a in instr.args), instr.dtype, instr.attr))
+    return values
+
+
+class Instruction(NamedTuple):
+    """A row of the table: what the instruction means. `numpy` is filled in by `kernels.reference`."""
+
+    arity: int
+    kinds: str = "any"  # "float": floats only; "any": every dtype for which the NumPy meaning exists
+    predicate: bool = False  # the result is bool
+    cost: int = 1  # rough number of machine instructions, for fusion's limits and the cost report
+
+
+def _rows(names: str, **facts: Any) -> dict[str, Instruction]:
+    return {name: Instruction(**facts) for name in names.split()}
+
+
+INSTRUCTIONS: dict[str, Instruction] = {
+    **_rows("add sub mul minimum maximum", arity=2),
+    **_rows("div", arity=2, kinds="float", cost=4),
+    **_rows("floor_divide remainder", arity=2, cost=12),
+    **_rows("copysign", arity=2, kinds="float"),
+    **_rows("neg abs sign square", arity=1),
+    **_rows("floor ceil round trunc", arity=1, kinds="float"),
+    **_rows("sqrt reciprocal", arity=1, kinds="float", cost=4),
+    **_rows("rsqrt", arity=1, kinds="float", cost=8),
+    **_rows("exp exp2 expm1 log log2 log10 log1p tanh sigmoid erf", arity=1, kinds="float", cost=25),
+    **_rows("sin cos tan asin acos atan sinh cosh", arity=1, kinds="float", cost=40),
+    **_rows("pow atan2", arity=2, kinds="float", cost=80),
+    **_rows("eq ne lt le gt ge", arity=2, predicate=True),
+    **_rows("isnan isinf isfinite signbit", arity=1, kinds="float", predicate=True),
+    **_rows("bitwise_and bitwise_or bitwise_xor left_shift right_shift logical_right_shift", arity=2),
+    **_rows("mul_high_u32", arity=2),
+    **_rows("bitwise_not", arity=1),
+    **_rows("select", arity=3),
+    "cast": Instruction(arity=1),
+}
+
+Derivative = Callable[..., Any]

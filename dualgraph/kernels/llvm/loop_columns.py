@@ -1,0 +1,164 @@
+"""Column kernels: a kept axis fills the vectors, the folded axis is walked. A unit is one vector of columns.
+
+The 32 lanes of a fold are 32 vectors in a small buffer that stays in the first cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from dualgraph.kernels.kinds import Loop
+from dualgraph.kernels.llvm.lanes import Value
+from dualgraph.kernels.llvm.loop_code import Pass, Values, combine, identity, passes
+from dualgraph.kernels.llvm.loop_folds import CHUNK, LANES, Chunks
+from dualgraph.kernels.llvm.loop_frame import For, Frame, Operand, Signature, i64
+from dualgraph.kernels.llvm.loop_layout import BROADCAST
+
+KEPT_ROWS = 256  # for at most so many positions along the fold expensive values are kept in scratch
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Arguments: inner extent, blocks, fold extent, lanes in use (a power of 2), outer dims; of each operand slot, offset,
+    outer strides, fold stride if it moves, inner stride."""
+
+    kernel: Loop
+    operands: tuple[Signature, ...]
+    rank: int
+    width: int
+    chunked: bool
+    keep: bool  # the folded axis is at most KEPT_ROWS long
+    early: bool  # outputs share no memory with inputs
+
+    def emit(self, module: Any, name: str) -> None:
+        frame = Frame(module, name, self.width)
+        extent, blocks, length, lanes = (frame.arg() for _ in range(4))
+        dims = [frame.arg() for _ in range(self.rank)]
+        operands = [Operand(frame, signature, self.rank) for signature in self.operands]
+        with frame.units(dims, blocks) as (block, coordinates):
+            bases = [operand.at(coordinates) for operand in operands]
+            column = frame.builder.mul(block, i64(self.width))
+            mask = frame.mask(frame.builder.sub(extent, column))
+            columns = _Columns(frame, self, (length, lanes), operands, bases, column, mask)
+            for plan in passes(self.kernel, early=self.early, keep=self.keep):
+                columns.run(plan)
+            columns.store_row_results()
+        frame.finish()
+
+
+class _Columns:
+    def __init__(
+        self,
+        frame: Frame,
+        variant: Columns,
+        extents: tuple[Any, Any],
+        operands: list[Operand],
+        bases: list[Any],
+        column: Any,
+        mask: Any,
+    ):
+        self.frame, self.variant, self.kernel = frame, variant, variant.kernel
+        self.length, self.lane_count = extents
+        self.operands, self.bases, self.column, self.mask, self.lanes = operands, bases, column, mask, frame.lanes
+        still = [not signature.moves for signature in variant.operands]
+        self.values = Values(frame.lanes, self.kernel, still, lambda leaf: self._load(leaf, bases[leaf]))
+        self.scratch: dict[int, Any] = {}
+
+    def run(self, plan: Pass) -> None:
+        self.values.prepare(plan)
+        buffers = {f: self.frame.scratch(self._type(f), LANES) for f in plan.folds}
+        if self.variant.chunked and plan.folds:
+            results = self._chunks(plan, buffers)
+        else:
+            results = self._chunk(plan, buffers, i64(0), self.length)
+        self.values.row.update(zip(plan.folds, results, strict=True))
+
+    def store_row_results(self) -> None:
+        is_row, first = self.values.is_row, len(self.kernel.input_dtypes)
+        self.values.need_rows(r for r in self.kernel.results if is_row[r])
+        for n, result in enumerate(self.kernel.results, first):
+            if is_row[result]:
+                self._store(n, self.bases[n], self.values.row[result])
+
+    def _chunks(self, plan: Pass, buffers: dict[int, Any]) -> list[Value]:
+        builder = self.frame.builder
+        chunks = Chunks(self.frame, self.lanes, [(self._monoid(f), self.kernel.code[f].dtype) for f in plan.folds])
+        number = builder.sdiv(builder.add(self.length, i64(CHUNK - 1)), i64(CHUNK))
+        with For(builder, i64(0), number) as loop:
+            start = builder.mul(loop.index, i64(CHUNK))
+            stop = self.frame.minimum(self.length, builder.add(start, i64(CHUNK)))
+            chunks.push(loop.index, self._chunk(plan, buffers, start, stop))
+        return chunks.result()
+
+    def _chunk(self, plan: Pass, buffers: dict[int, Any], start: Any, stop: Any) -> list[Value]:
+        builder = self.frame.builder
+        if plan.folds:
+            with For(builder, i64(0), self.lane_count) as lane:
+                for f, buffer in buffers.items():
+                    self._put(buffer, f, lane.index, identity(self.lanes, self._monoid(f), self.kernel.code[f].dtype))
+        with For(builder, start, stop) as loop:
+            k = loop.index
+            bases = [operand.along_fold(base, k) for operand, base in zip(self.operands, self.bases, strict=True)]
+            known = {i: self._get(self.scratch[i], i, k) for i in plan.from_scratch}
+            value = self.values.full(plan, lambda leaf: self._load(leaf, bases[leaf]), known)
+            self._keep(plan, k, value)
+            first = len(self.kernel.input_dtypes)
+            for n in plan.stores:
+                self._store(first + n, bases[first + n], value(self.kernel.results[n]))
+            place = builder.and_(k, i64(LANES - 1))
+            for f, buffer in buffers.items():
+                x = value(self.kernel.code[f].args[0])
+                self._put(buffer, f, place, combine(self.lanes, self._monoid(f), self._get(buffer, f, place), x))
+        if plan.folds:
+            self._tree(buffers)
+        return [self._get(buffer, f, i64(0)) for f, buffer in buffers.items()]
+
+    def _tree(self, buffers: dict[int, Any]) -> None:
+        """Lane i with lane i + half, over the lanes in use: the others hold the identity, which changes nothing."""
+        builder = self.frame.builder
+        levels = builder.cttz(self.lane_count, ir_false())
+        with For(builder, i64(0), levels) as level:
+            half = builder.lshr(self.lane_count, builder.add(level.index, i64(1)))
+            with For(builder, i64(0), half) as lane:
+                other = builder.add(lane.index, half)
+                for f, buffer in buffers.items():
+                    pair = self._get(buffer, f, lane.index), self._get(buffer, f, other)
+                    self._put(buffer, f, lane.index, combine(self.lanes, self._monoid(f), *pair))
+
+    def _keep(self, plan: Pass, k: Any, value: Callable[[int], Value]) -> None:
+        for i in plan.to_scratch:
+            self.scratch[i] = self.frame.scratch(self._type(i), KEPT_ROWS)
+            self._put(self.scratch[i], i, k, value(i))
+
+    def _load(self, leaf: int, base: Any) -> Value:
+        return self.operands[leaf].load(base, self.column, self.mask)
+
+    def _store(self, n: int, base: Any, value: Value) -> None:
+        if self.operands[n].signature.layout == BROADCAST:
+            self.operands[n].store_one(base, value)
+        else:
+            self.operands[n].store(base, self.column, self.mask, value)
+
+    def _put(self, buffer: Any, i: int, number: Any, value: Value) -> None:
+        type_ = self._type(i)
+        place = self.frame.builder.gep(buffer, [number], source_etype=type_)
+        self.frame.builder.store(self.lanes.to_memory(value), place)
+
+    def _get(self, buffer: Any, i: int, number: Any) -> Value:
+        place = self.frame.builder.gep(buffer, [number], source_etype=self._type(i))
+        loaded = self.frame.builder.load(place, typ=self._type(i))
+        return self.lanes.from_memory(self.kernel.code[i].dtype, loaded)
+
+    def _type(self, i: int) -> Any:
+        return self.lanes.memory_type(self.kernel.code[i].dtype)
+
+    def _monoid(self, f: int) -> str:
+        return str(self.kernel.code[f].attr)
+
+
+def ir_false() -> Any:
+    from llvmlite import ir
+
+    return ir.Constant(ir.IntType(1), 0)

@@ -1,0 +1,305 @@
+"""Programs as native code: `load` binds each step to a command and lays out the plan of one launch.
+
+Slots are, in this order: inputs, outputs, the arena of scratch buffers, constants. A program whose steps are all native
+is one builtin. Steps that are Python functions (`External`, products without BLAS) split it into native segments, which a
+Python driver runs in turn; the driver hands results and arena to the segments as further inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dualgraph.errors import KernelError
+from dualgraph.kernels import blas
+from dualgraph.kernels.cpu import pool
+from dualgraph.kernels.kinds import External, MatMul
+from dualgraph.kernels.llvm import engine, runtime
+from dualgraph.kernels.llvm.command import Command, Locate
+from dualgraph.kernels.llvm.commands import command
+from dualgraph.kernels.llvm.matmul import Gemm, Gemv
+from dualgraph.kernels.program import Program, Step, View, reads, writes
+from dualgraph.kernels.reference.steps import RUN, window
+from dualgraph.spec import ITEMSIZE, NUMPY_DTYPES, Spec, contiguous_strides
+
+if TYPE_CHECKING:
+    from dualgraph.kernels.memory import Arena
+
+Array = np.ndarray[Any, Any]
+Result = Array | tuple[Array, ...] | int | None
+Observer = Callable[[int, Mapping[int, Array]], None]
+
+ALIGNMENT = 64
+GIL_WORK = 1 << 20  # scalar operations of a launch from which on it releases the GIL: about 100 microseconds
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A command of a segment and the step it stands for."""
+
+    command: Command
+    step: int
+
+
+def is_native(step: Step) -> bool:
+    """Is the step machine code? Python functions are not, nor products that BLAS does not know."""
+    if isinstance(step.kernel, MatMul):
+        return blas.gemm(step.kernel.dtype) is not None
+    return not isinstance(step.kernel, External)
+
+
+class Loaded:
+    """A program ready to run. `launch(*arrays)` takes one exact ndarray per input, of the dtype and shape declared.
+
+    It returns fresh arrays (one, or a tuple; None for no outputs), or, where a check failed, the int of its step. Only
+    the data pointers of the inputs are used; steps may write into them.
+    """
+
+    def __init__(self, program: Program, arena: Arena | None = None):
+        self.program = program
+        _check(program)
+        self._offsets, self._arena_bytes = _scratch(program, arena)
+        self._slots = _slots(program)
+        self.commands: tuple[Command | None, ...] = tuple(
+            command(step, self._locate) if is_native(step) else None for step in program.steps
+        )
+        """Per step its variant, arguments, units and work; None for a step that is a Python function."""
+        self._stepwise: list[Callable[..., Any]] | None = None
+        self.launch: Callable[..., Result] = self._driver() if None in self.commands else _launch(
+            _rows(enumerate(self.commands)),
+            len(program.inputs),
+            [program.buffers[buffer] for buffer in program.outputs],
+            self._arena_bytes,
+            list(program.constants.values()),
+        )
+
+    def _locate(self, buffer: int) -> tuple[int, int]:
+        slot = self._slots.get(buffer)
+        if slot is not None:
+            return slot, 0
+        return len(self.program.inputs) + len(self.program.outputs), self._offsets[buffer]
+
+    # ---- programs with Python steps ------------------------------------------------------------------------------
+
+    def _driver(self) -> Callable[..., Result]:
+        program = self.program
+        constants = tuple(program.constants.values())
+        # Results, arena and constants are arguments of a segment; their order is that of the slots.
+        arguments = len(program.inputs) + len(program.outputs) + 1 + len(constants)
+        stages: list[tuple[Callable[..., Any] | None, int]] = []
+        for native, group in groupby(enumerate(self.commands), key=lambda item: item[1] is not None):
+            numbered = list(group)
+            if native:
+                stages.append((_launch(_rows(numbered), arguments), -1))
+            else:
+                stages.extend((None, number) for number, _ in numbered)
+        scratch = [b for b in self._offsets if any(_touches(program.steps[n], b) for _, n in stages if n >= 0)]
+
+        def launch(*arrays: Array) -> Result:
+            self._expect(arrays)
+            outputs = tuple(_empty(program.buffers[buffer]) for buffer in program.outputs)
+            arena = np.empty(self._arena_bytes + ALIGNMENT, np.uint8)
+            arena = arena[-arena.ctypes.data % ALIGNMENT :]
+            memory = dict(program.constants)
+            memory.update(zip(program.inputs, arrays, strict=True))
+            memory.update(zip(program.outputs, outputs, strict=True))
+            for buffer in scratch:
+                memory[buffer] = window(arena[self._offsets[buffer] :], _whole(buffer, program.buffers[buffer]))
+            for segment, number in stages:
+                if segment is not None:
+                    failed = segment(*arrays, *outputs, arena, *constants)
+                    if failed is not None:
+                        return int(failed)
+                else:
+                    step = program.steps[number]
+                    if not _run_python(step, memory):
+                        return number
+            return _result(outputs)
+
+        return launch
+
+    def _expect(self, arrays: Sequence[Array]) -> None:
+        if len(arrays) != len(self.program.inputs):
+            raise TypeError(
+                f"got {len(arrays)} arrays; the program takes {len(self.program.inputs)}; pass one array for each of "
+                "its inputs"
+            )
+        for number, array in enumerate(arrays):
+            if type(array) is not np.ndarray:
+                raise TypeError(
+                    f"got an object that is not a numpy.ndarray as input {number}; a launch takes exact ndarrays only; "
+                    "convert it with numpy.asarray"
+                )
+
+    # ---- one step at a time --------------------------------------------------------------------------------------
+
+    def stepwise(self, arrays: Sequence[Array], observe: Observer | None = None) -> Result:
+        """Like `launch`, one step at a time, each buffer in memory of its own.
+
+        After each step `observe(step, {buffer: array})` sees the buffers it wrote, whole. They are live: copy what is to
+        be kept.
+        """
+        program = self.program
+        self._expect(arrays)
+        if self._stepwise is None:
+            self._stepwise = [self._single(step) for step in program.steps]
+        memory = dict(program.constants)
+        memory.update(zip(program.inputs, arrays, strict=True))
+        for buffer, spec in enumerate(program.buffers):
+            if buffer not in memory:
+                memory[buffer] = _empty(spec)
+        every = [memory[buffer] for buffer in range(len(program.buffers))]
+        for number, (step, run) in enumerate(zip(program.steps, self._stepwise, strict=True)):
+            good = _run_python(step, memory) if self.commands[number] is None else run(*every) is None
+            if not good:
+                return number
+            if observe is not None:
+                observe(number, {buffer: memory[buffer] for buffer in sorted(writes(step))})
+        return _result(tuple(memory[buffer] for buffer in program.outputs))
+
+    def _single(self, step: Step) -> Callable[..., Any]:
+        """One step as a launch that takes every buffer of the program."""
+        if not is_native(step):
+            return _never
+        rows = _rows([(0, command(step, lambda buffer: (buffer, 0)))])
+        return _launch(rows, len(self.program.buffers))
+
+
+def _never(*arrays: Array) -> None:
+    raise AssertionError("a Python step has no native form")
+
+
+def _run_python(step: Step, memory: dict[int, Array]) -> bool:
+    with np.errstate(all="ignore"):
+        return RUN[type(step.kernel)](step.kernel, step, memory)
+
+
+def _result(outputs: tuple[Array, ...]) -> Result:
+    return None if not outputs else outputs[0] if len(outputs) == 1 else outputs
+
+
+def _empty(spec: Spec) -> Array:
+    return np.empty(spec.shape, NUMPY_DTYPES[spec.dtype])
+
+
+def _whole(buffer: int, spec: Spec) -> View:
+    return View(buffer, spec.shape, contiguous_strides(spec.shape), 0, spec.dtype)
+
+
+def _touches(step: Step, buffer: int) -> bool:
+    return buffer in reads(step) or buffer in writes(step)
+
+
+def _check(program: Program) -> None:
+    kinds = (*program.inputs, *program.outputs, *program.constants)
+    if len(set(kinds)) != len(kinds):
+        raise KernelError(
+            f"got a program with inputs {program.inputs}, outputs {program.outputs} and constants "
+            f"{list(program.constants)}; a buffer is one of these, once; copy it into a buffer of its own"
+        )
+
+
+def _scratch(program: Program, arena: Arena | None) -> tuple[dict[int, int], int]:
+    """Byte offset of each scratch buffer in the arena, and its size."""
+    outside = {*program.inputs, *program.outputs, *program.constants}
+    offsets = dict(arena.offsets) if arena is not None else {}
+    size = arena.size if arena is not None else 0
+    for buffer, spec in enumerate(program.buffers):
+        if buffer not in outside and buffer not in offsets:
+            size = -(-size // ALIGNMENT) * ALIGNMENT
+            offsets[buffer] = size
+            size += spec.nbytes
+    return offsets, -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def _slots(program: Program) -> dict[int, int]:
+    first = [*program.inputs, *program.outputs]
+    slots = {buffer: slot for slot, buffer in enumerate(first)}
+    slots.update((buffer, len(first) + 1 + number) for number, buffer in enumerate(program.constants))
+    return slots
+
+
+def _rows(numbered: Any) -> list[_Row]:
+    """The commands that have something to do."""
+    return [_Row(found, number) for number, found in numbered if found is not None and found.units > 0]
+
+
+def _launch(
+    rows: Sequence[_Row],
+    arguments: int,
+    outputs: Sequence[Spec] = (),
+    arena_bytes: int = 0,
+    constants: Sequence[Array] = (),
+) -> Callable[..., Any]:
+    """A builtin that runs commands; see `runtime`, whose plan is laid out here in one array."""
+    addresses = engine.addresses([row.command.variant for row in rows])
+    slots = arguments + len(outputs) + 1 + len(constants)
+    dims = [dim for spec in outputs for dim in spec.shape]
+    args = [word for row in rows for word in row.command.args]
+    layout = (runtime.PLAN_HEADER, slots, runtime.OUTPUT_WORDS * len(outputs), len(dims),
+              runtime.COMMAND_WORDS * len(rows), len(args))
+    starts = list(_starts(layout))
+    plan = np.zeros(starts[-1], np.int64).view(runtime.Plan)
+    words = plan.view(np.ndarray)
+    base = words.ctypes.data
+    _, at_slots, at_outputs, at_dims, at_commands, at_args, _ = starts
+
+    arena = np.empty(arena_bytes + ALIGNMENT, np.uint8)
+    arena_address = arena.ctypes.data + -arena.ctypes.data % ALIGNMENT
+    machine = runtime.machine()
+    words[at_slots + arguments + len(outputs)] = arena_address
+    for number, constant in enumerate(constants):
+        words[at_slots + slots - len(constants) + number] = constant.ctypes.data
+
+    dim = at_dims
+    for number, spec in enumerate(outputs):
+        row = at_outputs + number * runtime.OUTPUT_WORDS
+        words[row : row + 3] = id(NUMPY_DTYPES[spec.dtype]), len(spec.shape), base + 8 * dim
+        words[dim : dim + len(spec.shape)] = spec.shape
+        dim += len(spec.shape)
+
+    here, parallel = at_args, False
+    for number, (item, address) in enumerate(zip(rows, addresses, strict=True)):
+        found = item.command
+        pieces = pool.pieces(found.units, found.work)
+        parallel = parallel or pieces > 1
+        row = at_commands + number * runtime.COMMAND_WORDS
+        words[row : row + 5] = address, base + 8 * here, found.units, pieces, item.step
+        words[here : here + len(found.args)] = found.args
+        here += len(found.args)
+
+    flags = runtime.RELEASE_GIL if sum(row.command.work for row in rows) >= GIL_WORK else 0
+    if any(isinstance(row.command.variant, (Gemm, Gemv)) for row in rows) and blas.set_up(runtime.use_blas):
+        flags |= runtime.USES_BLAS
+    words[runtime.PLAN_MACHINE] = machine.ctypes.data
+    words[runtime.PLAN_ARGUMENTS], words[runtime.PLAN_OUTPUTS] = arguments, len(outputs)
+    words[runtime.PLAN_COMMANDS], words[runtime.PLAN_SLOTS] = len(rows), slots
+    words[runtime.PLAN_ARENA_BYTES], words[runtime.PLAN_FLAGS] = arena_bytes, flags
+    words[runtime.PLAN_SLOT_TABLE] = base + 8 * at_slots
+    words[runtime.PLAN_OUTPUT_TABLE] = base + 8 * at_outputs
+    words[runtime.PLAN_COMMAND_TABLE] = base + 8 * at_commands
+    plan.keep = (arena, tuple(constants))
+    if parallel:
+        pool.start(runtime.worker)
+    return runtime.builtin(plan)
+
+
+def _starts(sizes: Sequence[int]) -> Iterator[int]:
+    """Where each part begins, and where the last one ends."""
+    start = 0
+    for size in sizes:
+        yield start
+        start += size
+    yield start
+
+
+def load(program: Program, arena: Arena | None = None) -> Loaded:
+    """A program as native code. Without an arena each scratch buffer has memory of its own."""
+    return Loaded(program, arena)
+
+
+__all__ = ["Loaded", "load"]

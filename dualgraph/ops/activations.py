@@ -1,0 +1,134 @@
+"""Activation functions and normalised exponentials, each one op with its own gradient rule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from dualgraph.errors import DTypeError
+from dualgraph.kernels import expr as E
+from dualgraph.ops import elementwise as ew
+from dualgraph.ops.composite import composite
+from dualgraph.ops.elementwise import OPS, unary
+from dualgraph.ops.op import Op, bind, current
+from dualgraph.ops.reduce import logsumexp, max, normalize_axes, sum
+from dualgraph.spec import is_float
+
+Axes = tuple[int, ...]
+
+
+def _relu(x: E.Expr) -> E.Expr:
+    zero = E.literal(0, x.dtype)
+    return E.select(E.call("le", x, zero), zero, x)  # NaN passes, and the derivative at 0 is 0
+
+
+relu = unary("relu", _relu, floats=False, doc="max(x, 0); the derivative at 0 is 0")
+silu = unary("silu", lambda x: x * E.call("sigmoid", x), doc="x * sigmoid(x)")
+softplus = unary(
+    "softplus",
+    lambda x: E.call("maximum", x, 0.0) + E.call("log1p", E.call("exp", -E.call("abs", x))),
+    doc="log(1 + exp(x))",
+)
+log_sigmoid = unary(
+    "log_sigmoid",
+    lambda x: E.call("minimum", x, 0.0) - E.call("log1p", E.call("exp", -E.call("abs", x))),
+    doc="log(sigmoid(x))",
+)
+_gelu = unary(
+    "gelu", lambda x: x * 0.5 * (E.call("erf", x * math.sqrt(0.5)) + 1.0), doc="x * Phi(x), Phi the normal distribution"
+)
+_gelu_tanh = unary(
+    "gelu_tanh",
+    lambda x: x * 0.5 * (E.call("tanh", (x + x * x * x * 0.044715) * math.sqrt(2.0 / math.pi)) + 1.0),
+    doc="gelu with Phi approximated through tanh",
+)
+
+
+def gelu(x: Any, approximate: str = "none") -> Any:
+    """x * Phi(x), Phi the standard normal distribution function (Hendrycks & Gimpel 2016); or its tanh approximation."""
+    return _gelu_tanh(x) if approximate == "tanh" else _gelu(x)
+
+
+def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:
+    """x where positive, else negative_slope * x."""
+    return ew.where(ew.greater(x, 0), x, ew.multiply(x, negative_slope))
+
+
+def elu(x: Any, alpha: float = 1.0) -> Any:
+    """x where positive, else alpha * (exp(x) - 1)."""
+    return ew.where(ew.greater(x, 0), x, ew.multiply(ew.expm1(ew.minimum(x, 0.0)), alpha))
+
+
+def _floats(name: str) -> Any:
+    def spec(x: Any, **params: Any) -> None:
+        if not is_float(x[1]):
+            raise DTypeError(f"{name}: got {x[1]}; it is defined for floats; cast with astype(x, 'float32') first")
+
+    return spec
+
+
+def _softmax(x: Any, *, axes: Axes) -> Any:
+    e = ew.exp(ew.subtract(x, max(x, axis=axes, keepdims=True)))
+    return ew.divide(e, sum(e, axis=axes, keepdims=True))
+
+
+def _softmax_gradient(g: Any, out: Any, *, axes: Axes) -> Any:
+    return ew.multiply(out, ew.subtract(g, sum(ew.multiply(g, out), axis=axes, keepdims=True)))
+
+
+def _softmax_gradient_vjp(number: int, g: Any, _out: Any, g0: Any, out: Any, *, axes: Axes) -> Any:
+    if number == 0:
+        return bind(_SOFTMAX_GRADIENT, g, out, axes=axes)
+    inner = sum(ew.multiply(g0, out), axis=axes, keepdims=True)
+    outer = sum(ew.multiply(g, out), axis=axes, keepdims=True)
+    return ew.subtract(ew.multiply(g, ew.subtract(g0, inner)), ew.multiply(outer, g0))
+
+
+_SOFTMAX_GRADIENT = composite("softmax_vjp", _softmax_gradient, _softmax_gradient_vjp)
+_SOFTMAX = OPS["softmax"] = composite(
+    "softmax", _softmax, (lambda g, out, x, *, axes: bind(_SOFTMAX_GRADIENT, g, out, axes=axes),), _floats("softmax")
+)
+
+
+def _log_softmax(x: Any, *, axes: Axes) -> Any:
+    shifted = ew.subtract(x, max(x, axis=axes, keepdims=True))
+    return ew.subtract(shifted, ew.log(sum(ew.exp(shifted), axis=axes, keepdims=True)))
+
+
+def _log_softmax_gradient(g: Any, out: Any, *, axes: Axes) -> Any:
+    return ew.subtract(g, ew.multiply(ew.exp(out), sum(g, axis=axes, keepdims=True)))
+
+
+def _log_softmax_gradient_vjp(number: int, g: Any, _out: Any, g0: Any, out: Any, *, axes: Axes) -> Any:
+    p = ew.exp(out)
+    if number == 0:
+        return ew.subtract(g, sum(ew.multiply(g, p), axis=axes, keepdims=True))
+    return ew.negative(ew.multiply(ew.multiply(g, p), sum(g0, axis=axes, keepdims=True)))
+
+
+_LOG_SOFTMAX_GRADIENT = composite("log_softmax_vjp", _log_softmax_gradient, _log_softmax_gradient_vjp)
+_LOG_SOFTMAX = OPS["log_softmax"] = composite(
+    "log_softmax",
+    _log_softmax,
+    (lambda g, out, x, *, axes: bind(_LOG_SOFTMAX_GRADIENT, g, out, axes=axes),),
+    _floats("log_softmax"),
+)
+
+
+def _along(op: Op, x: Any, axis: int | Sequence[int]) -> Any:
+    x = current().lift(x)
+    return bind(op, x, axes=normalize_axes(op.name, axis, len(x.layout[0])))
+
+
+def softmax(x: Any, axis: int | Sequence[int] = -1) -> Any:
+    """exp(x) / sum(exp(x)) along an axis, computed from x - max(x)."""
+    return _along(_SOFTMAX, x, axis)
+
+
+def log_softmax(x: Any, axis: int | Sequence[int] = -1) -> Any:
+    """x - log(sum(exp(x))) along an axis, computed from x - max(x)."""
+    return _along(_LOG_SOFTMAX, x, axis)
+
+
+__all__ = ["elu", "gelu", "leaky_relu", "log_sigmoid", "log_softmax", "logsumexp", "relu", "silu", "softmax", "softplus"]

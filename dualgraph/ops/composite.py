@@ -1,0 +1,103 @@
+"""Composite ops: an op written as ops over ops, with one gradient rule for the whole.
+
+In eager mode a composite runs as one launch of its fused kernels, as libraries ship them; in static mode its parts are
+lowered into the step and fuse with their neighbours. Both differentiate the composite as a whole, before it is taken
+apart, so both give the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from dualgraph.kernels.program import Program, View
+from dualgraph.ops.op import Call, Op, Operand, Vjp, as_view, using
+from dualgraph.ops.symbol import Recorder, Symbol, literal_of
+from dualgraph.spec import Spec
+
+
+class Traced:
+    """The calls of a composite for given input specs and parameters."""
+
+    def __init__(self, name: str, function: Callable[..., Any], specs: Sequence[Spec], params: dict[str, Any]):
+        recorder = Recorder()
+        recorder.grad_enabled = False
+        self.inputs = [recorder.placeholder(Spec(s[0], s[1]), f"x{i}") for i, s in enumerate(specs)]
+        with using(recorder):
+            results = function(*self.inputs, **params)
+        self.outputs: tuple[Symbol, ...] = results if isinstance(results, tuple) else (results,)
+        self.calls = needed_calls(recorder.calls, self.outputs)
+
+
+def needed_calls(calls: Sequence[Call], outputs: Sequence[Symbol]) -> list[Call]:
+    """The calls that `outputs` depend on, and those kept for their checks, in program order."""
+    needed = {id(x.call) for x in outputs if x.call is not None}
+    kept = []
+    for call in reversed(calls):
+        if id(call) in needed:
+            kept.append(call)
+            needed.update(id(x.call) for x in call.inputs if x.call is not None)
+    return kept[::-1]
+
+
+def lower_calls(program: Program, calls: Sequence[Call], values: dict[tuple[int, int], Operand]) -> None:
+    """Append the kernels of `calls`; `values` maps (id of call or leaf symbol, result) to operands and grows."""
+    for call in calls:
+        literal = literal_of(call)
+        if literal is not None:
+            values[id(call), 0] = literal
+            continue
+        operands = tuple(values[operand_key(x)] for x in call.inputs)
+        results = lower_call(program, call.op, operands, call.specs, call.params)
+        for number, view in enumerate(results):
+            values[id(call), number] = view
+
+
+def lower_call(
+    program: Program, op: Op, operands: tuple[Operand, ...], specs: Sequence[Spec], params: dict[str, Any]
+) -> tuple[View, ...]:
+    """Append the kernels of one call."""
+    if not op.literal_scalars:
+        operands = tuple(as_view(program, x) for x in operands)
+    elif operands and not any(isinstance(x, View) for x in operands):
+        operands = (as_view(program, operands[0]), *operands[1:])  # kernels need one operand to be told from a constant
+    return op.lower(program, operands, tuple(specs), params)
+
+
+def operand_key(x: Symbol) -> tuple[int, int]:
+    return (id(x.call), x.index) if x.call is not None else (id(x), -1)
+
+
+def composite(
+    name: str,
+    function: Callable[..., Any],
+    vjp: tuple[Vjp | None, ...] | Vjp = (),
+    spec: Callable[..., Any] | None = None,
+) -> Op:
+    """An op computed by `function(*inputs, **params)`, written in public ops."""
+    traces: dict[Any, Traced] = {}
+
+    def traced(specs: Sequence[Any], params: dict[str, Any]) -> Traced:
+        key = (*[(s[0], s[1]) for s in specs], *params.values())
+        found = traces.get(key)
+        if found is None:
+            found = traces[key] = Traced(name, function, specs, params)
+        return found
+
+    def infer(*specs: Any, **params: Any) -> tuple[Spec, ...]:
+        if spec is not None:
+            spec(*specs, **params)
+        return tuple(x.spec for x in traced(specs, params).outputs)
+
+    def lower(
+        program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]
+    ) -> tuple[View, ...]:
+        inputs = [Spec(x.shape, x.dtype) if isinstance(x, View) else Spec((), x[1]) for x in operands]
+        trace = traced(inputs, params)
+        values: dict[tuple[int, int], Operand] = {
+            operand_key(symbol): operand for symbol, operand in zip(trace.inputs, operands, strict=True)
+        }
+        lower_calls(program, trace.calls, values)
+        return tuple(as_view(program, values[operand_key(x)]) for x in trace.outputs)
+
+    return Op(name, infer, lower, vjp, composition=function)

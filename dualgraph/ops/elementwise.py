@@ -1,0 +1,286 @@
+"""Elementwise operations: one record each, an expression and nothing more.
+
+The gradient of an elementwise op is derived from its expression and is one elementwise op again (one kernel, in either
+mode), differentiable in its turn. `out` is used instead of being computed again where the derivative contains it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from dualgraph.kernels import derivative
+from dualgraph.kernels import expr as E
+from dualgraph.kernels.kinds import Loop
+from dualgraph.kernels.program import Program, View
+from dualgraph.ops.broadcast import broadcast_shapes, meet
+from dualgraph.ops.op import Op, Operand, Vjp, current
+from dualgraph.ops.tensor import TensorMethods
+from dualgraph.spec import DEFAULT_FLOAT, Spec, dtype_name, is_float, promote
+
+Expression = Callable[..., E.Expr]
+
+
+class Scalar:
+    """What an elementwise op computes for one element, and how its operands' dtypes meet."""
+
+    def __init__(self, name: str, expression: Expression, arity: int, floats: bool = False, conditions: int = 0):
+        self.name, self.expression, self.arity = name, expression, arity
+        self.floats = floats  # integers are taken to the default float
+        self.conditions = conditions  # this many leading operands are bool and do not take part in promotion
+        self._loops: dict[Any, Loop] = {}
+        self._gradients: dict[tuple[int, str], Any] = {}
+
+    def common(self, dtypes: tuple[str, ...]) -> str:
+        """The dtype in which the operands meet."""
+        dtype = promote(*dtypes[self.conditions :])
+        return DEFAULT_FLOAT if self.floats and not is_float(dtype) else dtype
+
+    def result(self, operands: list[E.Expr], params: dict[str, Any]) -> E.Expr:
+        """The expression applied to operands of any dtypes."""
+        dtype = self.common(tuple(x.dtype for x in operands))
+        cast = [
+            E.cast(x, "bool" if i < self.conditions else dtype) for i, x in enumerate(operands)
+        ]
+        return self.expression(*cast, **params)
+
+    def spec(self, *specs: Any, **params: Any) -> Spec:
+        shape = broadcast_shapes(self.name, *[s[0] for s in specs])
+        leaves = [E.input(i, s[1]) for i, s in enumerate(specs)]
+        return Spec(shape, self.result(leaves, params).dtype)
+
+    def lower(
+        self, program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]
+    ) -> tuple[View, ...]:
+        views = [x for x in operands if isinstance(x, View)]
+        signature = tuple(x.dtype if isinstance(x, View) else x for x in operands)
+        key = (signature, *params.values())
+        loop = self._loops.get(key)
+        if loop is None:
+            loop = self._loops[key] = self._loop(signature, params)
+        spec = specs[0]
+        out = program.new(spec)
+        program.add(loop, (out,), tuple(v.broadcast_to(spec.shape) for v in views), spec.shape)
+        return (out,)
+
+    def _loop(self, signature: tuple[Any, ...], params: dict[str, Any]) -> Loop:
+        leaves, dtypes = [], []
+        for item in signature:
+            if isinstance(item, str):
+                leaves.append(E.input(len(dtypes), item))
+                dtypes.append(item)
+            else:
+                leaves.append(E.Expr(E.LITERAL, (), item[1], item[0]))
+        code, results = E.linearise([self.result(leaves, params)])
+        return Loop(code, results, tuple(dtypes), (False,) * len(dtypes))
+
+    def gradient(self, number: int, dtype: str, params: dict[str, Any]) -> tuple[Op | None, tuple[int, ...]] | None:
+        """The op that computes the gradient of operand `number`, and which of (g, out, *inputs) it takes.
+
+        None: the gradient is zero. An op of None: the gradient is `g` itself.
+        """
+        key = (number, dtype, *params.values())
+        if key not in self._gradients:
+            self._gradients[key] = self._derive(number, dtype, params)
+        found: tuple[Op | None, tuple[int, ...]] | None = self._gradients[key]
+        return found
+
+    def _derive(self, number: int, dtype: str, params: dict[str, Any]) -> tuple[Op | None, tuple[int, ...]] | None:
+        def leaves(start: int) -> list[E.Expr]:
+            return [
+                E.input(start + i, "bool" if i < self.conditions else dtype) for i in range(self.arity)
+            ]
+
+        xs = leaves(2)
+        result = self.expression(*xs, **params)
+        if not is_float(result.dtype):
+            return None
+        g, out = E.input(0, result.dtype), E.input(1, result.dtype)
+        slope = derivative.vjp(result, [xs[number]], g, out)[0]
+        if slope is None:
+            return None
+        used = tuple(sorted({i.attr for i in E.linearise([slope])[0] if i.op == E.INPUT}))
+        if slope.op == E.INPUT and slope.attr == 0:
+            return None, (0,)
+        conditions = sum(1 for u in used if 2 <= u < 2 + self.conditions)
+        order = tuple(sorted(used, key=lambda u: (not 2 <= u < 2 + self.conditions, u)))  # conditions lead
+        where = {u: i for i, u in enumerate(order)}
+
+        def expression(*operands: E.Expr, **_: Any) -> E.Expr:
+            code, (root,) = E.linearise([slope])
+            full = [operands[where[u]] if u in where else operands[0] for u in range(2 + self.arity)]
+            return E.inline(code, full)[root]
+
+        return elementwise_op(f"{self.name}_vjp{number}", expression, len(order), conditions=conditions), order
+
+    def vjp(self, number: int, g: Any, out: Any, *inputs: Any, **params: Any) -> Any:
+        dtype = self.common(tuple(x.layout[1] for x in inputs))
+        rule = self.gradient(number, dtype, params)
+        if rule is None:
+            return None
+        op, order = rule
+        if op is None:
+            return g
+        operands = (g, out, *inputs)
+        return current().apply(op, tuple(operands[i] for i in order), {})
+
+
+def elementwise_op(
+    name: str,
+    expression: Expression,
+    arity: int,
+    floats: bool = False,
+    conditions: int = 0,
+    vjp: tuple[Vjp | None, ...] | Vjp | None = None,
+) -> Op:
+    """An elementwise `Op` from a scalar expression; its gradient is derived unless `vjp` is given."""
+    scalar = Scalar(name, expression, arity, floats, conditions)
+    return Op(name, scalar.spec, scalar.lower, scalar.vjp if vjp is None else vjp)
+
+
+OPS: dict[str, Op] = {}  # every public op by name; the conformance tests are generated from it
+
+
+def unary(name: str, expression: Expression | None = None, floats: bool = True, doc: str = "") -> Callable[[Any], Any]:
+    op = OPS[name] = elementwise_op(name, expression or (lambda x: E.call(name, x)), 1, floats)
+
+    def function(x: Any, /) -> Any:
+        front = current()
+        return front.apply(op, (x if isinstance(x, TensorMethods) else front.lift(x),), {})
+
+    return _named(function, name, doc)
+
+
+def binary(name: str, expression: Expression | None = None, floats: bool = False, doc: str = "") -> Callable[[Any, Any], Any]:
+    op = OPS[name] = elementwise_op(name, expression or (lambda x, y: E.call(name, x, y)), 2, floats)
+
+    def function(x: Any, y: Any, /) -> Any:
+        if not (isinstance(x, TensorMethods) and isinstance(y, TensorMethods)):
+            x, y = meet(name, (x, y))
+        return current().apply(op, (x, y), {})
+
+    return _named(function, name, doc)
+
+
+def _named(function: Any, name: str, doc: str) -> Any:
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = doc
+    return function
+
+
+# Arithmetic
+add = binary("add", doc="x + y")
+subtract = binary("subtract", lambda x, y: x - y, doc="x - y")
+multiply = binary("multiply", lambda x, y: x * y, doc="x * y")
+divide = binary("divide", lambda x, y: x / y, floats=True, doc="x / y; integers are divided as floats")
+floor_divide = binary("floor_divide", doc="floor(x / y); 0 where an integer divisor is 0")
+remainder = binary("remainder", doc="x - y * floor(x / y), with the sign of y; 0 where an integer divisor is 0")
+power = binary("pow", floats=False, doc="x to the power y", expression=lambda x, y: _pow(x, y))
+minimum = binary("minimum", doc="The smaller of x and y; NaN if either is NaN; -0.0 < +0.0")
+maximum = binary("maximum", doc="The larger of x and y; NaN if either is NaN; -0.0 < +0.0")
+copysign = binary("copysign", floats=True, doc="The magnitude of x with the sign of y")
+atan2 = binary("atan2", floats=True, doc="The angle of the point (y, x), in (-pi, pi]")
+negative = unary("negative", lambda x: -x, floats=False, doc="-x")
+abs = unary("abs", floats=False, doc="The absolute value")
+sign = unary("sign", floats=False, doc="-1, 0 or 1; NaN for NaN")
+square = unary("square", floats=False, doc="x * x")
+reciprocal = unary("reciprocal", doc="1 / x")
+
+
+def _pow(x: E.Expr, y: E.Expr) -> E.Expr:
+    if is_float(x.dtype):
+        return E.call("pow", x, y)
+    return E.cast(E.call("pow", E.cast(x, "float64"), E.cast(y, "float64")), x.dtype)
+
+
+# Rounding; the gradient is zero
+floor = unary("floor", doc="The largest integer not above x")
+ceil = unary("ceil", doc="The smallest integer not below x")
+round = unary("round", doc="The nearest integer, ties to even")
+trunc = unary("trunc", doc="The integer part of x")
+
+# Exponentials, logarithms, powers
+sqrt = unary("sqrt", doc="The square root")
+rsqrt = unary("rsqrt", doc="1 / sqrt(x)")
+exp = unary("exp", doc="e to the x")
+exp2 = unary("exp2", doc="2 to the x")
+expm1 = unary("expm1", doc="exp(x) - 1, exact near 0")
+log = unary("log", doc="The natural logarithm")
+log2 = unary("log2", doc="The logarithm to base 2")
+log10 = unary("log10", doc="The logarithm to base 10")
+log1p = unary("log1p", doc="log(1 + x), exact near 0")
+
+# Trigonometric, hyperbolic, special
+sin = unary("sin", doc="The sine of x radians")
+cos = unary("cos", doc="The cosine of x radians")
+tan = unary("tan", doc="The tangent of x radians")
+asin = unary("asin", doc="The angle in [-pi/2, pi/2] whose sine is x")
+acos = unary("acos", doc="The angle in [0, pi] whose cosine is x")
+atan = unary("atan", doc="The angle in (-pi/2, pi/2) whose tangent is x")
+sinh = unary("sinh", doc="The hyperbolic sine")
+cosh = unary("cosh", doc="The hyperbolic cosine")
+tanh = unary("tanh", doc="The hyperbolic tangent")
+sigmoid = unary("sigmoid", doc="1 / (1 + exp(-x))")
+erf = unary("erf", doc="The error function 2/sqrt(pi) * integral of exp(-t*t) from 0 to x")
+
+# Comparison and logic
+equal = binary("equal", lambda x, y: E.call("eq", x, y), doc="x == y")
+not_equal = binary("not_equal", lambda x, y: E.call("ne", x, y), doc="x != y")
+less = binary("less", lambda x, y: E.call("lt", x, y), doc="x < y")
+less_equal = binary("less_equal", lambda x, y: E.call("le", x, y), doc="x <= y")
+greater = binary("greater", lambda x, y: E.call("gt", x, y), doc="x > y")
+greater_equal = binary("greater_equal", lambda x, y: E.call("ge", x, y), doc="x >= y")
+
+
+def _logical(name: str) -> Expression:
+    return lambda *xs: E.call(name, *[E.cast(x, "bool") for x in xs])
+
+
+logical_and = binary("logical_and", _logical("bitwise_and"), doc="Both are true (non-zero)")
+logical_or = binary("logical_or", _logical("bitwise_or"), doc="At least one is true (non-zero)")
+logical_xor = binary("logical_xor", _logical("bitwise_xor"), doc="Exactly one is true (non-zero)")
+logical_not = unary("logical_not", _logical("bitwise_not"), floats=False, doc="x is false (zero)")
+isnan = unary("isnan", doc="x is not a number")
+isinf = unary("isinf", doc="x is infinite")
+isfinite = unary("isfinite", doc="x is neither infinite nor NaN")
+signbit = unary("signbit", doc="The sign bit of x, also of zeros and NaN")
+
+# Bits
+bitwise_and = binary("bitwise_and", doc="Bits set in both")
+bitwise_or = binary("bitwise_or", doc="Bits set in either")
+bitwise_xor = binary("bitwise_xor", doc="Bits set in exactly one")
+bitwise_invert = unary("bitwise_invert", lambda x: E.call("bitwise_not", x), floats=False, doc="Every bit inverted")
+bitwise_left_shift = binary("bitwise_left_shift", lambda x, y: E.call("left_shift", x, y), doc="x * 2**y, wrapped")
+bitwise_right_shift = binary("bitwise_right_shift", lambda x, y: E.call("right_shift", x, y), doc="floor(x / 2**y)")
+
+_WHERE = OPS["where"] = elementwise_op("where", lambda c, x, y: E.select(c, x, y), 3, conditions=1)
+
+
+def where(condition: Any, x: Any, y: Any, /) -> Any:
+    """x where the condition is true, else y (broadcast together)."""
+    front = current()
+    condition = condition if isinstance(condition, TensorMethods) else front.lift(condition)
+    x, y = meet("where", (x, y))
+    return front.apply(_WHERE, (condition, x, y), {})
+
+
+def _cast_vjp(g: Any, out: Any, x: Any, *, dtype: str) -> Any:
+    return astype(g, x.layout[1])
+
+
+_ASTYPE = OPS["astype"] = elementwise_op("astype", lambda x, *, dtype: E.cast(x, dtype), 1, vjp=(_cast_vjp,))
+
+
+def astype(x: Any, dtype: Any, /) -> Any:
+    """x converted to another dtype: floats to integers toward zero (saturating), anything to bool as x != 0."""
+    front = current()
+    x = x if isinstance(x, TensorMethods) else front.lift(x)
+    name = dtype_name(dtype)
+    return x if name == x.layout[1] else front.apply(_ASTYPE, (x,), {"dtype": name})
+
+
+def clip(x: Any, min: Any = None, max: Any = None) -> Any:
+    """x limited to [min, max]; a bound of None does not limit."""
+    if min is not None:
+        x = maximum(x, min)
+    return x if max is None else minimum(x, max)

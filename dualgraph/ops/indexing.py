@@ -1,0 +1,219 @@
+"""Selection by computed indices, and its gradient, a scatter in a fixed order."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from dualgraph.errors import DTypeError, ShapeError
+from dualgraph.kernels import expr as E
+from dualgraph.kernels.kinds import CheckIndex, Gather, GatherAlong, Loop, ScatterAdd, ScatterAddAlong
+from dualgraph.kernels.program import Program, View, row_view
+from dualgraph.ops.elementwise import OPS
+from dualgraph.ops.op import Op, Operand, as_view, bind, current
+from dualgraph.ops.shape import contiguous, normalize_axis, reshape
+from dualgraph.spec import INTEGERS, Shape, Spec, contiguous_strides
+
+
+def _three(shape: Shape, axis: int) -> Shape:
+    """(A, N, B): the axes before, at and after `axis`."""
+    return (math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :]))
+
+
+def _as(view: View, shape: Shape) -> View:
+    return view.with_layout(shape, contiguous_strides(shape))
+
+
+def integers_only(name: str, what: str, dtype: str) -> None:
+    """Indices and labels are integers."""
+    if dtype not in INTEGERS:
+        raise DTypeError(f"{name}: got {what} of {dtype}; {what} must be int32 or int64; cast with astype(…, 'int64')")
+
+
+# take: along one axis, with indices of any shape
+
+
+def _take_spec(x: Any, index: Any, *, axis: int) -> Spec:
+    integers_only("take", "indices", index[1])
+    return Spec((*x[0][:axis], *index[0], *x[0][axis + 1 :]), x[1])
+
+
+def _take_lower(
+    program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]
+) -> tuple[View, ...]:
+    x, index = (contiguous(program, as_view(program, v)) for v in operands)
+    before, n, after = _three(x.shape, params["axis"])
+    count = index.spec.size
+    out = program.new(specs[0])
+    program.add(
+        Gather(x.dtype, index.dtype), (_as(out, (before, count, after)),), (_as(x, (before, n, after)), _as(index, (count,)))
+    )
+    return (out,)
+
+
+def _take_vjp(g: Any, out: Any, x: Any, index: Any, *, axis: int) -> Any:
+    return bind(_PUT, g, index, axis=axis, shape=x.layout[0])
+
+
+_TAKE = OPS["take"] = Op("take", _take_spec, _take_lower, (_take_vjp, None), literal_scalars=False)
+
+
+def _put_lower(
+    program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]
+) -> tuple[View, ...]:
+    g, index = (contiguous(program, as_view(program, v)) for v in operands)
+    before, n, after = _three(specs[0].shape, params["axis"])
+    count = index.spec.size
+    out = program.new(specs[0])
+    program.add(
+        ScatterAdd(g.dtype, index.dtype), (_as(out, (before, n, after)),), (_as(g, (before, count, after)), _as(index, (count,)))
+    )
+    return (out,)
+
+
+_PUT = OPS["scatter_add"] = Op(
+    "scatter_add",
+    lambda g, index, *, axis, shape: Spec(shape, g[1]),
+    _put_lower,
+    (lambda g, out, x, index, *, axis, shape: take(g, index, axis=axis), None),
+    literal_scalars=False,
+)
+
+
+def take(x: Any, indices: Any, /, *, axis: int | None = None) -> Any:
+    """The elements (sub-tensors) of x at integer positions along an axis; negative positions count from the end.
+
+    The axis is replaced by the axes of `indices`. The gradient adds up where a position occurs twice, in the order of
+    the indices. Without an axis x must be a vector.
+    """
+    front = current()
+    x, indices = front.lift(x), front.lift(indices)
+    rank = len(x.layout[0])
+    if axis is None and rank != 1:
+        raise ShapeError(f"take: got a tensor of shape {x.layout[0]} and no axis; name the axis")
+    return bind(_TAKE, x, indices, axis=normalize_axis("take", 0 if axis is None else axis, rank))
+
+
+# take_along_axis
+
+
+def _along_spec(x: Any, index: Any, *, axis: int) -> Spec:
+    integers_only("take_along_axis", "indices", index[1])
+    if len(x[0]) != len(index[0]) or any(m != n for a, (m, n) in enumerate(zip(x[0], index[0], strict=True)) if a != axis):
+        raise ShapeError(
+            f"take_along_axis: got shapes {x[0]} and {index[0]}; all axes but axis {axis} must be equal; reshape the indices"
+        )
+    return Spec(index[0], x[1])
+
+
+def _along_lower(
+    program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]
+) -> tuple[View, ...]:
+    x, index = (contiguous(program, as_view(program, v)) for v in operands)
+    axis = params["axis"]
+    out = program.new(specs[0])
+    small = _three(index.shape, axis)
+    program.add(
+        GatherAlong(x.dtype, index.dtype), (_as(out, small),), (_as(x, _three(x.shape, axis)), _as(index, small))
+    )
+    return (out,)
+
+
+def _along_vjp(g: Any, out: Any, x: Any, index: Any, *, axis: int) -> Any:
+    return bind(_PUT_ALONG, g, index, axis=axis, shape=x.layout[0])
+
+
+_ALONG = OPS["take_along_axis"] = Op(
+    "take_along_axis", _along_spec, _along_lower, (_along_vjp, None), literal_scalars=False
+)
+
+
+def _put_along_lower(
+    program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]
+) -> tuple[View, ...]:
+    g, index = (contiguous(program, as_view(program, v)) for v in operands)
+    axis = params["axis"]
+    out = program.new(specs[0])
+    small = _three(index.shape, axis)
+    program.add(
+        ScatterAddAlong(g.dtype, index.dtype), (_as(out, _three(specs[0].shape, axis)),), (_as(g, small), _as(index, small))
+    )
+    return (out,)
+
+
+_PUT_ALONG = OPS["scatter_add_along_axis"] = Op(
+    "scatter_add_along_axis",
+    lambda g, index, *, axis, shape: Spec(shape, g[1]),
+    _put_along_lower,
+    (lambda g, out, x, index, *, axis, shape: take_along_axis(g, index, axis=axis), None),
+    literal_scalars=False,
+)
+
+
+def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> Any:
+    """`out[..., i, ...] = x[..., indices[..., i, ...], ...]` along an axis; the other axes must agree."""
+    front = current()
+    x, indices = front.lift(x), front.lift(indices)
+    return bind(_ALONG, x, indices, axis=normalize_axis("take_along_axis", axis, len(x.layout[0])))
+
+
+# labels
+
+
+def _in_range_lower(
+    program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]
+) -> tuple[View, ...]:
+    view = as_view(program, operands[0])
+    program.add(CheckIndex(view.dtype, params["low"], params["high"], params["what"]), (), (view,))
+    return (view,)
+
+
+IN_RANGE = OPS["in_range"] = Op(
+    "in_range",
+    lambda x, *, low, high, what: Spec(x[0], x[1]),
+    _in_range_lower,
+    (None,),
+    literal_scalars=False,
+)
+
+
+def in_range(labels: Any, high: int, what: str = "label") -> Any:
+    """The labels themselves, after the check that each lies in [0, high)."""
+    labels = current().lift(labels)
+    integers_only(what, what, labels.layout[1])
+    return bind(IN_RANGE, labels, low=0, high=high, what=what)
+
+
+def _one_hot_lower(
+    program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]
+) -> tuple[View, ...]:
+    label = as_view(program, operands[0])
+    (out_spec,) = specs
+    domain = out_spec.shape
+    last = len(domain) - 1
+    out = program.new(out_spec)
+    column = label.with_layout((*label.shape, 1), (*label.strides, 0))
+    hit = E.call("eq", E.cast(E.input(0, label.dtype), "int64"), E.position())
+    code, results = E.linearise([E.cast(hit, out_spec.dtype)])
+    loop = Loop(code, results, (label.dtype,), (True,))
+    program.add(loop, (out,), (row_view(column, domain, (last,)),), domain, (last,))
+    return (out,)
+
+
+_ONE_HOT = OPS["one_hot"] = Op(
+    "one_hot",
+    lambda x, *, classes, dtype: Spec((*x[0], classes), dtype),
+    _one_hot_lower,
+    (None,),
+    literal_scalars=False,
+)
+
+
+def one_hot(labels: Any, classes: int, *, dtype: str = "int64") -> Any:
+    """`out[..., c] = (labels[...] == c)` for c in 0 … classes-1."""
+    labels = current().lift(labels)
+    integers_only("one_hot", "labels", labels.layout[1])
+    return bind(_ONE_HOT, labels, classes=int(classes), dtype=dtype)
+
+
+__all__ = ["in_range", "one_hot", "reshape", "take", "take_along_axis"]

@@ -1,0 +1,162 @@
+"""Matrix products."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dualgraph.errors import ShapeError
+from dualgraph.kernels import blas
+from dualgraph.kernels.kinds import External, MatMul
+from dualgraph.kernels.program import Program, View
+from dualgraph.ops.broadcast import broadcast_shapes
+from dualgraph.ops.elementwise import OPS, astype
+from dualgraph.ops.composite import composite
+from dualgraph.ops.op import Op, Operand, as_view, bind, current
+from dualgraph.ops.reduce import sum
+from dualgraph.ops.shape import contiguous, copy_loop, expand_dims, matrix_transpose, reshape, squeeze
+from dualgraph.spec import Spec, is_float, promote
+
+
+def _matmul_spec(a: Any, b: Any) -> Spec:
+    if a[0][-1] != b[0][-2]:
+        raise ShapeError(
+            f"matmul: got shapes {a[0]} and {b[0]}; the last axis of the first ({a[0][-1]}) must equal the second-to-last "
+            f"of the second ({b[0][-2]}); transpose one of them"
+        )
+    batch = broadcast_shapes("matmul", a[0][:-2], b[0][:-2])
+    return Spec((*batch, a[0][-2], b[0][-1]), promote(a[1], b[1]))
+
+
+def _external_matmul(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any]]:
+    return (np.matmul(a, b),)
+
+
+def _matmul_lower(
+    program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]
+) -> tuple[View, ...]:
+    (spec,) = specs
+    batch = spec.shape[:-2]
+    views = []
+    for operand in operands:
+        view = _in_dtype(program, as_view(program, operand), spec.dtype)
+        if is_float(spec.dtype) and blas.needs_copy(view):
+            view = contiguous_copy(program, view)
+        views.append(view.broadcast_to((*batch, *view.shape[-2:])))
+    out = program.new(spec)
+    kernel = MatMul(spec.dtype) if is_float(spec.dtype) else External("matmul", _external_matmul)
+    program.add(kernel, (out,), views)
+    return (out,)
+
+
+def contiguous_copy(program: Program, view: View) -> View:
+    """A contiguous copy, also of a view that is contiguous already."""
+    out = program.new(view.spec)
+    program.add(copy_loop(view.dtype, view.dtype), (out,), (view,), view.shape)
+    return out
+
+
+def _in_dtype(program: Program, view: View, dtype: str) -> View:
+    if view.dtype == dtype:
+        return contiguous(program, view) if not is_float(dtype) else view
+    out = program.new(Spec(view.shape, dtype))
+    program.add(copy_loop(view.dtype, dtype), (out,), (view,), view.shape)
+    return out
+
+
+_MATMUL = OPS["matmul"] = Op(
+    "matmul",
+    _matmul_spec,
+    _matmul_lower,
+    (
+        lambda g, out, a, b: matmul(g, matrix_transpose(b)),
+        lambda g, out, a, b: matmul(matrix_transpose(a), g),
+    ),
+    literal_scalars=False,
+)
+
+
+def matmul(a: Any, b: Any, /) -> Any:
+    """The matrix product over the last two axes, `out[..., i, j] = sum_k a[..., i, k] * b[..., k, j]`; others broadcast.
+
+    A vector is a row on the left and a column on the right, and its axis disappears from the result.
+    """
+    front = current()
+    a, b = front.lift(a), front.lift(b)
+    rank_a, rank_b = len(a.layout[0]), len(b.layout[0])
+    if not rank_a or not rank_b:
+        raise ShapeError(f"matmul: got shapes {a.layout[0]} and {b.layout[0]}; each needs an axis; multiply scalars with *")
+    if rank_a > 1 and rank_b > 1:
+        return front.apply(_MATMUL, (a, b), {})
+    if a.layout[0][-1] != b.layout[0][0 if rank_b == 1 else -2]:
+        raise ShapeError(
+            f"matmul: got shapes {a.layout[0]} and {b.layout[0]}; the axes summed over must be equal; transpose one of them"
+        )
+    out = bind(_MATMUL, expand_dims(a, 0) if rank_a == 1 else a, expand_dims(b, 1) if rank_b == 1 else b)
+    if rank_b == 1:
+        out = squeeze(out, -1)
+    return squeeze(out, -1 if rank_b == 1 else -2) if rank_a == 1 else out
+
+
+def vecdot(a: Any, b: Any, /, *, axis: int = -1) -> Any:
+    """The sum of products along an axis."""
+    return sum(a * b, axis=axis)
+
+
+def outer(a: Any, b: Any, /) -> Any:
+    """All products of the elements of two vectors."""
+    a, b = current().lift(a), current().lift(b)
+    return expand_dims(a, 1) * expand_dims(b, 0)
+
+
+# linear: x @ weight.T + bias
+
+
+def _linear_spec(x: Any, weight: Any, *bias: Any) -> None:
+    if len(weight[0]) != 2:
+        raise ShapeError(f"linear: got a weight of shape {weight[0]}; it must be (out_features, in_features)")
+    if not x[0] or x[0][-1] != weight[0][1]:
+        raise ShapeError(
+            f"linear: got an input of shape {x[0]} and a weight of shape {weight[0]} (out_features, in_features); the "
+            f"input's last axis must be in_features = {weight[0][1]}; reshape the input or change the layer"
+        )
+    if bias and bias[0][0] != (weight[0][0],):
+        raise ShapeError(f"linear: got a bias of shape {bias[0][0]}; it must be (out_features,) = ({weight[0][0]},)")
+
+
+def _linear(x: Any, weight: Any, *bias: Any) -> Any:
+    rows = reshape(x, (-1, x.layout[0][-1])) if len(x.layout[0]) != 2 and x.spec.size else x
+    out = matmul(rows, matrix_transpose(weight))
+    if bias:
+        out = out + bias[0]
+    return reshape(out, (*x.layout[0][:-1], weight.layout[0][0]))
+
+
+def _linear_vjp(number: int, g: Any, out: Any, x: Any, weight: Any, *bias: Any) -> Any:
+    if number == 0:
+        return reshape(matmul(_rows(g), weight), x.layout[0]) if len(x.layout[0]) != 2 else matmul(g, weight)
+    if number == 1:
+        return matmul(matrix_transpose(_rows(g)), _rows(x))
+    return sum(_rows(g), axis=0)
+
+
+def _rows(x: Any) -> Any:
+    shape = x.layout[0]
+    if len(shape) == 2:
+        return x
+    n = shape[-1]
+    return reshape(x, (x.spec.size // n if n else 0, n))
+
+
+_LINEAR = OPS["linear"] = composite("linear", _linear, _linear_vjp, _linear_spec)
+
+
+def linear(x: Any, weight: Any, bias: Any = None) -> Any:
+    """`x @ weight.T + bias` with weight (out_features, in_features), as one op."""
+    front = current()
+    operands = (x, weight) if bias is None else (x, weight, bias)
+    return front.apply(_LINEAR, tuple(front.lift(t) for t in operands), {})
+
+
+__all__ = ["astype", "linear", "matmul", "outer", "vecdot"]

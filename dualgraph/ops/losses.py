@@ -1,0 +1,192 @@
+"""Losses over rows of class scores, each one op with its own gradient rule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dualgraph.errors import ArgumentError, DTypeError, ShapeError
+from dualgraph.ops import elementwise as ew
+from dualgraph.ops.composite import composite
+from dualgraph.ops.elementwise import OPS
+from dualgraph.ops.indexing import in_range, integers_only, one_hot
+from dualgraph.ops.op import bind, current
+from dualgraph.ops.reduce import max, sum
+from dualgraph.ops.shape import expand_dims
+from dualgraph.spec import is_float
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+def checked_reduction(name: str, reduction: str) -> str:
+    """One of `REDUCTIONS`."""
+    if reduction not in REDUCTIONS:
+        raise ArgumentError(f"{name}: got reduction {reduction!r}; it must be one of {', '.join(REDUCTIONS)}")
+    return reduction
+
+
+def _rows_spec(name: str) -> Any:
+    def spec(x: Any, labels: Any, *, reduction: str) -> None:
+        if not is_float(x[1]):
+            raise DTypeError(f"{name}: got scores of {x[1]}; they must be floats; cast them with astype(x, 'float32')")
+        integers_only(name, "labels", labels[1])
+        if len(x[0]) != 2 or labels[0] != x[0][:1]:
+            raise ShapeError(
+                f"{name}: got scores of shape {x[0]} and labels of shape {labels[0]}; they must be (rows, classes) and "
+                "(rows,); reshape them"
+            )
+        if x[0][0] == 0 and reduction == "mean":
+            raise ShapeError(f"{name}: got an empty batch (scores of shape {x[0]}); the mean of no rows is undefined; "
+                             "skip empty batches, or use reduction='sum'")
+        if x[0][1] == 0:
+            raise ShapeError(f"{name}: got scores of shape {x[0]}; at least one class is needed")
+
+    return spec
+
+
+def _reduced(rows: Any, reduction: str) -> Any:
+    if reduction == "none":
+        return rows
+    total = sum(rows)
+    return total if reduction == "sum" else ew.divide(total, float(rows.layout[0][0]))
+
+
+def _row_gradient(g: Any, n: int, reduction: str) -> Any:
+    """The gradient of each row's loss as a column."""
+    if reduction == "none":
+        return expand_dims(g, 1)
+    return g if reduction == "sum" else ew.divide(g, float(n))
+
+
+def _cross_entropy(x: Any, labels: Any, *, reduction: str) -> Any:
+    labels = in_range(labels, x.layout[0][1])
+    shifted = ew.subtract(x, max(x, axis=1, keepdims=True))
+    total = ew.log(sum(ew.exp(shifted), axis=1))
+    hit = one_hot(labels, x.layout[0][1], dtype="bool")
+    chosen = sum(ew.where(hit, shifted, -0.0), axis=1)
+    return _reduced(ew.subtract(total, chosen), reduction)
+
+
+def _cross_entropy_gradient(g: Any, x: Any, labels: Any, *, reduction: str) -> Any:
+    e = ew.exp(ew.subtract(x, max(x, axis=1, keepdims=True)))
+    p = ew.divide(e, sum(e, axis=1, keepdims=True))
+    hit = one_hot(labels, x.layout[0][1], dtype="bool")
+    return ew.multiply(ew.where(hit, ew.subtract(p, 1.0), p), _row_gradient(g, x.layout[0][0], reduction))
+
+
+def _cross_entropy_gradient_vjp(number: int, g: Any, out: Any, g0: Any, x: Any, labels: Any, *, reduction: str) -> Any:
+    from dualgraph.ops.activations import softmax
+
+    p = softmax(x, 1)
+    weight = _row_gradient(g0, x.layout[0][0], reduction)
+    if number == 1:
+        weighted = ew.multiply(g, weight)
+        return ew.multiply(p, ew.subtract(weighted, sum(ew.multiply(weighted, p), axis=1, keepdims=True)))
+    difference = ew.subtract(p, one_hot(labels, x.layout[0][1], dtype=x.layout[1]))
+    rows = sum(ew.multiply(g, difference), axis=1)
+    if reduction == "none":
+        return rows
+    return sum(rows) if reduction == "sum" else ew.divide(sum(rows), float(x.layout[0][0]))
+
+
+_CROSS_ENTROPY_GRADIENT = composite(
+    "cross_entropy_vjp",
+    _cross_entropy_gradient,
+    lambda number, *a, **k: None if number == 2 else _cross_entropy_gradient_vjp(number, *a, **k),
+)
+_CROSS_ENTROPY = OPS["cross_entropy"] = composite(
+    "cross_entropy",
+    _cross_entropy,
+    (lambda g, out, x, labels, *, reduction: bind(_CROSS_ENTROPY_GRADIENT, g, x, labels, reduction=reduction), None),
+    _rows_spec("cross_entropy"),
+)
+
+
+def _nll_loss(x: Any, labels: Any, *, reduction: str) -> Any:
+    hit = one_hot(in_range(labels, x.layout[0][1]), x.layout[0][1], dtype="bool")
+    return _reduced(ew.negative(sum(ew.where(hit, x, -0.0), axis=1)), reduction)
+
+
+def _nll_gradient(g: Any, x: Any, labels: Any, *, reduction: str) -> Any:
+    hit = one_hot(labels, x.layout[0][1], dtype="bool")
+    return ew.where(hit, ew.negative(_row_gradient(g, x.layout[0][0], reduction)), 0.0)
+
+
+def _nll_gradient_vjp(number: int, g: Any, out: Any, g0: Any, x: Any, labels: Any, *, reduction: str) -> Any:
+    if number:
+        return None
+    rows = ew.negative(sum(ew.where(one_hot(labels, x.layout[0][1], dtype="bool"), g, 0.0), axis=1))
+    return _reduced(rows, reduction)
+
+
+_NLL_GRADIENT = composite("nll_loss_vjp", _nll_gradient, _nll_gradient_vjp)
+_NLL_LOSS = OPS["nll_loss"] = composite(
+    "nll_loss",
+    _nll_loss,
+    (lambda g, out, x, labels, *, reduction: bind(_NLL_GRADIENT, g, x, labels, reduction=reduction), None),
+    _rows_spec("nll_loss"),
+)
+
+
+def cross_entropy(input: Any, target: Any, reduction: str = "mean") -> Any:
+    """-log softmax(input)[target] of each row; averaged, summed or as it is.
+
+    `input`: (rows, classes) scores, floats. `target`: (rows,) class numbers, int32 or int64; one outside of [0, classes)
+    raises `RangeError`. Computed from input - max(input), so large scores do not overflow.
+    """
+    front = current()
+    reduction = checked_reduction("cross_entropy", reduction)
+    return bind(_CROSS_ENTROPY, front.lift(input), front.lift(target), reduction=reduction)
+
+
+def nll_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
+    """-input[row, target[row]] of rows of log-probabilities; averaged, summed or as it is. See `cross_entropy`."""
+    front = current()
+    reduction = checked_reduction("nll_loss", reduction)
+    return bind(_NLL_LOSS, front.lift(input), front.lift(target), reduction=reduction)
+
+
+def _mse(x: Any, y: Any, *, reduction: str) -> Any:
+    error = ew.square(ew.subtract(x, y))
+    if reduction == "none":
+        return error
+    total = sum(error)
+    return total if reduction == "sum" else ew.divide(total, float(error.spec.size))
+
+
+def _mse_gradient(g: Any, x: Any, y: Any, *, reduction: str, sign: float) -> Any:
+    difference = ew.subtract(x, y)
+    scale = 2.0 * sign / (difference.spec.size if reduction == "mean" else 1)
+    return ew.multiply(ew.multiply(difference, scale), g)
+
+
+def _mse_gradient_vjp(number: int, g: Any, out: Any, g0: Any, x: Any, y: Any, *, reduction: str, sign: float) -> Any:
+    size = ew.subtract(x, y).spec.size if reduction == "mean" else 1
+    scale = 2.0 * sign / size
+    if number == 0:
+        return ew.multiply(ew.multiply(ew.subtract(x, y), scale), g)
+    return ew.multiply(ew.multiply(g, g0), scale if number == 1 else -scale)
+
+
+_MSE_GRADIENT = composite("mse_loss_vjp", _mse_gradient, _mse_gradient_vjp)
+
+
+def _mse_vjp(number: int, g: Any, out: Any, x: Any, y: Any, *, reduction: str) -> Any:
+    return bind(_MSE_GRADIENT, g, x, y, reduction=reduction, sign=1.0 if number == 0 else -1.0)
+
+
+def _mse_spec(x: Any, y: Any, *, reduction: str) -> None:
+    if x[0] != y[0]:
+        raise ShapeError(f"mse_loss: got shapes {x[0]} and {y[0]}; they must be equal; reshape one of them")
+    if not (is_float(x[1]) and is_float(y[1])):
+        raise DTypeError(f"mse_loss: got {x[1]} and {y[1]}; both must be floats; cast with astype(…, 'float32')")
+    if reduction == "mean" and 0 in x[0]:
+        raise ShapeError(f"mse_loss: got an empty batch (shape {x[0]}); the mean of nothing is undefined; skip it")
+
+
+_MSE = OPS["mse_loss"] = composite("mse_loss", _mse, _mse_vjp, _mse_spec)
+
+
+def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
+    """(input - target)**2, averaged, summed or as it is; shapes must be equal."""
+    front = current()
+    return bind(_MSE, front.lift(input), front.lift(target), reduction=checked_reduction("mse_loss", reduction))

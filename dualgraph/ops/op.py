@@ -1,0 +1,192 @@
+"""Op, Call and bind: an operation, one application of it, and the one door to both modes.
+
+Every public operation ends in `bind(op, *inputs, **params)`, which hands over to the current front end: the eager one
+runs the kernel now, a recorder (the static graph, or the tracing of a composite) writes down a `Call`. An `Op` is defined
+once, for both modes and all devices; nothing in `ops/` knows which mode it runs in.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from dualgraph.errors import Where
+from dualgraph.kernels.expr import literal_value
+from dualgraph.kernels.program import Program, View
+from dualgraph.spec import NUMPY_DTYPES, Spec
+
+Literal = tuple[int, str]  # (bits, dtype): a scalar operand known while lowering
+Operand = View | Literal
+SpecRule = Callable[..., "Spec | tuple[Spec, ...]"]
+Lower = Callable[..., "tuple[View, ...]"]
+Vjp = Callable[..., Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Op:
+    """All facts of an operation.
+
+    `spec(*input_specs, **params)` gives the result's spec, or raises one of `dualgraph.errors`.
+    `lower(program, operands, specs, params)` appends kernel steps and returns views of the results.
+    `vjp[i](g, out, *inputs, **params)` gives the gradient of input i from the gradient `g` of the result, written in
+    public ops; None where there is no gradient. A single function instead of a tuple gets the number of the input first.
+    """
+
+    name: str
+    spec: SpecRule
+    lower: Lower
+    vjp: tuple[Vjp | None, ...] | Callable[..., Any] = ()
+    view: Callable[..., View | None] | None = None  # the result as a view of input 0, where the layout allows it
+    composition: Callable[..., Any] | None = None
+    literal_scalars: bool = True  # lowering accepts scalar operands as literals
+    plans: dict[Any, Any] = field(default_factory=dict, repr=False)  # the eager mode's prepared launches
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def vjp_of(self, number: int) -> Vjp | None:
+        """The gradient rule of one input."""
+        if callable(self.vjp):
+            rule = self.vjp
+            return lambda g, out, *inputs, **params: rule(number, g, out, *inputs, **params)
+        return self.vjp[number] if number < len(self.vjp) else None
+
+
+class Call:
+    """One application of an op. The tape is a list of calls; the static graph is calls in a DAG.
+
+    `inputs` are tensors or symbols; `specs` those of the results. `saved` and `results` are the eager mode's arrays
+    (storages of inputs and results at the time of the call); recorders leave them empty.
+    """
+
+    __slots__ = ("__weakref__", "freed", "hooks", "inputs", "op", "params", "results", "saved", "serial", "specs", "where")
+
+    def __init__(
+        self,
+        op: Op,
+        inputs: tuple[Any, ...],
+        params: dict[str, Any],
+        specs: tuple[Any, ...],
+        where: Where | None,
+        saved: Sequence[Any] = (),
+        results: Sequence[Any] = (),
+    ):
+        self.op, self.inputs, self.params, self.specs, self.where = op, inputs, params, specs, where
+        self.saved, self.results, self.freed = saved, results, False
+        self.hooks: dict[int, list[Callable[[Any], Any]]] | None = None
+        self.serial = next(_serials)
+
+    @property
+    def name(self) -> str:
+        return f"{self.op.name}_{self.serial}"
+
+    def __repr__(self) -> str:
+        results = ", ".join(f"{Spec(s[0], s[1])}" for s in self.specs)
+        return f"<{self.name}: {results}>"
+
+
+_serials = itertools.count()
+
+
+class FrontEnd(Protocol):
+    """What `bind` hands over to."""
+
+    grad_enabled: bool
+
+    def apply(self, op: Op, inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:
+        """Apply an op to tensors, symbols or array-likes."""
+
+    def constant(self, value: Any, dtype: str) -> Any:
+        """A scalar as a tensor of this front end."""
+
+    def lift(self, value: Any) -> Any:
+        """A tensor or array-like as a tensor of this front end."""
+
+    def result(self, call: Call, number: int) -> Any:
+        """Result `number` of an earlier call, as an input for further calls."""
+
+    def with_grad(self, enabled: bool) -> FrontEnd:
+        """This front end with gradient recording on or off."""
+
+
+_front_end: ContextVar[Any] = ContextVar("front_end")
+_default: Any = None
+
+
+def set_default(front: Any) -> None:
+    """The front end of every thread and context that chose none: the eager mode names itself here."""
+    global _default
+    _default = front
+
+
+def current() -> Any:
+    """The current front end."""
+    return _front_end.get(_default)
+
+
+def bind(op: Op, *inputs: Any, **params: Any) -> Any:
+    """Apply `op` in the current mode."""
+    return _front_end.get(_default).apply(op, inputs, params)
+
+
+@contextmanager
+def using(front: Any) -> Iterator[Any]:
+    """Make `front` the current front end."""
+    token = _front_end.set(front)
+    try:
+        yield front
+    finally:
+        _front_end.reset(token)
+
+
+class no_grad:  # noqa: N801 - the field's name, used like a function
+    """Context manager: results computed inside need no gradient.
+
+    >>> import dualgraph as dg
+    >>> x = dg.tensor([1.0], requires_grad=True)
+    >>> with dg.no_grad():
+    ...     y = x * 2.0
+    >>> y.requires_grad
+    False
+    """
+
+    enabled = False
+
+    def __init__(self) -> None:
+        self._tokens: list[Any] = []
+
+    def __enter__(self) -> None:
+        self._tokens.append(_front_end.set(current().with_grad(self.enabled)))
+
+    def __exit__(self, *exc: object) -> None:
+        _front_end.reset(self._tokens.pop())
+
+
+class enable_grad(no_grad):  # noqa: N801
+    """Context manager: record gradients again inside `no_grad`."""
+
+    enabled = True
+
+
+def is_grad_enabled() -> bool:
+    """Whether results computed now record their gradient."""
+    return bool(current().grad_enabled)
+
+
+def as_specs(specs: Spec | tuple[Spec, ...]) -> tuple[Spec, ...]:
+    """A spec rule's answer as a tuple of specs."""
+    return (specs,) if isinstance(specs, Spec) else specs
+
+
+def as_view(program: Program, operand: Operand) -> View:
+    """An operand as a view: literals become constants of the program."""
+    if isinstance(operand, View):
+        return operand
+    bits, dtype = operand
+    return program.constant(np.array(literal_value(bits, dtype), NUMPY_DTYPES[dtype]))

@@ -1,0 +1,122 @@
+"""Random numbers: ordinary kernels keyed by (seed, draw number).
+
+The draw number counts random calls in program order and is a variable like any other, so both modes, switched at any
+step, go on with the same numbers. See `kernels.random` for the generator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from dualgraph.errors import ArgumentError
+from dualgraph.kernels import expr as E
+from dualgraph.kernels import random as philox
+from dualgraph.kernels.kinds import Loop
+from dualgraph.kernels.program import Program, View
+from dualgraph.ops.creation import checked_shape
+from dualgraph.ops.elementwise import OPS
+from dualgraph.ops.op import Op, Operand, as_view, bind
+from dualgraph.spec import DEFAULT_FLOAT, Spec, dtype_name, is_float
+
+_state: list[Any] = []  # the variables (seed, draw), put here by the mode that owns variables
+
+
+def set_state(seed: Any, draw: Any) -> None:
+    """Name the variables that hold the seed and the draw number."""
+    _state[:] = [seed, draw]
+
+
+def _next() -> tuple[Any, Any]:
+    """The key of one draw; the counter moves on."""
+    seed, draw = _state
+    number = draw + 0  # the value now, before the counter moves
+    draw.assign(draw + 1)
+    return seed, number
+
+
+def manual_seed(seed: int) -> None:
+    """Start the random numbers anew from a seed (any integer of 64 bits)."""
+    from dualgraph.ops.creation import full
+
+    if not -(2**63) <= seed < 2**63:
+        raise ArgumentError(f"manual_seed: got {seed}; a seed has 64 bits; take it modulo 2**63")
+    _state[0].assign(full((), seed, dtype="int64"))
+    _state[1].assign(full((), 0, dtype="int64"))
+
+
+def _random_op(name: str, expression: Callable[..., E.Expr], arity: int) -> Op:
+    """`expression(seed, draw, *operands, dtype)` for every element of a shape."""
+
+    def lower(
+        program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]
+    ) -> tuple[View, ...]:
+        views = [as_view(program, x) for x in operands]
+        (spec,) = specs
+        leaves = [E.input(i, v.dtype) for i, v in enumerate(views)]
+        code, results = E.linearise([E.cast(expression(*leaves, dtype=spec.dtype), spec.dtype)])
+        out = program.new(spec)
+        loop = Loop(code, results, tuple(v.dtype for v in views), (False,) * len(views))
+        program.add(loop, (out,), tuple(v.broadcast_to(spec.shape) for v in views), spec.shape)
+        return (out,)
+
+    OPS[name] = Op(name, lambda *specs, shape, dtype: Spec(shape, dtype), lower, (None,) * (2 + arity), literal_scalars=False)
+    return OPS[name]
+
+
+_UNIFORM = _random_op("uniform", lambda seed, draw, *, dtype: philox.uniform(seed, draw, dtype), 0)
+_NORMAL = _random_op("normal", lambda seed, draw, *, dtype: philox.normal(seed, draw, dtype), 0)
+_BERNOULLI = _random_op("bernoulli", lambda seed, draw, p, *, dtype: philox.bernoulli(seed, draw, p), 1)
+_INTEGERS = _random_op(
+    "integers", lambda seed, draw, low, high, *, dtype: philox.integers(seed, draw, low, high), 2
+)
+
+
+def _float_dtype(name: str, dtype: Any) -> str:
+    found = dtype_name(dtype)
+    if not is_float(found):
+        raise ArgumentError(f"{name}: got dtype {found}; random floats are float32 or float64; use randint for integers")
+    return found
+
+
+def rand(shape: int | Sequence[int], *, dtype: Any = DEFAULT_FLOAT) -> Any:
+    """Uniform on [0, 1)."""
+    return bind(_UNIFORM, *_next(), shape=checked_shape("rand", shape), dtype=_float_dtype("rand", dtype))
+
+
+def uniform(shape: int | Sequence[int], low: float = 0.0, high: float = 1.0, *, dtype: Any = DEFAULT_FLOAT) -> Any:
+    """Uniform on [low, high): low + (high - low) * u."""
+    return rand(shape, dtype=dtype) * (high - low) + low
+
+
+def randn(shape: int | Sequence[int], *, dtype: Any = DEFAULT_FLOAT) -> Any:
+    """Normal with mean 0 and variance 1."""
+    return bind(_NORMAL, *_next(), shape=checked_shape("randn", shape), dtype=_float_dtype("randn", dtype))
+
+
+def bernoulli(shape: int | Sequence[int], p: float, *, dtype: Any = "bool") -> Any:
+    """True (1) with probability p."""
+    if not 0.0 <= p <= 1.0:
+        raise ArgumentError(f"bernoulli: got p = {p}; a probability lies in [0, 1]")
+    from dualgraph.ops.creation import full
+
+    return bind(
+        _BERNOULLI,
+        *_next(),
+        full((), float(p), dtype=DEFAULT_FLOAT),
+        shape=checked_shape("bernoulli", shape),
+        dtype=dtype_name(dtype),
+    )
+
+
+def randint(shape: int | Sequence[int], low: int, high: int, *, dtype: Any = "int64") -> Any:
+    """Integers uniform on [low, high)."""
+    if not low < high:
+        raise ArgumentError(f"randint: got low = {low} and high = {high}; low must be below high")
+    from dualgraph.ops.creation import full
+
+    bounds = (full((), low, dtype="int64"), full((), high, dtype="int64"))
+    return bind(_INTEGERS, *_next(), *bounds, shape=checked_shape("randint", shape), dtype=dtype_name(dtype))
+
+
+__all__ = ["bernoulli", "manual_seed", "rand", "randint", "randn", "uniform"]

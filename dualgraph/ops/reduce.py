@@ -1,0 +1,316 @@
+"""Reductions: folds along axes in the canonical order, and what is composed of them."""
+
+from __future__ import annotations
+
+import builtins
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from dualgraph.errors import ArgumentError, DTypeError, ShapeError
+from dualgraph.kernels import expr as E
+from dualgraph.kernels.kinds import Loop
+from dualgraph.kernels.program import Program, View, row_shape, row_view
+from dualgraph.ops import elementwise as ew
+from dualgraph.ops.composite import composite
+from dualgraph.ops.elementwise import OPS
+from dualgraph.ops.op import Op, Operand, as_view, bind, current
+from dualgraph.ops.shape import contiguous, normalize_axes, reshape
+from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, Shape, Spec, contiguous_strides, dtype_name, is_float
+
+Axes = tuple[int, ...]
+
+
+def reduced_shape(shape: Shape, axes: Axes, keepdims: bool) -> Shape:
+    """The shape after reducing `axes`."""
+    return tuple(1 if a in axes else n for a, n in enumerate(shape) if keepdims or a not in axes)
+
+
+def foldable(program: Program, view: View, axes: Axes) -> tuple[View, Axes]:
+    """The view and axes in a form whose folded axes are adjacent and step evenly; copies where they do not."""
+    kept = [a for a in range(len(view.shape)) if a not in axes and view.shape[a] != 1]
+    folded = [a for a in axes if view.shape[a] != 1]
+    adjacent = not folded or not builtins.any(folded[0] < a < folded[-1] for a in kept)
+    order = sorted(kept + folded) if adjacent else kept + folded
+    view = view.with_layout(tuple(view.shape[a] for a in order), tuple(view.strides[a] for a in order))
+    new_axes = tuple(order.index(a) for a in folded)
+    even = builtins.all(
+        view.strides[a] == view.strides[b] * view.shape[b] for a, b in zip(new_axes, new_axes[1:], strict=False)
+    )
+    return (view if even else contiguous(program, view)), new_axes
+
+
+def _fold_op(name: str, monoid: str, result_dtype: Callable[[str], str], vjp: Any) -> Op:
+    def spec(x: Any, *, axes: Axes, keepdims: bool) -> Spec:
+        if monoid in ("max", "min") and math.prod(x[0][a] for a in axes) == 0:
+            raise ShapeError(f"{name}: got shape {x[0]}, empty along the reduced axes {axes}; "
+                             "the largest of nothing is undefined; check the size first")
+        return Spec(reduced_shape(x[0], axes, keepdims), result_dtype(x[1]))
+
+    def lower(
+        program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]
+    ) -> tuple[View, ...]:
+        (out,) = specs
+        view, axes = foldable(program, as_view(program, operands[0]), params["axes"])
+        domain = view.shape
+        result = program.new(Spec(row_shape(domain, axes), out.dtype))
+        x = E.cast(E.input(0, view.dtype), out.dtype)
+        code, results = E.linearise([E.fold(monoid, x) if axes else x])
+        loop = Loop(code, results, (view.dtype,), (False,))
+        program.add(loop, (row_view(result, domain, axes),), (view,), domain, axes)
+        return (result.with_layout(out.shape, contiguous_strides(out.shape)),)
+
+    OPS[name] = Op(name, spec, lower, vjp)
+    return OPS[name]
+
+
+def _keepdims(g: Any, x: Any, axes: Axes) -> Any:
+    """A gradient or result with its reduced axes back at length 1."""
+    return reshape(g, reduced_shape(x.layout[0], axes, True))
+
+
+def _sum_dtype(dtype: str) -> str:
+    return DEFAULT_INTEGER if dtype in ("bool", "int32") else dtype
+
+
+def _spread(g: Any, x: Any, axes: Axes) -> Any:
+    from dualgraph.ops.shape import broadcast_to
+
+    return broadcast_to(_keepdims(g, x, axes), x.layout[0])
+
+
+def _sum_vjp(g: Any, out: Any, x: Any, *, axes: Axes, keepdims: bool) -> Any:
+    return _spread(g, x, axes)
+
+
+def _prod_gradient(g: Any, x: Any, *, axes: Axes) -> Any:
+    zero = ew.equal(x, 0.0)
+    zeros = sum(ew.astype(zero, x.layout[1]), axis=axes, keepdims=True)
+    others = prod(ew.where(zero, 1.0, x), axis=axes, keepdims=True)
+    without = ew.where(ew.equal(zeros, 0.0), ew.divide(others, ew.where(zero, 1.0, x)), 0.0)
+    return ew.multiply(g, ew.where(ew.logical_and(zero, ew.equal(zeros, 1.0)), others, without))
+
+
+def _extreme_gradient(g: Any, out: Any, x: Any, *, axes: Axes) -> Any:
+    hit = ew.logical_or(ew.equal(x, out), ew.logical_and(ew.isnan(x), ew.isnan(out)))
+    weight = ew.astype(hit, x.layout[1])
+    return ew.multiply(ew.divide(g, sum(weight, axis=axes, keepdims=True)), weight)
+
+
+def _extreme_gradient_vjp(number: int, g: Any, out: Any, g0: Any, out0: Any, x: Any, *, axes: Axes) -> Any:
+    """Piecewise constant in out and x; linear in the incoming gradient."""
+    if number:
+        return None
+    hit = ew.logical_or(ew.equal(x, out0), ew.logical_and(ew.isnan(x), ew.isnan(out0)))
+    weight = ew.astype(hit, x.layout[1])
+    return sum(ew.multiply(g, ew.divide(weight, sum(weight, axis=axes, keepdims=True))), axis=axes, keepdims=True)
+
+
+_EXTREME_GRADIENT = composite("extreme_vjp", _extreme_gradient, _extreme_gradient_vjp)
+
+
+def _prod_vjp(g: Any, out: Any, x: Any, *, axes: Axes, keepdims: bool) -> Any:
+    return _prod_gradient(_keepdims(g, x, axes), x, axes=axes)
+
+
+def _extreme_vjp(g: Any, out: Any, x: Any, *, axes: Axes, keepdims: bool) -> Any:
+    return bind(_EXTREME_GRADIENT, _keepdims(g, x, axes), _keepdims(out, x, axes), x, axes=axes)
+
+
+def _same(dtype: str) -> str:
+    return dtype
+
+
+_SUM = _fold_op("sum", "sum", _sum_dtype, (_sum_vjp,))
+_PROD = _fold_op("prod", "prod", _sum_dtype, (_prod_vjp,))
+_MAX = _fold_op("max", "max", _same, (_extreme_vjp,))
+_MIN = _fold_op("min", "min", _same, (_extreme_vjp,))
+_ANY = _fold_op("any", "any", lambda dtype: "bool", (None,))
+_ALL = _fold_op("all", "all", lambda dtype: "bool", (None,))
+
+
+def _reduce(op: Op, x: Any, axis: int | Sequence[int] | None, keepdims: bool) -> Any:
+    x = current().lift(x)
+    return bind(op, x, axes=normalize_axes(op.name, axis, len(x.layout[0])), keepdims=bool(keepdims))
+
+
+def sum(x: Any, /, *, axis: int | Sequence[int] | None = None, dtype: Any = None, keepdims: bool = False) -> Any:
+    """The sum along axes (all by default), in the canonical order; bool and int32 are summed as int64."""
+    return _reduce(_SUM, x if dtype is None else ew.astype(x, dtype_name(dtype)), axis, keepdims)
+
+
+def prod(x: Any, /, *, axis: int | Sequence[int] | None = None, dtype: Any = None, keepdims: bool = False) -> Any:
+    """The product along axes (all by default); bool and int32 are multiplied as int64."""
+    return _reduce(_PROD, x if dtype is None else ew.astype(x, dtype_name(dtype)), axis, keepdims)
+
+
+def max(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
+    """The largest element along axes; NaN if there is one. Ties share the gradient evenly."""
+    return _reduce(_MAX, x, axis, keepdims)
+
+
+def min(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
+    """The smallest element along axes; NaN if there is one. Ties share the gradient evenly."""
+    return _reduce(_MIN, x, axis, keepdims)
+
+
+def any(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
+    """Whether some element is true (non-zero)."""
+    return _reduce(_ANY, x, axis, keepdims)
+
+
+def all(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
+    """Whether every element is true (non-zero)."""
+    return _reduce(_ALL, x, axis, keepdims)
+
+
+# Composed reductions
+
+
+def _count(x: Any, axes: Axes) -> int:
+    return math.prod(x.layout[0][a] for a in axes)
+
+
+def _float_spec(name: str) -> Any:
+    def spec(x: Any, **params: Any) -> None:
+        if not is_float(x[1]):
+            raise DTypeError(f"{name}: got {x[1]}; it is defined for floats; cast with astype(x, '{DEFAULT_FLOAT}') first")
+
+    return spec
+
+
+def _mean(x: Any, *, axes: Axes, keepdims: bool) -> Any:
+    return ew.divide(sum(x, axis=axes, keepdims=keepdims), float(_count(x, axes)))
+
+
+def _mean_vjp(g: Any, out: Any, x: Any, *, axes: Axes, keepdims: bool) -> Any:
+    return _spread(ew.divide(g, float(_count(x, axes))), x, axes)
+
+
+def _var(x: Any, *, axes: Axes, correction: float, keepdims: bool) -> Any:
+    centred = ew.subtract(x, ew.divide(sum(x, axis=axes, keepdims=True), float(_count(x, axes))))
+    return ew.divide(sum(ew.square(centred), axis=axes, keepdims=keepdims), float(_count(x, axes) - correction))
+
+
+def _var_gradient(g: Any, x: Any, *, axes: Axes, correction: float) -> Any:
+    centred = ew.subtract(x, ew.divide(sum(x, axis=axes, keepdims=True), float(_count(x, axes))))
+    return ew.multiply(ew.multiply(g, 2.0 / (_count(x, axes) - correction) if _count(x, axes) != correction else math.inf), centred)
+
+
+def _var_gradient_vjp(number: int, g: Any, out: Any, g0: Any, x: Any, *, axes: Axes, correction: float) -> Any:
+    scale = 2.0 / (_count(x, axes) - correction) if _count(x, axes) != correction else math.inf
+    mean_of = ew.divide(sum(x, axis=axes, keepdims=True), float(_count(x, axes)))
+    if number == 0:
+        return sum(ew.multiply(ew.multiply(g, scale), ew.subtract(x, mean_of)), axis=axes, keepdims=True)
+    scaled = ew.multiply(g, ew.multiply(g0, scale))
+    return ew.subtract(scaled, ew.divide(sum(scaled, axis=axes, keepdims=True), float(_count(x, axes))))
+
+
+_VAR_GRADIENT = composite("var_vjp", _var_gradient, _var_gradient_vjp)
+
+
+def _var_vjp(g: Any, out: Any, x: Any, *, axes: Axes, correction: float, keepdims: bool) -> Any:
+    return bind(_VAR_GRADIENT, _keepdims(g, x, axes), x, axes=axes, correction=correction)
+
+
+def _logsumexp(x: Any, *, axes: Axes, keepdims: bool) -> Any:
+    top = max(x, axis=axes, keepdims=True)
+    shift = ew.where(ew.isfinite(top), top, 0.0)  # an infinite maximum must not give inf - inf
+    total = sum(ew.exp(ew.subtract(x, shift)), axis=axes, keepdims=True)
+    result = ew.add(ew.log(total), shift)
+    return result if keepdims else reshape(result, reduced_shape(x.layout[0], axes, False))
+
+
+def _logsumexp_vjp(g: Any, out: Any, x: Any, *, axes: Axes, keepdims: bool) -> Any:
+    return ew.multiply(_keepdims(g, x, axes), ew.exp(ew.subtract(x, _keepdims(out, x, axes))))
+
+
+_MEAN = OPS["mean"] = composite("mean", _mean, (_mean_vjp,), _float_spec("mean"))
+_VAR = OPS["var"] = composite("var", _var, (_var_vjp,), _float_spec("var"))
+_LOGSUMEXP = OPS["logsumexp"] = composite("logsumexp", _logsumexp, (_logsumexp_vjp,), _float_spec("logsumexp"))
+
+
+def mean(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
+    """The arithmetic mean along axes: sum(x) / n. Of nothing it is NaN."""
+    return _reduce(_MEAN, x, axis, keepdims)
+
+
+def var(
+    x: Any, /, *, axis: int | Sequence[int] | None = None, correction: float = 0.0, keepdims: bool = False
+) -> Any:
+    """The variance along axes, in two passes: sum((x - mean(x))**2) / (n - correction)."""
+    x = current().lift(x)
+    axes = normalize_axes("var", axis, len(x.layout[0]))
+    return bind(_VAR, x, axes=axes, correction=float(correction), keepdims=bool(keepdims))
+
+
+def std(
+    x: Any, /, *, axis: int | Sequence[int] | None = None, correction: float = 0.0, keepdims: bool = False
+) -> Any:
+    """The standard deviation along axes: sqrt(var(x))."""
+    return ew.sqrt(var(x, axis=axis, correction=correction, keepdims=keepdims))
+
+
+def logsumexp(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
+    """log(sum(exp(x))) along axes, without overflow: the largest element is taken out first."""
+    return _reduce(_LOGSUMEXP, x, axis, keepdims)
+
+
+# Positions of extremes
+
+
+def _arg_op(name: str, monoid: str) -> Op:
+    def spec(x: Any, *, axis: int, keepdims: bool) -> Spec:
+        if x[0][axis] == 0:
+            raise ShapeError(f"{name}: got shape {x[0]}, empty along axis {axis}; there is no element to find")
+        return Spec(reduced_shape(x[0], (axis,), keepdims), DEFAULT_INTEGER)
+
+    def lower(
+        program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]
+    ) -> tuple[View, ...]:
+        view, axes = foldable(program, as_view(program, operands[0]), (params["axis"],))
+        x = E.input(0, view.dtype)
+        if axes:
+            best = E.fold(monoid, x)
+            hit = E.call("eq", x, best)
+            if is_float(view.dtype):
+                both = E.call("bitwise_and", E.call("isnan", x), E.call("isnan", best))
+                hit = E.call("bitwise_or", hit, both)
+            found = E.fold("min", E.select(hit, E.position(), E.literal(2**63 - 1, "int64")))
+        else:  # an axis of length 1
+            found = E.literal(0, "int64")
+        code, results = E.linearise([found])
+        takes = 1 if axes else 0
+        out = program.new(Spec(row_shape(view.shape, axes), DEFAULT_INTEGER))
+        loop = Loop(code, results, (view.dtype,) * takes, (False,) * takes)
+        program.add(loop, (row_view(out, view.shape, axes),), (view,) * takes, view.shape, axes)
+        return (out.with_layout(specs[0].shape, contiguous_strides(specs[0].shape)),)
+
+    OPS[name] = Op(name, spec, lower, (None,))
+    return OPS[name]
+
+
+_ARGMAX = _arg_op("argmax", "max")
+_ARGMIN = _arg_op("argmin", "min")
+
+
+def _arg(op: Op, x: Any, axis: int | None, keepdims: bool) -> Any:
+    x = current().lift(x)
+    if axis is None:
+        rank = len(x.layout[0])
+        found = bind(op, reshape(x, (-1,)) if x.spec.size else reshape(x, (0,)), axis=0, keepdims=False)
+        return reshape(found, (1,) * rank) if keepdims else found
+    if not x.layout[0]:
+        raise ArgumentError(f"{op.name}: got axis {axis} for a scalar; leave the axis out")
+    (at,) = normalize_axes(op.name, axis, len(x.layout[0]))
+    return bind(op, x, axis=at, keepdims=bool(keepdims))
+
+
+def argmax(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Any:
+    """The position of the largest element along an axis (of the flat tensor by default); the first among equals."""
+    return _arg(_ARGMAX, x, axis, keepdims)
+
+
+def argmin(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Any:
+    """The position of the smallest element along an axis (of the flat tensor by default); the first among equals."""
+    return _arg(_ARGMIN, x, axis, keepdims)

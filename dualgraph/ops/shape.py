@@ -1,0 +1,456 @@
+"""Operations that move or reinterpret data: views where the layout allows, else one copy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from dualgraph.errors import ArgumentError, AxisError, DTypeError, ShapeError
+from dualgraph.kernels import expr as E
+from dualgraph.kernels.kinds import Loop
+from dualgraph.kernels.program import Program, View
+from dualgraph.ops.broadcast import broadcast_shapes
+from dualgraph.ops.elementwise import OPS, astype
+from dualgraph.ops.op import Op, Operand, as_view, bind, current
+from dualgraph.ops.tensor import TensorMethods
+from dualgraph.spec import Shape, Spec, contiguous_strides, promote
+
+
+def copy_loop(dtype: str, to: str) -> Loop:
+    """A kernel that copies, converting the dtype if they differ."""
+    code, results = E.linearise([E.cast(E.input(0, dtype), to)])
+    return Loop(code, results, (dtype,), (False,))
+
+
+def fill_loop(bits: int, dtype: str) -> Loop:
+    """A kernel that writes one constant everywhere."""
+    code, results = E.linearise([E.Expr(E.LITERAL, (), dtype, bits)])
+    return Loop(code, results, (), ())
+
+
+def contiguous(program: Program, view: View) -> View:
+    """The view itself if it is contiguous, else a contiguous copy."""
+    if view.contiguous:
+        return view
+    out = program.new(view.spec)
+    program.add(copy_loop(view.dtype, view.dtype), (out,), (view,), view.shape)
+    return out
+
+
+def _view_op(name: str, spec: Any, rule: Any, vjp: Any) -> Op:
+    """An op whose result is `rule(view, out_spec, **params)`: a view, or None where only a contiguous input allows one."""
+
+    def lower(
+        program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]
+    ) -> tuple[View, ...]:
+        view = as_view(program, operands[0])
+        result = rule(view, specs[0], **params)
+        return (result if result is not None else rule(contiguous(program, view), specs[0], **params),)
+
+    OPS[name] = Op(name, spec, lower, vjp, view=rule)
+    return OPS[name]
+
+
+def normalize_axis(name: str, axis: int, rank: int) -> int:
+    """A possibly negative axis as a position from the left."""
+    if isinstance(axis, bool) or not isinstance(axis, int):
+        raise AxisError(f"{name}: got axis {axis!r}; an axis is an integer; pass one, or a tuple of them")
+    if not -rank <= axis < rank:
+        raise AxisError(
+            f"{name}: got axis {axis} for a tensor of rank {rank}; it must lie in [{-rank}, {rank}); use an axis it has"
+        )
+    return axis % rank
+
+
+def normalize_axes(name: str, axis: int | Sequence[int] | None, rank: int) -> tuple[int, ...]:
+    """None (all), one axis or several, as sorted positions."""
+    if axis is None:
+        return tuple(range(rank))
+    axes = [normalize_axis(name, a, rank) for a in ((axis,) if isinstance(axis, int) else axis)]
+    if len(set(axes)) != len(axes):
+        raise AxisError(f"{name}: got axes {tuple(axes)}; each axis may be named once; remove the repeated one")
+    return tuple(sorted(axes))
+
+
+# reshape
+
+
+def _reshape_spec(x: Any, *, shape: Shape) -> Spec:
+    return Spec(shape, x[1])
+
+
+def _reshape_view(view: View, out: Spec, *, shape: Shape) -> View | None:
+    return view.with_layout(shape, contiguous_strides(shape)) if view.contiguous else None
+
+
+_RESHAPE = _view_op(
+    "reshape", _reshape_spec, _reshape_view, (lambda g, out, x, *, shape: reshape(g, x.layout[0]),)
+)
+
+
+def reshape(x: Any, /, shape: Sequence[int]) -> Any:
+    """The same elements in row-major order under another shape; one length may be -1 and is worked out."""
+    x = current().lift(x)
+    old = x.layout[0]
+    new = (shape,) if isinstance(shape, int) else tuple(int(n) for n in shape)
+    size = math.prod(old)
+    if new.count(-1) == 1:
+        known = -math.prod(new)
+        if known > 0 and size % known == 0:
+            new = tuple(size // known if n == -1 else n for n in new)
+    if any(n < 0 for n in new) or math.prod(new) != size:
+        raise ShapeError(
+            f"reshape: got shape {new} for a tensor of shape {old} with {size} elements; the number of elements must stay; "
+            "at most one length may be -1"
+        )
+    return x if new == old else bind(_RESHAPE, x, shape=new)
+
+
+def expand_dims(x: Any, /, axis: int = 0) -> Any:
+    """A new axis of length 1 at position `axis` of the result."""
+    x = current().lift(x)
+    shape = x.layout[0]
+    at = normalize_axis("expand_dims", axis, len(shape) + 1)
+    return reshape(x, (*shape[:at], 1, *shape[at:]))
+
+
+def squeeze(x: Any, /, axis: int | Sequence[int]) -> Any:
+    """Without the given axes of length 1."""
+    x = current().lift(x)
+    shape = x.layout[0]
+    axes = normalize_axes("squeeze", axis, len(shape))
+    if any(shape[a] != 1 for a in axes):
+        raise ShapeError(f"squeeze: got axes {axes} of shape {shape}; only axes of length 1 can go; choose those")
+    return reshape(x, tuple(n for a, n in enumerate(shape) if a not in axes))
+
+
+def flatten(x: Any, /, start_axis: int = 0, end_axis: int = -1) -> Any:
+    """The axes from `start_axis` to `end_axis` (inclusive) joined into one."""
+    x = current().lift(x)
+    shape = x.layout[0]
+    if not shape:
+        return reshape(x, (1,))
+    first, last = normalize_axis("flatten", start_axis, len(shape)), normalize_axis("flatten", end_axis, len(shape))
+    return reshape(x, (*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :]))
+
+
+# permute_dims
+
+
+def _permute_spec(x: Any, *, axes: tuple[int, ...]) -> Spec:
+    return Spec(tuple(x[0][a] for a in axes), x[1])
+
+
+def _permute_view(view: View, out: Spec, *, axes: tuple[int, ...]) -> View:
+    return view.with_layout(out.shape, tuple(view.strides[a] for a in axes))
+
+
+def _permute_vjp(g: Any, out: Any, x: Any, *, axes: tuple[int, ...]) -> Any:
+    return permute_dims(g, tuple(axes.index(i) for i in range(len(axes))))
+
+
+_PERMUTE = _view_op("permute_dims", _permute_spec, _permute_view, (_permute_vjp,))
+
+
+def permute_dims(x: Any, /, axes: Sequence[int]) -> Any:
+    """The axes in another order: axis i of the result is axis `axes[i]` of x."""
+    x = current().lift(x)
+    rank = len(x.layout[0])
+    order = tuple(normalize_axis("permute_dims", a, rank) for a in axes)
+    if sorted(order) != list(range(rank)):
+        raise AxisError(f"permute_dims: got axes {tuple(axes)} for rank {rank}; each axis must be named exactly once")
+    return x if order == tuple(range(rank)) else bind(_PERMUTE, x, axes=order)
+
+
+def swapaxes(x: Any, /, axis1: int, axis2: int) -> Any:
+    """Two axes exchanged."""
+    x = current().lift(x)
+    rank = len(x.layout[0])
+    order = list(range(rank))
+    i, j = normalize_axis("swapaxes", axis1, rank), normalize_axis("swapaxes", axis2, rank)
+    order[i], order[j] = order[j], order[i]
+    return permute_dims(x, order)
+
+
+def matrix_transpose(x: Any, /) -> Any:
+    """The last two axes exchanged."""
+    x = current().lift(x)
+    if len(x.layout[0]) < 2:
+        raise ShapeError(f"matrix_transpose: got shape {x.layout[0]}; at least 2 axes are needed; add one with expand_dims")
+    return swapaxes(x, -2, -1)
+
+
+def moveaxis(x: Any, source: int, destination: int, /) -> Any:
+    """Axis `source` moved to position `destination`, the others in order."""
+    x = current().lift(x)
+    rank = len(x.layout[0])
+    order = list(range(rank))
+    order.insert(normalize_axis("moveaxis", destination, rank), order.pop(normalize_axis("moveaxis", source, rank)))
+    return permute_dims(x, order)
+
+
+# broadcast_to
+
+
+def _broadcast_view(view: View, out: Spec, *, shape: Shape) -> View:
+    return view.broadcast_to(shape)
+
+
+_BROADCAST = _view_op(
+    "broadcast_to", lambda x, *, shape: Spec(shape, x[1]), _broadcast_view, (lambda g, out, x, *, shape: g,)
+)
+
+
+def broadcast_to(x: Any, /, shape: Sequence[int]) -> Any:
+    """x repeated along new axes and axes of length 1, without copying."""
+    x = current().lift(x)
+    new = tuple(int(n) for n in shape)
+    old = x.layout[0]
+    if broadcast_shapes("broadcast_to", old, new) != new:
+        raise ShapeError(f"broadcast_to: got shape {new} for a tensor of shape {old}; every axis must be equal or 1")
+    return x if new == old else bind(_BROADCAST, x, shape=new)
+
+
+def broadcast_arrays(*arrays: Any) -> list[Any]:
+    """All arguments at their common shape."""
+    tensors = [current().lift(x) for x in arrays]
+    shape = broadcast_shapes("broadcast_arrays", *[x.layout[0] for x in tensors])
+    return [broadcast_to(x, shape) for x in tensors]
+
+
+# slice and its inverse
+
+Window = tuple[tuple[int, int, int], ...]  # (start, step, length) of each axis
+
+
+def _slice_spec(x: Any, *, window: Window) -> Spec:
+    return Spec(tuple(length for _, _, length in window), x[1])
+
+
+def window_view(view: View, window: Window) -> View:
+    """The part of a view that a window covers."""
+    offset = view.offset + sum(start * stride for (start, _, _), stride in zip(window, view.strides, strict=True))
+    strides = tuple(step * stride for (_, step, _), stride in zip(window, view.strides, strict=True))
+    empty = any(length == 0 for _, _, length in window)
+    return view.with_layout(tuple(n for _, _, n in window), strides, view.offset if empty else offset)
+
+
+_SLICE = _view_op(
+    "slice",
+    _slice_spec,
+    lambda view, out, *, window: window_view(view, window),
+    (lambda g, out, x, *, window: bind(_EMBED, g, shape=x.layout[0], window=window),),
+)
+
+
+def _embed_lower(
+    program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]
+) -> tuple[View, ...]:
+    view = as_view(program, operands[0])
+    out = program.new(specs[0])
+    program.add(fill_loop(0, out.dtype), (out,), (), out.shape)
+    part = window_view(out, params["window"])
+    program.add(copy_loop(view.dtype, out.dtype), (part,), (view,), view.shape)
+    return (out,)
+
+
+_EMBED = OPS["embed"] = Op(
+    "embed",  # zeros of a shape with x in a window: the gradient of slice
+    lambda x, *, shape, window: Spec(shape, x[1]),
+    _embed_lower,
+    (lambda g, out, x, *, shape, window: bind(_SLICE, g, window=window),),
+)
+
+
+def getitem(x: Any, key: Any) -> Any:
+    """`x[key]` with integers, slices, `...` and None (views), or one integer tensor (see `take`)."""
+    x = current().lift(x)
+    keys = key if isinstance(key, tuple) else (key,)
+    if len(keys) == 1 and _is_index_array(keys[0]):
+        from dualgraph.ops.indexing import take
+
+        return take(x, keys[0], axis=0)
+    if any(isinstance(k, bool) or _is_index_array(k) for k in keys):
+        raise ArgumentError(
+            f"indexing: got {key!r}; a tensor or list can be the only index (x[indices]); use dg.take along an axis, "
+            "dg.take_along_axis, or dg.where for a mask"
+        )
+    shape = x.layout[0]
+    named = sum(1 for k in keys if k is not None and k is not Ellipsis)
+    if keys.count(Ellipsis) > 1 or named > len(shape):
+        raise AxisError(f"indexing: got {len(keys)} indices {key!r} for shape {shape}; name each axis at most once")
+    if Ellipsis not in keys:
+        keys = (*keys, Ellipsis)
+    at = keys.index(Ellipsis)
+    full: tuple[Any, ...] = (*keys[:at], *[slice(None)] * (len(shape) - named), *keys[at + 1 :])
+    window: list[tuple[int, int, int]] = []
+    result: list[int] = []
+    for k in full:
+        if k is None:
+            result.append(1)
+            continue
+        n = shape[len(window)]
+        if isinstance(k, slice):
+            start, stop, step = k.indices(n)
+            length = len(range(start, stop, step))
+            window.append((start, step, length))
+            result.append(length)
+        else:
+            window.append((_checked_index(k, n, len(window)), 1, 1))
+    if any(w != (0, 1, n) for w, n in zip(window, shape, strict=True)):
+        x = bind(_SLICE, x, window=tuple(window))
+    return reshape(x, tuple(result))
+
+
+def _is_index_array(key: Any) -> bool:
+    return isinstance(key, (TensorMethods, list)) or (hasattr(key, "__array__") and getattr(key, "ndim", 0) > 0)
+
+
+def _checked_index(key: Any, n: int, axis: int) -> int:
+    from operator import index
+
+    from dualgraph.errors import RangeError
+
+    try:
+        i = index(key)
+    except TypeError:
+        raise DTypeError(f"indexing: got {key!r} of type {type(key).__name__}; use integers, slices, ... or None") from None
+    if not -n <= i < n:
+        raise RangeError(f"indexing: got index {i} for axis {axis} of length {n}; it must lie in [{-n}, {n})")
+    return i % n
+
+
+def flip(x: Any, /, axis: int | Sequence[int] | None = None) -> Any:
+    """The order of elements reversed along the given axes (all by default)."""
+    x = current().lift(x)
+    shape = x.layout[0]
+    axes = normalize_axes("flip", axis, len(shape))
+    window = tuple((n - 1, -1, n) if a in axes and n else (0, 1, n) for a, n in enumerate(shape))
+    return bind(_SLICE, x, window=window) if axes else x
+
+
+# concat
+
+
+def _concat_spec(*specs: Any, axis: int) -> Spec:
+    first = specs[0][0]
+    for s in specs[1:]:
+        if len(s[0]) != len(first) or any(m != n for a, (m, n) in enumerate(zip(s[0], first, strict=True)) if a != axis):
+            raise ShapeError(
+                f"concat: got shapes {first} and {s[0]} along axis {axis}; all other axes must be equal; reshape one of them"
+            )
+    shape = (*first[:axis], sum(s[0][axis] for s in specs), *first[axis + 1 :])
+    return Spec(shape, promote(*[s[1] for s in specs]))
+
+
+def _concat_parts(shapes: Sequence[Shape], axis: int) -> list[Window]:
+    parts, start = [], 0
+    for shape in shapes:
+        parts.append(tuple((start if a == axis else 0, 1, n) for a, n in enumerate(shape)))
+        start += shape[axis]
+    return parts
+
+
+def _concat_lower(
+    program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]
+) -> tuple[View, ...]:
+    views = [as_view(program, x) for x in operands]
+    out = program.new(specs[0])
+    for view, window in zip(views, _concat_parts([v.shape for v in views], params["axis"]), strict=True):
+        program.add(copy_loop(view.dtype, out.dtype), (window_view(out, window),), (view,), view.shape)
+    return (out,)
+
+
+def _concat_vjp(number: int, g: Any, out: Any, *inputs: Any, axis: int) -> Any:
+    return bind(_SLICE, g, window=_concat_parts([x.layout[0] for x in inputs], axis)[number])
+
+
+_CONCAT = OPS["concat"] = Op("concat", _concat_spec, _concat_lower, _concat_vjp)
+
+
+def concat(arrays: Sequence[Any], /, axis: int = 0) -> Any:
+    """Tensors joined along an axis they have."""
+    tensors = [current().lift(x) for x in arrays]
+    if not tensors:
+        raise ArgumentError("concat: got no tensors; pass at least one")
+    if not tensors[0].layout[0]:
+        raise ShapeError("concat: got a tensor of shape (); it has no axis to join along; use stack")
+    at = normalize_axis("concat", axis, len(tensors[0].layout[0]))
+    return bind(_CONCAT, *tensors, axis=at)
+
+
+def stack(arrays: Sequence[Any], /, axis: int = 0) -> Any:
+    """Tensors of one shape joined along a new axis."""
+    tensors = [current().lift(x) for x in arrays]
+    if len({x.layout[0] for x in tensors}) > 1:
+        raise ShapeError(f"stack: got shapes {', '.join(str(x.layout[0]) for x in tensors)}; they must all be equal")
+    return concat([expand_dims(x, axis) for x in tensors], axis=axis)
+
+
+def split(x: Any, sections: int | Sequence[int], /, axis: int = 0) -> list[Any]:
+    """x cut along an axis into equal parts (an integer) or parts of the given lengths (a sequence)."""
+    x = current().lift(x)
+    at = normalize_axis("split", axis, len(x.layout[0]))
+    n = x.layout[0][at]
+    if isinstance(sections, int):
+        if sections < 1 or n % sections:
+            raise ShapeError(f"split: got {sections} sections for an axis of length {n}; it must divide the length")
+        lengths = [n // sections] * sections
+    else:
+        lengths = list(sections)
+        if sum(lengths) != n:
+            raise ShapeError(f"split: got lengths {lengths} for an axis of length {n}; they must add up to it")
+    parts, start = [], 0
+    for length in lengths:
+        window = tuple((start, 1, length) if a == at else (0, 1, m) for a, m in enumerate(x.layout[0]))
+        parts.append(bind(_SLICE, x, window=window))
+        start += length
+    return parts
+
+
+# fill
+
+
+def _fill_lower(
+    program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]
+) -> tuple[View, ...]:
+    out = program.new(specs[0])
+    program.add(fill_loop(params["bits"], out.dtype), (out,), (), out.shape)
+    return (out,)
+
+
+FILL = OPS["full"] = Op("full", lambda *, shape, dtype, bits: Spec(shape, dtype), _fill_lower)
+
+
+def zeros_like(x: Any, /, dtype: Any = None) -> Any:
+    """Zeros of x's shape and dtype."""
+    return full_like(x, 0, dtype)
+
+
+def ones_like(x: Any, /, dtype: Any = None) -> Any:
+    """Ones of x's shape and dtype."""
+    return full_like(x, 1, dtype)
+
+
+def full_like(x: Any, value: Any, /, dtype: Any = None) -> Any:
+    """A constant of x's shape and dtype."""
+    from dualgraph.spec import dtype_name
+
+    x = current().lift(x)
+    name = x.layout[1] if dtype is None else dtype_name(dtype)
+    return bind(FILL, shape=x.layout[0], dtype=name, bits=E.literal_bits(value, name))
+
+
+def sum_to(x: Any, spec: Spec) -> Any:
+    """x summed over the axes along which `spec` was broadcast, in the dtype of `spec`: the gradient of broadcasting."""
+    from dualgraph.ops.reduce import sum
+
+    have = x.layout[0]
+    if have != spec.shape:
+        new = len(have) - len(spec.shape)
+        axes = tuple(range(new)) + tuple(
+            new + a for a, n in enumerate(spec.shape) if n == 1 and have[new + a] != 1
+        )
+        x = reshape(sum(x, axis=axes, keepdims=True) if axes else x, spec.shape)
+    return astype(x, spec.dtype)

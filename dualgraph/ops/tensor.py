@@ -1,0 +1,369 @@
+"""What tensors of both modes have in common: operators and methods, each one line over the public operations.
+
+The eager `Tensor` and the static `Symbol` derive from `TensorMethods`; a model never asks which of the two it holds.
+This file stands below the operations: it calls them through `FUNCTIONS`, which `ops` fills with its public names.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from dualgraph.errors import ArgumentError, GradientError, ShapeError, here
+from dualgraph.ops.op import current
+from dualgraph.spec import NUMPY_DTYPES, Shape, Spec
+
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {}
+
+
+class TensorMethods:
+    """Base of everything that operations accept and return."""
+
+    __slots__ = ()
+
+    __array_ufunc__ = None  # NumPy leaves mixed expressions to our reflected operators
+    layout: Any
+    requires_grad: bool
+    call: Any
+    hooks: Any
+    grad: Any
+    index: int
+
+    @property
+    def spec(self) -> Spec:
+        """Shape and dtype."""
+        layout = self.layout
+        return Spec(layout[0], layout[1])
+
+    @property
+    def shape(self) -> Shape:
+        """Length of each axis."""
+        return self.layout[0]  # type: ignore[no-any-return]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Dtype as NumPy names it."""
+        return NUMPY_DTYPES[self.layout[1]]
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.layout[0])
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return self.spec.size
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether no recorded operation made this tensor."""
+        return self.call is None
+
+    def __add__(self, other: Any) -> Any:
+        return FUNCTIONS["add"](self, other)
+
+    def __radd__(self, other: Any) -> Any:
+        return FUNCTIONS["add"](other, self)
+
+    def __sub__(self, other: Any) -> Any:
+        return FUNCTIONS["subtract"](self, other)
+
+    def __rsub__(self, other: Any) -> Any:
+        return FUNCTIONS["subtract"](other, self)
+
+    def __mul__(self, other: Any) -> Any:
+        return FUNCTIONS["multiply"](self, other)
+
+    def __rmul__(self, other: Any) -> Any:
+        return FUNCTIONS["multiply"](other, self)
+
+    def __truediv__(self, other: Any) -> Any:
+        return FUNCTIONS["divide"](self, other)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return FUNCTIONS["divide"](other, self)
+
+    def __floordiv__(self, other: Any) -> Any:
+        return FUNCTIONS["floor_divide"](self, other)
+
+    def __rfloordiv__(self, other: Any) -> Any:
+        return FUNCTIONS["floor_divide"](other, self)
+
+    def __mod__(self, other: Any) -> Any:
+        return FUNCTIONS["remainder"](self, other)
+
+    def __rmod__(self, other: Any) -> Any:
+        return FUNCTIONS["remainder"](other, self)
+
+    def __pow__(self, other: Any) -> Any:
+        return FUNCTIONS["power"](self, other)
+
+    def __rpow__(self, other: Any) -> Any:
+        return FUNCTIONS["power"](other, self)
+
+    def __matmul__(self, other: Any) -> Any:
+        return FUNCTIONS["matmul"](self, other)
+
+    def __rmatmul__(self, other: Any) -> Any:
+        return FUNCTIONS["matmul"](other, self)
+
+    def __and__(self, other: Any) -> Any:
+        return FUNCTIONS["bitwise_and"](self, other)
+
+    def __rand__(self, other: Any) -> Any:
+        return FUNCTIONS["bitwise_and"](other, self)
+
+    def __or__(self, other: Any) -> Any:
+        return FUNCTIONS["bitwise_or"](self, other)
+
+    def __ror__(self, other: Any) -> Any:
+        return FUNCTIONS["bitwise_or"](other, self)
+
+    def __xor__(self, other: Any) -> Any:
+        return FUNCTIONS["bitwise_xor"](self, other)
+
+    def __rxor__(self, other: Any) -> Any:
+        return FUNCTIONS["bitwise_xor"](other, self)
+
+    def __lshift__(self, other: Any) -> Any:
+        return FUNCTIONS["bitwise_left_shift"](self, other)
+
+    def __rlshift__(self, other: Any) -> Any:
+        return FUNCTIONS["bitwise_left_shift"](other, self)
+
+    def __rshift__(self, other: Any) -> Any:
+        return FUNCTIONS["bitwise_right_shift"](self, other)
+
+    def __rrshift__(self, other: Any) -> Any:
+        return FUNCTIONS["bitwise_right_shift"](other, self)
+
+    def __lt__(self, other: Any) -> Any:
+        return FUNCTIONS["less"](self, other)
+
+    def __le__(self, other: Any) -> Any:
+        return FUNCTIONS["less_equal"](self, other)
+
+    def __gt__(self, other: Any) -> Any:
+        return FUNCTIONS["greater"](self, other)
+
+    def __ge__(self, other: Any) -> Any:
+        return FUNCTIONS["greater_equal"](self, other)
+
+    def __eq__(self, other: Any) -> Any:
+        return FUNCTIONS["equal"](self, other)
+
+    def __ne__(self, other: Any) -> Any:
+        return FUNCTIONS["not_equal"](self, other)
+
+    __hash__ = object.__hash__
+
+    def __neg__(self) -> Any:
+        return FUNCTIONS["negative"](self)
+
+    def __pos__(self) -> Any:
+        return self
+
+    def __abs__(self) -> Any:
+        return FUNCTIONS["abs"](self)
+
+    def __invert__(self) -> Any:
+        return FUNCTIONS["bitwise_invert"](self)
+
+    def __getitem__(self, key: Any) -> Any:
+        return FUNCTIONS["getitem"](self, key)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise ArgumentError(
+            f"x[{key!r}] = …: tensors are values and cannot be written to; build the new value with dg.where, dg.concat or "
+            "arithmetic, and keep state in an nn.Parameter or a buffer"
+        ).at(here(2))
+
+    def __len__(self) -> int:
+        shape = self.layout[0]
+        if not shape:
+            raise ShapeError("len(): got a tensor of shape (); a scalar has no length").at(here(2))
+        return shape[0]  # type: ignore[no-any-return]
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[i] for i in range(len(self)))
+
+    def reshape(self, *shape: Any) -> Any:
+        """See `dualgraph.reshape`; the lengths as one tuple or one by one."""
+        return FUNCTIONS["reshape"](self, shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape)
+
+    def astype(self, dtype: Any) -> Any:
+        """See `dualgraph.astype`."""
+        return FUNCTIONS["astype"](self, dtype)
+
+    @property
+    def T(self) -> Any:  # noqa: N802
+        """The transpose of a matrix."""
+        if len(self.layout[0]) != 2:
+            raise ShapeError(f".T: got shape {self.layout[0]}; it is defined for 2 axes; use mT or permute_dims")
+        return FUNCTIONS["matrix_transpose"](self)
+
+    @property
+    def mT(self) -> Any:  # noqa: N802
+        """The last two axes exchanged."""
+        return FUNCTIONS["matrix_transpose"](self)
+
+    def backward(self, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None:
+        """Add the gradient of this tensor to `.grad` of every leaf that it depends on."""
+        FUNCTIONS["backward"](self, gradient, retain_graph, create_graph)
+
+    def detach(self) -> Any:
+        """The same value, cut off from the recorded graph."""
+        return current().detach(self)
+
+    def register_hook(self, hook: Callable[[Any], Any]) -> Callable[[], None]:
+        """Call `hook(gradient)` when this tensor's gradient is complete; a result replaces it. Returns a remover."""
+        if not self.requires_grad:
+            raise GradientError("register_hook: the tensor needs no gradient; set requires_grad=True first").at(here(2))
+        if self.call is None:
+            if self.hooks is None:
+                self.hooks = []
+            hooks = self.hooks
+        else:
+            if self.call.hooks is None:
+                self.call.hooks = {}
+            hooks = self.call.hooks.setdefault(self.index, [])
+        hooks.append(hook)
+        return lambda: hooks.remove(hook) if hook in hooks else None
+
+    def retain_grad(self) -> None:
+        """Keep the gradient of this intermediate result in its `.grad`."""
+        if self.call is not None:
+            reference = weakref.ref(self)
+
+            def keep(g: Any) -> None:
+                x = reference()
+                if x is not None:
+                    held = x.grad
+                    x.grad = g if held is None else held + g
+
+            self.register_hook(keep)
+
+    def sum(self, **options: Any) -> Any:
+        """See `dualgraph.sum`."""
+        return FUNCTIONS["sum"](self, **options)
+
+    def prod(self, **options: Any) -> Any:
+        """See `dualgraph.prod`."""
+        return FUNCTIONS["prod"](self, **options)
+
+    def mean(self, **options: Any) -> Any:
+        """See `dualgraph.mean`."""
+        return FUNCTIONS["mean"](self, **options)
+
+    def var(self, **options: Any) -> Any:
+        """See `dualgraph.var`."""
+        return FUNCTIONS["var"](self, **options)
+
+    def std(self, **options: Any) -> Any:
+        """See `dualgraph.std`."""
+        return FUNCTIONS["std"](self, **options)
+
+    def max(self, **options: Any) -> Any:
+        """See `dualgraph.max`."""
+        return FUNCTIONS["max"](self, **options)
+
+    def min(self, **options: Any) -> Any:
+        """See `dualgraph.min`."""
+        return FUNCTIONS["min"](self, **options)
+
+    def any(self, **options: Any) -> Any:
+        """See `dualgraph.any`."""
+        return FUNCTIONS["any"](self, **options)
+
+    def all(self, **options: Any) -> Any:
+        """See `dualgraph.all`."""
+        return FUNCTIONS["all"](self, **options)
+
+    def argmax(self, **options: Any) -> Any:
+        """See `dualgraph.argmax`."""
+        return FUNCTIONS["argmax"](self, **options)
+
+    def argmin(self, **options: Any) -> Any:
+        """See `dualgraph.argmin`."""
+        return FUNCTIONS["argmin"](self, **options)
+
+    def logsumexp(self, **options: Any) -> Any:
+        """See `dualgraph.logsumexp`."""
+        return FUNCTIONS["logsumexp"](self, **options)
+
+    def exp(self) -> Any:
+        """See `dualgraph.exp`."""
+        return FUNCTIONS["exp"](self)
+
+    def log(self) -> Any:
+        """See `dualgraph.log`."""
+        return FUNCTIONS["log"](self)
+
+    def sqrt(self) -> Any:
+        """See `dualgraph.sqrt`."""
+        return FUNCTIONS["sqrt"](self)
+
+    def tanh(self) -> Any:
+        """See `dualgraph.tanh`."""
+        return FUNCTIONS["tanh"](self)
+
+    def sigmoid(self) -> Any:
+        """See `dualgraph.sigmoid`."""
+        return FUNCTIONS["sigmoid"](self)
+
+    def relu(self) -> Any:
+        """See `dualgraph.relu`."""
+        return FUNCTIONS["relu"](self)
+
+    def square(self) -> Any:
+        """See `dualgraph.square`."""
+        return FUNCTIONS["square"](self)
+
+    def sin(self) -> Any:
+        """See `dualgraph.sin`."""
+        return FUNCTIONS["sin"](self)
+
+    def cos(self) -> Any:
+        """See `dualgraph.cos`."""
+        return FUNCTIONS["cos"](self)
+
+    def abs(self) -> Any:
+        """See `dualgraph.abs`."""
+        return FUNCTIONS["abs"](self)
+
+    def permute_dims(self, axes: Sequence[int]) -> Any:
+        """See `dualgraph.permute_dims`."""
+        return FUNCTIONS["permute_dims"](self, axes)
+
+    def swapaxes(self, axis1: int, axis2: int) -> Any:
+        """See `dualgraph.swapaxes`."""
+        return FUNCTIONS["swapaxes"](self, axis1, axis2)
+
+    def expand_dims(self, axis: int) -> Any:
+        """See `dualgraph.expand_dims`."""
+        return FUNCTIONS["expand_dims"](self, axis)
+
+    def squeeze(self, axis: int | Sequence[int]) -> Any:
+        """See `dualgraph.squeeze`."""
+        return FUNCTIONS["squeeze"](self, axis)
+
+    def flatten(self, start_axis: int = 0, end_axis: int = -1) -> Any:
+        """See `dualgraph.flatten`."""
+        return FUNCTIONS["flatten"](self, start_axis, end_axis)
+
+    def broadcast_to(self, shape: Sequence[int]) -> Any:
+        """See `dualgraph.broadcast_to`."""
+        return FUNCTIONS["broadcast_to"](self, shape)
+
+    def softmax(self, axis: int = -1) -> Any:
+        """See `dualgraph.softmax`."""
+        return FUNCTIONS["softmax"](self, axis)
+
+    def clip(self, min: Any = None, max: Any = None) -> Any:
+        """See `dualgraph.clip`."""
+        return FUNCTIONS["clip"](self, min, max)

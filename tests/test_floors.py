@@ -1,0 +1,175 @@
+"""Who imports whom, read from the sources: the floors, and no import inside a function without a reason."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# From the ground up. A folder imports from lower floors and from itself; `dualgraph` is the public `__init__`.
+FLOORS = (
+    ("spec", "tree", "errors", "config"),
+    ("kernels",),
+    ("ops",),
+    ("autodiff",),
+    ("eager", "static"),
+    ("nn", "optim", "data"),
+    ("dualgraph",),
+    ("models",),
+    ("compare",),
+    ("cli",),
+)
+FLOOR = {folder: number for number, row in enumerate(FLOORS) for folder in row}
+
+# Lower, and still not for them: what runs in both modes knows neither.
+APART = dict.fromkeys(("nn", "optim", "data", "models"), ("eager", "static"))
+
+# What a function may import, and why it is not imported at the top.
+LAZY = {
+    "cupy": "optional; needs a GPU to be of use",
+    "llvmlite": "45 ms; not needed by the reference kernels",
+    "networkx": "150 ms; needed by static graphs only",
+    "platformdirs": "20 ms; not needed where the cache directory is given",
+    "rich": "needed on a terminal only",
+    "threadpoolctl": "needed at the first matrix product",
+    "dualgraph.kernels.llvm": "its emitters import llvmlite",
+}
+
+
+class Import(NamedTuple):
+    target: str  # dotted name of the imported module
+    line: int
+    in_function: bool
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = ("dualgraph", *parts) if parts[0] == "cli" else parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {module_name(path): path for top in ("dualgraph", "cli") for path in sorted((ROOT / top).rglob("*.py"))}
+
+
+def imports(name: str, source: str, is_package: bool = False) -> Iterator[Import]:
+    """All imports of a module, those for type checkers included."""
+    package = name if is_package else name.rpartition(".")[0]
+
+    def visit(node: ast.AST, in_function: bool) -> Iterator[Import]:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(alias.name, node.lineno, in_function)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                yield Import(inner if inner in FILES else base, node.lineno, in_function)
+        inside = in_function or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for child in ast.iter_child_nodes(node):
+            yield from visit(child, inside)
+
+    yield from visit(ast.parse(source), False)
+
+
+def imports_of(name: str) -> list[Import]:
+    return list(imports(name, FILES[name].read_text("utf-8"), FILES[name].name == "__init__.py"))
+
+
+def folder(name: str) -> str:
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 else "dualgraph"
+
+
+def upward(name: str, found: list[Import]) -> list[str]:
+    """The imports that break the floors, in words."""
+    own = folder(name)
+    faults = []
+    for target, line, _ in found:
+        if target.split(".")[0] != "dualgraph":
+            continue
+        other = folder(target)
+        same_folder = own == other or (own in FLOORS[0] and other in FLOORS[0])
+        if not same_folder and (FLOOR[other] >= FLOOR[own] or other in APART.get(own, ())):
+            faults.append(f"{name}:{line} ({own}) imports {target} ({other})")
+    return faults
+
+
+def hidden(name: str, found: list[Import]) -> list[str]:
+    """The imports inside functions that have no reason in `LAZY`."""
+    return [
+        f"{name}:{line} imports {target} inside a function"
+        for target, line, in_function in found
+        if in_function and not any(target == lazy or target.startswith(lazy + ".") for lazy in LAZY)
+    ]
+
+
+def test_every_module_has_a_floor():
+    assert {folder(name) for name in FILES} <= set(FLOOR), "give the new module or folder its place in FLOORS"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_floors(name):
+    assert upward(name, imports_of(name)) == []
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_import_inside_functions(name):
+    assert hidden(name, imports_of(name)) == []
+
+
+def test_dependencies_are_those_imported():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    declared = {re.match(r"[\w-]+", requirement)[0] for requirement in project["dependencies"]}
+    used = {found.target.split(".")[0] for name in FILES for found in imports_of(name)}
+    assert used - set(sys.stdlib_module_names) - {"dualgraph", "cupy", "cupyx"} == declared
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "fault"),
+    [
+        ("dualgraph.eager.tape", "import dualgraph.static.graph", "(eager) imports dualgraph.static.graph (static)"),
+        ("dualgraph.static.graph", "from dualgraph import eager", "(static) imports dualgraph"),
+        ("dualgraph.kernels.llvm.engine", "from ... import ops", "(kernels) imports dualgraph"),
+        ("dualgraph.kernels.fusion", "from ..ops.op import Op", "(kernels) imports dualgraph.ops.op (ops)"),
+        ("dualgraph.ops.op", "from dualgraph import tensor", "(ops) imports dualgraph (dualgraph)"),
+        ("dualgraph.optim.adam", "from dualgraph.nn import Module", "(optim) imports dualgraph.nn (nn)"),
+        ("dualgraph.nn.linear", "import dualgraph.eager", "(nn) imports dualgraph.eager (eager)"),
+        (
+            "dualgraph.models.mlp",
+            "if TYPE_CHECKING:\n  from dualgraph.static import Graph",
+            "(models) imports dualgraph.static",
+        ),
+        ("dualgraph.spec", "from dualgraph.kernels import expr", "(spec) imports dualgraph.kernels"),
+    ],
+)
+def test_an_upward_import_is_caught(name, source, fault):
+    (found,) = upward(name, list(imports(name, source)))
+    assert fault in found
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("dualgraph.errors", "from dualgraph.spec import Spec"),
+        ("dualgraph.models.mlp", "import dualgraph as dg\nfrom dualgraph import nn"),
+        ("dualgraph.cli.main", "from . import graph\nfrom .graph import command\nfrom dualgraph.compare import report"),
+        ("dualgraph.kernels.llvm.engine", "from llvmlite import ir\nfrom ..program import Program"),
+    ],
+)
+def test_a_right_import_passes(name, source):
+    assert upward(name, list(imports(name, source))) == []
+
+
+def test_an_import_inside_a_function_is_caught():
+    source = "import os\ndef f():\n  import networkx as nx\n  class A:\n    import json\n"
+    found = list(imports("dualgraph.static.graph", source))
+    assert hidden("dualgraph.static.graph", found) == ["dualgraph.static.graph:5 imports json inside a function"]
