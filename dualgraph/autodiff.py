@@ -56,6 +56,7 @@ def sweep(
             queued.add(id(x.call))
             heapq.heappush(pending, (-x.call.serial, x.call))
 
+    started = front.begin_sweep()
     useful = _paths_to(outputs, wanted) if wanted is not None else None
     with using(front):
         for x, seed in zip(outputs, seeds, strict=True):
@@ -67,6 +68,7 @@ def sweep(
                 front.release(call)
         for key, x in leaves.items():
             leaf(x, _finished(x.hooks, gradients.pop(key)))
+    front.end_sweep(started)
 
 
 def _finished(hooks: Sequence[Callable[[Any], Any]] | None, g: Any) -> Any:

@@ -4,7 +4,8 @@
 """
 
 from dualgraph.eager.frontend import EAGER, Eager, Plan
+from dualgraph.eager.state import DRAW, SEED
 from dualgraph.eager.tape import Tape
 from dualgraph.eager.tensor import Tensor, Variable, tensor
 
-__all__ = ["EAGER", "Eager", "Plan", "Tape", "Tensor", "Variable", "tensor"]
+__all__ = ["DRAW", "EAGER", "SEED", "Eager", "Plan", "Tape", "Tensor", "Variable", "tensor"]

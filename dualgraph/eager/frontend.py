@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from dualgraph.eager.tensor import Tensor, Variable, Window, array_of, as_array, layout_of, tensor, view_of
+from dualgraph.eager.tensor import Tensor, Variable, Window, array_of, layout_of, tensor, view_of
 from dualgraph.errors import DTypeError, DualgraphError, GradientError, GraphError, ShapeError, here
 from dualgraph.kernels import memory, provider
 from dualgraph.kernels.failure import checked_operand, explain
 from dualgraph.kernels.fusion import fuse
 from dualgraph.kernels.program import Program
+from dualgraph.ops.arrays import as_array
 from dualgraph.ops.composite import lower_call
 from dualgraph.ops.op import Call, Op, as_specs, set_default
 from dualgraph.ops.tensor import TensorMethods
@@ -199,6 +200,15 @@ class Eager:
             self._other = Eager(enabled, self.tapes)
             self._other._other = self
         return self._other
+
+    def begin_sweep(self) -> float:
+        return 0.0
+
+    def end_sweep(self, started: float) -> None:
+        pass
+
+    def observe(self, owner: Any, attribute: str, value: Any) -> None:
+        pass
 
     def get_grad(self, x: Tensor) -> Any:
         return x._grad

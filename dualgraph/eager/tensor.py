@@ -14,8 +14,9 @@ import numpy as np
 from dualgraph.errors import DTypeError, ShapeError, here
 from dualgraph.kernels.program import View
 from dualgraph.ops.op import Call, current
+from dualgraph.ops.arrays import as_array
 from dualgraph.ops.tensor import TensorMethods
-from dualgraph.spec import DEFAULT_FLOAT, NUMPY_DTYPES, Shape, Spec, contiguous_strides, dtype_name, is_float
+from dualgraph.spec import Shape, Spec, contiguous_strides, is_float
 
 Array = np.ndarray[Any, Any]
 
@@ -153,37 +154,6 @@ def array_of(storage: Array, layout: Any) -> Array:
             flat[layout.offset :], layout.shape, tuple(s * itemsize for s in layout.strides)
         )
     return storage.reshape(layout[0]) if storage.shape != layout[0] else storage
-
-
-def as_array(data: Any, dtype: Any = None) -> Array:
-    """Data as a fresh C-contiguous array of a supported dtype; Python floats become float32."""
-    if dtype is not None:
-        name = dtype_name(dtype)
-        return np.array(as_array(data), dtype=NUMPY_DTYPES[name], order="C")
-    if isinstance(data, (list, tuple)) and _holds_tensors(data):
-        data = _plain(data)
-    try:
-        array = np.array(data, order="C")
-    except ValueError as error:
-        raise ShapeError(f"tensor: got nested data of uneven lengths ({error}); rows must be equally long") from None
-    if array.dtype == np.float64 and not isinstance(data, (np.ndarray, np.generic)):
-        array = array.astype(NUMPY_DTYPES[DEFAULT_FLOAT])
-    if array.dtype.name not in NUMPY_DTYPES or not array.dtype.isnative:
-        raise DTypeError(
-            f"tensor: got data of {array.dtype} ({type(data).__name__}); supported are {', '.join(NUMPY_DTYPES)}; "
-            "convert it with numpy's astype first"
-        )
-    return array
-
-
-def _holds_tensors(data: Any) -> bool:
-    return any(isinstance(x, TensorMethods) or (isinstance(x, (list, tuple)) and _holds_tensors(x)) for x in data)
-
-
-def _plain(data: Any) -> Any:
-    if isinstance(data, (list, tuple)):
-        return [_plain(x) for x in data]
-    return data.tolist() if isinstance(data, Tensor) else data
 
 
 def tensor(data: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:

@@ -21,8 +21,12 @@ ROW_MAJOR, NO_TRANS, TRANS = 101, 111, 112  # CBLAS
 
 _PREFIX = {"float32": "s", "float64": "d"}
 # Names of the C interface in known builds, and whether their integers have 64 bits.
-_NAMES = (("scipy_cblas_{}gemm64_", True), ("cblas_{}gemm64_", True), ("scipy_cblas_{}gemm", False),
-          ("cblas_{}gemm", False))
+_NAMES = (
+    ("scipy_cblas_{}gemm64_", True),
+    ("cblas_{}gemm64_", True),
+    ("scipy_cblas_{}gemm", False),
+    ("cblas_{}gemm", False),
+)
 _THREADS = (
     ("scipy_openblas_get_num_threads64_", "scipy_openblas_set_num_threads64_"),
     ("openblas_get_num_threads64_", "openblas_set_num_threads64_"),
@@ -113,19 +117,20 @@ def _find(handle: ctypes.CDLL, dtype: str) -> Gemm | None:
 
 def _works(gemm: Gemm, dtype: str) -> bool:
     """A trial: 3x4 times the transpose of 2x4, into a matrix of NaN."""
-    scalar = ctypes.c_float if dtype == "float32" else ctypes.c_double
-    integer = ctypes.c_int64 if gemm.wide else ctypes.c_int32
-    enum, pointer = ctypes.c_int, ctypes.c_void_p
-    kinds = (enum, enum, enum, integer, integer, integer, scalar, pointer, integer, pointer, integer, scalar, pointer)
-    call = ctypes.CFUNCTYPE(None, *kinds, integer)(gemm.address)
+    scalar: Any = ctypes.c_float if dtype == "float32" else ctypes.c_double
+    integer: Any = ctypes.c_int64 if gemm.wide else ctypes.c_int32
+    letters: dict[str, Any] = {"e": ctypes.c_int, "i": integer, "s": scalar, "p": ctypes.c_void_p}
+
+    def function(address: int, kinds: str) -> Any:
+        return ctypes.CFUNCTYPE(None, *(letters[kind] for kind in kinds))(address)
+
     x, y = (np.arange(n * 4, dtype=dtype).reshape(n, 4) - 5 for n in (3, 2))
-    out = np.full((3, 2), np.nan, dtype)
-    call(ROW_MAJOR, NO_TRANS, TRANS, 3, 2, 4, 1.0, x.ctypes.data, 4, y.ctypes.data, 4, 0.0, out.ctypes.data, 2)
-    kinds = (enum, enum, integer, integer, scalar, pointer, integer, pointer, integer, scalar, pointer, integer)
-    call = ctypes.CFUNCTYPE(None, *kinds)(gemm.vector_address)
-    vector = np.zeros(3, dtype)
-    call(ROW_MAJOR, NO_TRANS, 3, 4, 1.0, x.ctypes.data, 4, y[1:].ctypes.data, 1, 0.0, vector.ctypes.data, 1)
-    return bool((out == x @ y.T).all() and (vector == out[:, 1]).all())
+    left, right = x.ctypes.data, y.ctypes.data
+    out, vector = np.full((3, 2), np.nan, dtype), np.zeros(3, dtype)
+    times_matrix, times_vector = function(gemm.address, "eeeiiispipispi"), function(gemm.vector_address, "eeiispipispi")
+    times_matrix(ROW_MAJOR, NO_TRANS, TRANS, 3, 2, 4, 1.0, left, 4, right, 4, 0.0, out.ctypes.data, 2)
+    times_vector(ROW_MAJOR, NO_TRANS, 3, 4, 1.0, left, 4, right, 1, 0.0, vector.ctypes.data, 1)
+    return bool((out == x @ y.T).all() and (vector == x @ y[0]).all())
 
 
 def gemm(dtype: str) -> Gemm | None:

@@ -147,8 +147,8 @@ class _Fuser:
         return Group(number, members, step.domain, step.fold_axes, uses, cost, folds, INDEX in ops, operands)
 
     def stored(self, buffer: int, use: Use) -> bool:
-        """Must the buffer be in memory after a group that uses it so?"""
-        return buffer in self.kept or use.touches < self.touches[buffer]
+        """Must the buffer be in memory after a group that uses it so? (What nobody reads stays: no value dies here.)"""
+        return buffer in self.kept or use.touches < self.touches[buffer] or not use.read
 
     def find(self, number: int) -> int:
         while self.parent[number] != number:
@@ -377,9 +377,7 @@ class _Fuser:
                 done.append(steps[head])
                 continue
             serials = (serial for m in sorted(group.members) for serial in steps[m.index].origins)
-            step = compose(group, self.stored, tuple(dict.fromkeys(serials)))
-            if step is not None:
-                done.append(step)
+            done.append(compose(group, self.stored, tuple(dict.fromkeys(serials))))
         return replace(self.program, steps=done)
 
 

@@ -109,9 +109,7 @@ def relaid(group: Group, domain: Shape, relay: Callable[[View], View | None], li
         good_ins, good_outs = [v for v in ins if v is not None], [v for v in outs if v is not None]
         if len(good_ins) < len(ins) or len(good_outs) < len(outs):
             return None
-        members.append(
-            member._replace(ins=tuple(good_ins), outs=tuple(good_outs), lifted=lifted or member.lifted)
-        )
+        members.append(member._replace(ins=tuple(good_ins), outs=tuple(good_outs), lifted=lifted or member.lifted))
     return Group(
         group.place, members, domain, (), uses_of(members), group.cost, group.folds, group.indexed, group.operands
     )
@@ -170,6 +168,8 @@ def row_clash(
             if levels[i].late and not levels[i].row and r > longest:
                 return f"rows of {r} elements are too long to be held in cache"
         for view, result in zip(member.outs, member.kernel.results, strict=True):
+            if view.buffer in known:
+                return f"buffer {view.buffer} is written twice"
             known[view.buffer] = level = levels[result]
             if r == 1 or not stored(view.buffer, uses[view.buffer]):
                 continue
@@ -196,8 +196,8 @@ def _levels(member: Member, known: dict[int, Level], fold_axes: tuple[int, ...])
     return levels
 
 
-def compose(group: Group, stored: Stored, origins: tuple[int, ...]) -> Step | None:
-    """The group as one Loop step; None if nobody needs any of its results.
+def compose(group: Group, stored: Stored, origins: tuple[int, ...]) -> Step:
+    """The group as one Loop step.
 
     Operands are numbered as the code meets them and results as they are first written: equal groups give equal code.
     """
@@ -219,8 +219,6 @@ def compose(group: Group, stored: Stored, origins: tuple[int, ...]) -> Step | No
             values[view.buffer] = exprs[result]
             outs[view.buffer] = view
     kept = [view for buffer, view in outs.items() if stored(buffer, group.uses[buffer])]
-    if not kept:
-        return None
     code, results = E.linearise([values[view.buffer] for view in kept])
     order = [instr.attr for instr in code if instr.op == E.INPUT]
     renumbered = {old: new for new, old in enumerate(order)}

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from dualgraph.kernels.fusion_layout import tidy
 from dualgraph.kernels.kinds import Loop
-from dualgraph.kernels.program import Program, Step, reads, replace, writes
+from dualgraph.kernels.program import Program, Step, reads, writes
 from dualgraph.spec import ITEMSIZE
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector; smaller buffers are aligned to SMALL

@@ -7,7 +7,8 @@ import importlib.util
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dualgraph import config
-from dualgraph.errors import ArgumentError
+from dualgraph.errors import ArgumentError, KernelError
+from dualgraph.kernels import reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -54,7 +55,6 @@ def why_not_llvm() -> str:
     """Why native kernels cannot run here; empty where they can."""
     if importlib.util.find_spec("llvmlite") is None:
         return "llvmlite is not installed"
-    from dualgraph.errors import KernelError
     from dualgraph.kernels.llvm import runtime
 
     try:
@@ -75,6 +75,4 @@ def _loader() -> Callable[[Program, Arena | None], Loaded]:
         from dualgraph.kernels.llvm import provider
 
         return provider.load
-    from dualgraph.kernels import reference
-
     return reference.load

@@ -31,18 +31,20 @@ class Traced:
 
 def needed_calls(calls: Sequence[Call], outputs: Sequence[Symbol]) -> list[Call]:
     """The calls that `outputs` depend on, and those kept for their checks, in program order."""
-    needed = {id(x.call) for x in outputs if x.call is not None}
+    needed = {id(x.node) for x in outputs}
     kept = []
     for call in reversed(calls):
         if id(call) in needed:
             kept.append(call)
-            needed.update(id(x.call) for x in call.inputs if x.call is not None)
+            needed.update(id(x.node) for x in call.inputs)
     return kept[::-1]
 
 
 def lower_calls(program: Program, calls: Sequence[Call], values: dict[tuple[int, int], Operand]) -> None:
-    """Append the kernels of `calls`; `values` maps (id of call or leaf symbol, result) to operands and grows."""
+    """Append the kernels of `calls`; `values` maps (id of call, result) to operands and grows; placeholders are in it already."""
     for call in calls:
+        if (id(call), 0) in values:
+            continue
         literal = literal_of(call)
         if literal is not None:
             values[id(call), 0] = literal
@@ -65,7 +67,8 @@ def lower_call(
 
 
 def operand_key(x: Symbol) -> tuple[int, int]:
-    return (id(x.call), x.index) if x.call is not None else (id(x), -1)
+    """What identifies a value among the calls being lowered."""
+    return (id(x.node), x.index)
 
 
 def composite(

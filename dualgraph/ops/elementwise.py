@@ -135,7 +135,7 @@ def elementwise_op(
 ) -> Op:
     """An elementwise `Op` from a scalar expression; its gradient is derived unless `vjp` is given."""
     scalar = Scalar(name, expression, arity, floats, conditions)
-    return Op(name, scalar.spec, scalar.lower, scalar.vjp if vjp is None else vjp)
+    return Op(name, scalar.spec, scalar.lower, scalar.vjp if vjp is None else vjp, scalar=scalar)
 
 
 OPS: dict[str, Op] = {}  # every public op by name; the conformance tests are generated from it

@@ -43,7 +43,8 @@ class Op:
     lower: Lower
     vjp: tuple[Vjp | None, ...] | Callable[..., Any] = ()
     view: Callable[..., View | None] | None = None  # the result as a view of input 0, where the layout allows it
-    composition: Callable[..., Any] | None = None
+    scalar: Any = None  # elementwise ops: what is computed for one element
+    composition: Callable[..., Any] | None = None  # composite ops: the function over public ops
     literal_scalars: bool = True  # lowering accepts scalar operands as literals
     plans: dict[Any, Any] = field(default_factory=dict, repr=False)  # the eager mode's prepared launches
 
@@ -128,6 +129,11 @@ def set_default(front: Any) -> None:
 def current() -> Any:
     """The current front end."""
     return _front_end.get(_default)
+
+
+def default() -> Any:
+    """The front end where none was chosen."""
+    return _default
 
 
 def bind(op: Op, *inputs: Any, **params: Any) -> Any:

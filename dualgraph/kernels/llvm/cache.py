@@ -185,9 +185,7 @@ def trim(limit: int | None = None) -> None:
 def cache_info() -> CacheInfo:
     """Where the cache is, how large, and how often this process found its code there."""
     files = _files()
-    return CacheInfo(
-        str(directory()), len(files), sum(status.st_size for _, status in files), LIMIT, _hits, _misses
-    )
+    return CacheInfo(str(directory()), len(files), sum(status.st_size for _, status in files), LIMIT, _hits, _misses)
 
 
 def clear_cache() -> int:

@@ -2,6 +2,9 @@
 
 exp follows Cody and Waite (1980): x = k ln 2 + r with ln 2 in two parts, a minimax polynomial in r, then 2**k in two
 factors so that the result is rounded once even where it is subnormal.
+
+The errors given, here and in the other families, are the largest found over every seventh float32 and two million
+float64; functions computed in float64 have 0.51 ULP in float32.
 """
 
 from __future__ import annotations
@@ -134,7 +137,7 @@ def _exp_moderate(x: Value) -> Value:
 
 @function
 def exp(x: Value) -> Value:
-    """Cody and Waite's reduction, minimax polynomial of degree 6 (float32) or 12 (float64)."""
+    """Cody and Waite's reduction, minimax polynomial of degree 6 (float32) or 12 (float64): 0.89 ULP."""
     low, high = COEFFICIENTS[x.dtype].exp_bounds
     parts = split_exp(at_most(at_least(x, low), high))
     return scale(parts.reduced(), parts.k)
@@ -142,7 +145,7 @@ def exp(x: Value) -> Value:
 
 @function
 def exp2(x: Value) -> Value:
-    """x = k + r is exact; 2**r by a minimax polynomial of degree 7 or 12."""
+    """x = k + r is exact; 2**r by a minimax polynomial of degree 7 or 12: 1.21 ULP."""
     c = COEFFICIENTS[x.dtype]
     low, high = c.exp2_bounds
     x = at_most(at_least(x, low), high)
@@ -153,7 +156,7 @@ def exp2(x: Value) -> Value:
 
 @function
 def expm1(x: Value) -> Value:
-    """2**k · ((1 - 2**-k) + r + tail), where the first sum is kept exactly (two_sum): no cancellation is lost."""
+    """2**k · ((1 - 2**-k) + r + tail), where the first sum is kept exactly (two_sum): 1.16 ULP."""
     c = COEFFICIENTS[x.dtype]
     parts = split_exp(at_most(at_least(x, c.expm1_bound), c.exp_bounds[1]))
     k = parts.k
@@ -165,7 +168,7 @@ def expm1(x: Value) -> Value:
 
 @function_in_float64
 def sinh(x: Value) -> Value:
-    """Odd minimax polynomial below 1, (exp(x) - exp(-x)) / 2 with an unrounded exp above."""
+    """Odd minimax polynomial below 1, (exp(x) - exp(-x)) / 2 with an unrounded exp above: 0.78 ULP."""
     a = at_most(x.abs(), 720.0)
     z = a * a
     small = a + a * z * polynomial(z, SINH)
@@ -174,7 +177,7 @@ def sinh(x: Value) -> Value:
 
 @function_in_float64
 def cosh(x: Value) -> Value:
-    """(exp(x) + exp(-x)) / 2 with an unrounded exp."""
+    """(exp(x) + exp(-x)) / 2 with an unrounded exp: 0.88 ULP."""
     return _half_exp_plus(at_most(x.abs(), 720.0), 1)
 
 
@@ -189,7 +192,7 @@ def _half_exp_plus(x: Value, sign: int) -> Value:
 
 @function
 def tanh(x: Value) -> Value:
-    """Odd minimax polynomial below 0.625, 1 - 2 / (exp(2x) + 1) above."""
+    """Odd minimax polynomial below 0.625, 1 - 2 / (exp(2x) + 1) above: 1.32 ULP."""
     c = COEFFICIENTS[x.dtype]
     a = at_most(x.abs(), c.tanh_bound)
     z = a * a
@@ -202,7 +205,7 @@ def tanh(x: Value) -> Value:
 def sigmoid(x: Value) -> Value:
     """1 / (1 + e) or e / (1 + e) with e = exp(-|x|): no overflow, and gradual underflow on the negative side.
 
-    The rounding errors of e and 1 + e are put back to first order: n / d changes by (change of n - n / d · change of d) / d.
+    The rounding errors of e and 1 + e are put back to first order, d(n / d) = (dn - n / d · dd) / d: 1.16 ULP.
     """
     magnitude = at_most(x.abs(), -COEFFICIENTS[x.dtype].exp_bounds[0])
     parts = split_exp(-magnitude)
@@ -217,7 +220,7 @@ def sigmoid(x: Value) -> Value:
 
 @function
 def erf(x: Value) -> Value:
-    """Odd minimax polynomial below 1; above, 1 - exp(-q(x)), q a minimax fit of -log(erfc) weighted by erfc."""
+    """Odd minimax polynomial below 1; above, 1 - exp(-q(x)), q a fit of -log(erfc) weighted by erfc: 1.28 ULP."""
     c = COEFFICIENTS[x.dtype]
     a = at_most(x.abs(), c.erf_bound)
     small = a + a * polynomial(a * a, c.erf)

@@ -79,13 +79,13 @@ def _at_the_ends(x: Value, result: Value) -> Value:
 
 @function
 def log(x: Value) -> Value:
-    """Minimax polynomial in s² of degree 3 (float32) or 7 (float64)."""
+    """Minimax polynomial in s² of degree 3 (float32) or 7 (float64): 0.84 ULP."""
     return _at_the_ends(x, _log_sum(*_split(x)))
 
 
 @function
 def log1p(x: Value) -> Value:
-    """log(u) for u = 1 + x rounded, plus the rounding error over u."""
+    """log(u) for u = 1 + x rounded, plus the rounding error over u: 0.84 ULP."""
     u = x + 1
     bounded = at_most(x, FORMATS[x.dtype].rounder ** 2)  # keeps infinity out of the error term
     _, error = two_sum(bounded.like(1), bounded)
@@ -120,19 +120,19 @@ def _ratio_double(f: Value) -> Double:
 
 @function_in_float64
 def log2(x: Value) -> Value:
-    """The double-double logarithm times log2(e); exact at powers of two."""
+    """The double-double logarithm times log2(e): 0.501 ULP, exact at powers of two."""
     return _at_the_ends(x, _log_double(x).times(x.like(LOG2_E[0]), x.like(LOG2_E[1])).rounded())
 
 
 @function_in_float64
 def log10(x: Value) -> Value:
-    """The double-double logarithm times log10(e); exact at powers of ten."""
+    """The double-double logarithm times log10(e): 0.501 ULP, exact at powers of ten."""
     return _at_the_ends(x, _log_double(x).times(x.like(LOG10_E[0]), x.like(LOG10_E[1])).rounded())
 
 
 @function
 def pow(x: Value, y: Value) -> Value:
-    """exp(y log|x|), the logarithm in double-double; C99's table of special cases.
+    """exp(y log|x|), the logarithm in double-double: 0.78 ULP; C99's table of special cases.
 
     float32 goes through float64, where a plain logarithm leaves 2**-44 of error: one rounding, 0.51 ULP.
     """

@@ -5,35 +5,49 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from dualgraph.kernels.expr import FOLD, INPUT, LITERAL, POSITION, Instr, literal_bits
+from dualgraph.kernels.expr import FOLD, INPUT, LITERAL, Instr, literal_bits
 from dualgraph.kernels.kinds import Loop
 from dualgraph.kernels.llvm.command import Command, Locate
-from dualgraph.kernels.llvm.loop_code import identity_value, work
-from dualgraph.kernels.llvm.loop_columns import KEPT_ROWS, Columns
-from dualgraph.kernels.llvm.loop_flat import BLOCK, Flat
-from dualgraph.kernels.llvm.loop_folds import CHUNK, LANES
-from dualgraph.kernels.llvm.loop_frame import Signature
 from dualgraph.kernels.llvm.loop_layout import (
     COUNTER,
     STRIDED,
     Leaf,
     Nest,
+    Signature,
     flat_nest,
     fold_nest,
     layout_class,
     leaves,
 )
-from dualgraph.kernels.llvm.loop_rows import MANY_CHUNKS, ONE_CHUNK, SHORT, Rows
+from dualgraph.kernels.llvm.loop_schedule import identity_value, work
+from dualgraph.kernels.llvm.loop_variants import (
+    BLOCK,
+    CHUNK,
+    KEPT_ROWS,
+    LANES,
+    MANY_CHUNKS,
+    ONE_CHUNK,
+    SHORT,
+    WIDTH,
+    Columns,
+    Flat,
+    Rows,
+)
 from dualgraph.kernels.program import Step, replace, row_shape
 
-WIDTH = 16  # lanes of a vector; every width gives the same bits
+# Columns of large domains: four vectors side by side use the whole of what memory delivers. Only for cheap code.
+WIDE, WIDE_DOMAIN, WIDE_WORK = 64, 1 << 15, 24
+
+_NOTHING = Command(Flat(Loop((), (), (), ()), (), 0, WIDTH), (0, 0), 0, 0)  # an empty domain
 
 
 def loop_command(step: Step, locate: Locate, *, width: int = WIDTH, orientation: str | None = None) -> Command:
     """`orientation`: "rows" or "columns" instead of the cheaper one."""
-    kernel, step = _simplified(step)
+    kernel, step, elementwise = _simplified(step)
+    if 0 in step.domain:
+        return _NOTHING
     operands = leaves(step, kernel, locate)
-    if not step.fold_axes:
+    if elementwise:
         return _flat(kernel, step, operands, width)
     is_row = kernel.is_row()
     full = [*(not r for r in kernel.row_inputs), *(not is_row[r] for r in kernel.results)]
@@ -66,12 +80,16 @@ def _rows(kernel: Loop, nest: Nest, operands: list[Leaf], early: bool, width: in
 def _columns(kernel: Loop, nest: Nest, operands: list[Leaf], early: bool, width: int) -> Command:
     assert nest.fold is not None
     extent, length = nest.inner.extent, nest.fold.extent
+    if width == WIDTH and extent >= WIDE and extent * length >= WIDE_DOMAIN and work(kernel.code) <= WIDE_WORK:
+        width = WIDE
     blocks, lanes = -(-extent // width), min(LANES, 1 << (length - 1).bit_length())
     signatures = _signatures(nest, operands)
     variant = Columns(kernel, signatures, len(nest.outer), width, length > CHUNK, length <= KEPT_ROWS, early)
     args = [extent, blocks, length, lanes, *(axis.extent for axis in nest.outer)]
     args += _operand_args(nest, operands, signatures)
-    return Command(variant, tuple(args), nest.outer_size * blocks, work(kernel.code) * nest.outer_size * extent * length)
+    return Command(
+        variant, tuple(args), nest.outer_size * blocks, work(kernel.code) * nest.outer_size * extent * length
+    )
 
 
 def _signatures(nest: Nest, operands: Sequence[Leaf]) -> tuple[Signature, ...]:
@@ -118,21 +136,48 @@ def _span(leaf: Leaf, step: Step) -> tuple[int, int]:
 # ------------------------------------------------------------------------------------------------ folds without a loop
 
 
-def _simplified(step: Step) -> tuple[Loop, Step]:
-    """An equal kernel without folds where the folded axes hold at most one position, or where nothing is folded."""
+def _simplified(step: Step) -> tuple[Loop, Step, bool]:
+    """An equal kernel and step; with the answer whether it is elementwise: nothing to fold, or at most one position."""
     kernel = step.kernel
     assert isinstance(kernel, Loop)
-    extent = math.prod(step.domain[axis] for axis in step.fold_axes)
+    extent, is_row = math.prod(step.domain[axis] for axis in step.fold_axes), kernel.is_row()
+    if extent == 0 and step.fold_axes:
+        return _of_nothing(kernel, step)
+    if extent > 1 and (kernel.folds or any(is_row[r] for r in kernel.results)):
+        return kernel, step, False
+    numbers: list[int] = []  # new number of each instruction; a fold of one element is that element
+    code: list[Instr] = []
+    for instr in kernel.code:
+        if instr.op == FOLD:
+            numbers.append(numbers[instr.args[0]])
+            continue
+        code.append(instr._replace(args=tuple(numbers[a] for a in instr.args)))
+        numbers.append(len(code) - 1)
+    return _elementwise(kernel, code, [numbers[r] for r in kernel.results]), step, True
+
+
+def _of_nothing(kernel: Loop, step: Step) -> tuple[Loop, Step, bool]:
+    """Folds over no elements are constants; only row results have elements at all."""
     is_row = kernel.is_row()
-    if extent > 1 and (kernel.folds or any(is_row[r] for r in kernel.results)) and step.fold_axes:
-        return kernel, step
-    if extent > 0 or not step.fold_axes:
-        rest = () if POSITION in {i.op for i in kernel.code} and extent > 1 else ()
-        return _without_folds(kernel, kernel.results, False), step._replace_fold(rest) if False else replace(
-            step, fold_axes=step.fold_axes if _needs_position(kernel, extent) else ()
-        )
     rows = [n for n, r in enumerate(kernel.results) if is_row[r]]
-    simple = _without_folds(kernel, tuple(kernel.results[n] for n in rows), True)
-    return simple, replace(
-        step, domain=row_shape(step.domain, step.fold_axes), outs=tuple(step.outs[n] for n in rows), fold_axes=()
-    )
+    code, numbers, inputs = list[Instr](), dict[int, int](), list[int]()
+    for i, instr in enumerate(kernel.code):
+        if not is_row[i]:
+            continue
+        if instr.op == FOLD:
+            value = 0 if instr.attr == "sum" else identity_value(instr.attr, instr.dtype)
+            instr = Instr(LITERAL, (), instr.dtype, literal_bits(value, instr.dtype))
+        elif instr.op == INPUT:
+            inputs.append(instr.attr)
+            instr = instr._replace(attr=len(inputs) - 1)
+        numbers[i] = len(code)
+        code.append(instr._replace(args=tuple(numbers[a] for a in instr.args)))
+    dtypes = tuple(kernel.input_dtypes[n] for n in inputs)
+    simple = Loop(tuple(code), tuple(numbers[kernel.results[n]] for n in rows), dtypes, (False,) * len(dtypes))
+    domain = row_shape(step.domain, step.fold_axes)
+    ins, outs = (step.ins[n] for n in inputs), (step.outs[n] for n in rows)
+    return simple, replace(step, kernel=simple, domain=domain, ins=tuple(ins), outs=tuple(outs), fold_axes=()), True
+
+
+def _elementwise(kernel: Loop, code: list[Instr], results: list[int]) -> Loop:
+    return Loop(tuple(code), tuple(results), kernel.input_dtypes, (False,) * len(kernel.input_dtypes))

@@ -6,46 +6,33 @@ The 32 lanes of a fold are 32 vectors in a small buffer that stays in the first 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from dualgraph.kernels.kinds import Loop
+from llvmlite import ir
+
 from dualgraph.kernels.llvm.lanes import Value
-from dualgraph.kernels.llvm.loop_code import Pass, Values, combine, identity, passes
-from dualgraph.kernels.llvm.loop_folds import CHUNK, LANES, Chunks
-from dualgraph.kernels.llvm.loop_frame import For, Frame, Operand, Signature, i64
+from dualgraph.kernels.llvm.loop_code import Values, combine, identity
+from dualgraph.kernels.llvm.loop_folds import Chunks
+from dualgraph.kernels.llvm.loop_frame import I1, For, Frame, Operand, i64
 from dualgraph.kernels.llvm.loop_layout import BROADCAST
+from dualgraph.kernels.llvm.loop_schedule import Pass, passes
+from dualgraph.kernels.llvm.loop_variants import CHUNK, KEPT_ROWS, LANES, Columns
 
-KEPT_ROWS = 256  # for at most so many positions along the fold expensive values are kept in scratch
 
-
-@dataclass(frozen=True)
-class Columns:
-    """Arguments: inner extent, blocks, fold extent, lanes in use (a power of 2), outer dims; of each operand slot, offset,
-    outer strides, fold stride if it moves, inner stride."""
-
-    kernel: Loop
-    operands: tuple[Signature, ...]
-    rank: int
-    width: int
-    chunked: bool
-    keep: bool  # the folded axis is at most KEPT_ROWS long
-    early: bool  # outputs share no memory with inputs
-
-    def emit(self, module: Any, name: str) -> None:
-        frame = Frame(module, name, self.width)
-        extent, blocks, length, lanes = (frame.arg() for _ in range(4))
-        dims = [frame.arg() for _ in range(self.rank)]
-        operands = [Operand(frame, signature, self.rank) for signature in self.operands]
-        with frame.units(dims, blocks) as (block, coordinates):
-            bases = [operand.at(coordinates) for operand in operands]
-            column = frame.builder.mul(block, i64(self.width))
-            mask = frame.mask(frame.builder.sub(extent, column))
-            columns = _Columns(frame, self, (length, lanes), operands, bases, column, mask)
-            for plan in passes(self.kernel, early=self.early, keep=self.keep):
-                columns.run(plan)
-            columns.store_row_results()
-        frame.finish()
+def emit(variant: Columns, module: Any, name: str) -> None:
+    frame = Frame(module, name, variant.width)
+    extent, blocks, length, lanes = (frame.arg() for _ in range(4))
+    dims = [frame.arg() for _ in range(variant.rank)]
+    operands = [Operand(frame, signature, variant.rank) for signature in variant.operands]
+    with frame.units(dims, blocks) as (block, coordinates):
+        bases = [operand.at(coordinates) for operand in operands]
+        column = frame.builder.mul(block, i64(variant.width))
+        mask = frame.mask(frame.builder.sub(extent, column))
+        columns = _Columns(frame, variant, (length, lanes), operands, bases, column, mask)
+        for plan in passes(variant.kernel, early=variant.early, keep=variant.keep):
+            columns.run(plan)
+        columns.store_row_results()
+    frame.finish()
 
 
 class _Columns:
@@ -118,7 +105,7 @@ class _Columns:
     def _tree(self, buffers: dict[int, Any]) -> None:
         """Lane i with lane i + half, over the lanes in use: the others hold the identity, which changes nothing."""
         builder = self.frame.builder
-        levels = builder.cttz(self.lane_count, ir_false())
+        levels = builder.cttz(self.lane_count, ir.Constant(I1, 0))
         with For(builder, i64(0), levels) as level:
             half = builder.lshr(self.lane_count, builder.add(level.index, i64(1)))
             with For(builder, i64(0), half) as lane:
@@ -156,9 +143,3 @@ class _Columns:
 
     def _monoid(self, f: int) -> str:
         return str(self.kernel.code[f].attr)
-
-
-def ir_false() -> Any:
-    from llvmlite import ir
-
-    return ir.Constant(ir.IntType(1), 0)

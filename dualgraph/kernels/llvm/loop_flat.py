@@ -2,44 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-from dualgraph.kernels.kinds import Loop
-from dualgraph.kernels.llvm.loop_code import Pass, Values
-from dualgraph.kernels.llvm.loop_frame import For, Frame, Operand, Signature, i64
+from dualgraph.kernels.llvm.loop_code import Values
+from dualgraph.kernels.llvm.loop_frame import For, Frame, Operand, i64
 from dualgraph.kernels.llvm.loop_layout import BROADCAST
+from dualgraph.kernels.llvm.loop_schedule import Pass
+from dualgraph.kernels.llvm.loop_variants import BLOCK, Flat
 
-BLOCK = 4096
 
-
-@dataclass(frozen=True)
-class Flat:
-    """Arguments: inner extent, blocks, outer dims; of each operand slot, offset, outer strides, inner stride."""
-
-    kernel: Loop
-    operands: tuple[Signature, ...]
-    rank: int
-    width: int
-
-    def emit(self, module: Any, name: str) -> None:
-        kernel, frame = self.kernel, Frame(module, name, self.width)
-        extent, blocks, dims = frame.arg(), frame.arg(), [frame.arg() for _ in range(self.rank)]
-        operands = [Operand(frame, signature, self.rank) for signature in self.operands]
-        outputs = operands[len(kernel.input_dtypes) :]
-        still = [signature.layout == BROADCAST for signature in self.operands]
-        plan = Pass((), tuple(range(len(kernel.results))), tuple(range(len(kernel.code))), (), ())
-        with frame.units(dims, blocks) as (block, coordinates):
-            bases = [operand.at(coordinates) for operand in operands]
-            values = Values(frame.lanes, kernel, still, lambda leaf: operands[leaf].load_one(bases[leaf]))
-            values.prepare(plan)
-            start = frame.builder.mul(block, i64(BLOCK))
-            stop = frame.minimum(extent, frame.builder.add(start, i64(BLOCK)))
-            with For(frame.builder, start, stop, self.width) as loop:
-                i = loop.index
-                mask = frame.mask(frame.builder.sub(stop, i))
-                value = values.full(plan, lambda leaf: operands[leaf].load(bases[leaf], i, mask), {})
-                at = len(kernel.input_dtypes)
-                for n, (result, output) in enumerate(zip(kernel.results, outputs, strict=False)):
-                    output.store(bases[at + n], i, mask, value(result))
-        frame.finish()
+def emit(variant: Flat, module: Any, name: str) -> None:
+    kernel, frame = variant.kernel, Frame(module, name, variant.width)
+    extent, blocks, dims = frame.arg(), frame.arg(), [frame.arg() for _ in range(variant.rank)]
+    operands = [Operand(frame, signature, variant.rank) for signature in variant.operands]
+    outputs = operands[len(kernel.input_dtypes) :]
+    still = [signature.layout == BROADCAST for signature in variant.operands]
+    plan = Pass((), tuple(range(len(kernel.results))), tuple(range(len(kernel.code))), (), ())
+    with frame.units(dims, blocks) as (block, coordinates):
+        bases = [operand.at(coordinates) for operand in operands]
+        values = Values(frame.lanes, kernel, still, lambda leaf: operands[leaf].load_one(bases[leaf]))
+        values.prepare(plan)
+        start = frame.builder.mul(block, i64(BLOCK))
+        stop = frame.minimum(extent, frame.builder.add(start, i64(BLOCK)))
+        with For(frame.builder, start, stop, variant.width) as loop:
+            i = loop.index
+            mask = frame.mask(frame.builder.sub(stop, i))
+            value = values.full(plan, lambda leaf: operands[leaf].load(bases[leaf], i, mask), {})
+            at = len(kernel.input_dtypes)
+            for n, (result, output) in enumerate(zip(kernel.results, outputs, strict=False)):
+                output.store(bases[at + n], i, mask, value(result))
+    frame.finish()

@@ -14,8 +14,6 @@ from dualgraph.kernels.llvm.lanes import Lanes, Value
 from dualgraph.kernels.llvm.loop_code import combine
 from dualgraph.kernels.llvm.loop_frame import I32, I64, For, Frame, i64
 
-LANES = 32
-CHUNK = 4096
 _STACK = 64  # one entry per bit of a chunk count
 
 
@@ -25,9 +23,7 @@ def tree(x: Value, monoid: str) -> Value:
     while width > 2:
         width //= 2
         lanes = Lanes(builder, width)
-        low, high = (
-            builder.shuffle_vector(value.ir, value.ir, _lane_numbers(first, width)) for first in (0, width)
-        )
+        low, high = (builder.shuffle_vector(value.ir, value.ir, _lane_numbers(first, width)) for first in (0, width))
         value = combine(lanes, monoid, lanes.wrap(x.dtype, low), lanes.wrap(x.dtype, high))
     one = Lanes(builder, 1)
     first, second = (one.wrap(x.dtype, builder.extract_element(value.ir, ir.Constant(I32, i))) for i in (0, 1))

@@ -6,27 +6,18 @@ Operands are read and written in masked vectors, so one body serves the full vec
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from llvmlite import ir
 
 from dualgraph.kernels.llvm.lanes import BYTE, Lanes, Value
-from dualgraph.kernels.llvm.loop_layout import BROADCAST, CONTIGUOUS
+from dualgraph.kernels.llvm.loop_layout import BROADCAST, CONTIGUOUS, Signature
 from dualgraph.spec import ITEMSIZE
 
 POINTER = ir.PointerType()
 I1, I32, I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
 ABI = ir.FunctionType(I32, [POINTER, POINTER, I64, I64])
 _SUFFIX = {"float32": "f32", "float64": "f64", "int32": "i32", "int64": "i64", "bool": "i8"}
-
-
-class Signature(NamedTuple):
-    """What of an operand is fixed in the code: dtype, layout along the vector axis, whether the folded axis moves it."""
-
-    dtype: str
-    layout: str
-    moves: bool = False
-    counter: bool = False
 
 
 def i64(value: int) -> Any:
@@ -184,6 +175,10 @@ class Operand:
     def along_fold(self, base: Any, k: Any) -> Any:
         return base if self._fold is None else self._advance(base, self.frame.builder.mul(k, self._fold))
 
+    def element(self, base: Any, i: Any) -> Any:
+        """The address of element i of the vector axis."""
+        return base if self._inner is None else self._advance(base, self.frame.builder.mul(i, self._inner))
+
     def load(self, base: Any, i: Any, mask: Any) -> Value:
         """The elements i, i + 1, … of the vector axis in the lanes of `mask`; anything in the others."""
         lanes, layout = self.frame.lanes, self.signature.layout
@@ -194,7 +189,7 @@ class Operand:
         type_ = lanes.memory_type(self.dtype)
         zero = ir.Constant(type_, None)
         if layout == CONTIGUOUS:
-            place = self._advance(base, self.frame.builder.mul(i, self._inner))
+            place = self.element(base, i)
             loaded = self._call("masked.load", type_, "p0", [place, self._align(), mask, zero])
         else:
             pointers = self._pointers(base, i)
@@ -214,12 +209,13 @@ class Operand:
         lanes = self.frame.lanes
         stored, void = lanes.to_memory(value), ir.VoidType()
         if self.signature.layout == CONTIGUOUS:
-            place = self._advance(base, self.frame.builder.mul(i, self._inner))
+            place = self.element(base, i)
             self._call("masked.store", void, "p0", [stored, place, self._align(), mask], of=stored.type)
         else:
             pointers = self._pointers(base, i)
-            self._call("masked.scatter", void, f"v{lanes.width}p0", [stored, pointers, self._align(), mask],
-                       of=stored.type)
+            self._call(
+                "masked.scatter", void, f"v{lanes.width}p0", [stored, pointers, self._align(), mask], of=stored.type
+            )
 
     def store_one(self, base: Any, value: Value) -> None:
         """Lane 0 at `base`."""

@@ -1,8 +1,8 @@
 """From a step to a nest of loops in plain integers: which axis is vectorised, which are merged, which strides remain.
 
-Every loop kernel is one nest: outer axes, the folded axis (if any), and the inner axis that fills vectors. A *row* kernel
-vectorises the folded axis itself, a *column* kernel a kept axis. Since the order of a fold depends on positions alone,
-the choice is free and made by cost.
+Every loop kernel is one nest: outer axes, the folded axis (if any), and the inner axis that fills vectors. A *row*
+kernel vectorises the folded axis itself, a *column* kernel a kept axis. Since the order of a fold depends on positions
+alone, the choice is free and made by cost.
 """
 
 from __future__ import annotations
@@ -34,6 +34,15 @@ class Leaf(NamedTuple):
     slot: int
     start: int
     strides: Shape
+
+
+class Signature(NamedTuple):
+    """What of an operand is fixed in the code: its dtype, its layout along the vector axis, whether it has a fold stride."""
+
+    dtype: str
+    layout: str
+    moves: bool = False
+    counter: bool = False
 
 
 class Axis(NamedTuple):
@@ -95,8 +104,8 @@ def fold_nest(
     folded = _merged(_axes(domain, operands, sorted(fold_axes)))
     if len(folded) != 1:
         raise KernelError(
-            f"got folded axes {fold_axes} of domain {domain} that do not collapse to one stride for every operand; the op "
-            "must copy such an operand first; this is a fault of dualgraph: report it"
+            f"got folded axes {fold_axes} of domain {domain} that do not collapse to one stride for every operand; the "
+            "op must copy such an operand first; this is a fault of dualgraph: report it"
         )
     fold = folded[0]
     kept = [axis for axis in range(len(domain)) if axis not in fold_axes]
@@ -116,7 +125,7 @@ def fold_nest(
 def layout_class(axis: Axis, leaf: int, itemsize: int) -> str:
     """How a leaf moves along the vector axis. An axis of length 1 counts as contiguous: fewer variants."""
     stride = axis.strides[leaf]
-    return CONTIGUOUS if stride == itemsize or axis.extent == 1 else BROADCAST if stride == 0 else STRIDED
+    return CONTIGUOUS if stride == itemsize or axis.extent <= 1 else BROADCAST if stride == 0 else STRIDED
 
 
 def _axes(domain: Shape, operands: Sequence[Leaf], numbers: Sequence[int]) -> list[Axis]:
@@ -153,8 +162,6 @@ def _row_cost(fold: Axis, axes: list[Axis], operands: Sequence[Leaf], full: Sequ
     return math.prod(axis.extent for axis in axes) * vectors
 
 
-def _column_cost(
-    fold: Axis, inner: Axis, axes: list[Axis], operands: Sequence[Leaf], full: Sequence[bool]
-) -> float:
+def _column_cost(fold: Axis, inner: Axis, axes: list[Axis], operands: Sequence[Leaf], full: Sequence[bool]) -> float:
     blocks = math.prod(axis.extent for axis in axes) // max(inner.extent, 1) * -(-inner.extent // _VECTOR)
     return blocks * (fold.extent * _vector_cost(inner, operands, full) + _TREE_COST["columns"])

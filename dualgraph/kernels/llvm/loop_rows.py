@@ -7,44 +7,31 @@ stay in registers from pass to pass.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
 
-from dualgraph.kernels.kinds import Loop
-from dualgraph.kernels.llvm.lanes import Value
-from dualgraph.kernels.llvm.loop_code import Pass, Values, combine, identity, passes
-from dualgraph.kernels.llvm.loop_folds import CHUNK, LANES, Chunks, tree
-from dualgraph.kernels.llvm.loop_frame import For, Frame, Operand, Signature, i64
+from dualgraph.kernels.llvm.lanes import Lanes, Value
+from dualgraph.kernels.llvm.loop_code import Values, combine, identity
+from dualgraph.kernels.llvm.loop_folds import Chunks, tree
+from dualgraph.kernels.llvm.loop_frame import For, Frame, Operand, i64
 from dualgraph.kernels.llvm.loop_layout import BROADCAST
+from dualgraph.kernels.llvm.loop_schedule import Pass, passes
+from dualgraph.kernels.llvm.loop_variants import CHUNK, LANES, ONE_CHUNK, SHORT, Rows
 
-SHORT, ONE_CHUNK, MANY_CHUNKS = "short", "one chunk", "many chunks"
 
-
-@dataclass(frozen=True)
-class Rows:
-    """Arguments: row length, outer dims; of each operand slot, offset, outer strides, inner stride."""
-
-    kernel: Loop
-    operands: tuple[Signature, ...]
-    rank: int
-    width: int
-    length: str  # SHORT: at most `width`; ONE_CHUNK: at most CHUNK; MANY_CHUNKS
-    early: bool  # outputs share no memory with inputs
-
-    def emit(self, module: Any, name: str) -> None:
-        frame = Frame(module, name, self.width)
-        extent, dims = frame.arg(), [frame.arg() for _ in range(self.rank)]
-        operands = [Operand(frame, signature, self.rank) for signature in self.operands]
-        keep = self.length == ONE_CHUNK
-        with frame.units(dims, i64(1)) as (_, coordinates):
-            bases = [operand.at(coordinates) for operand in operands]
-            row = _Row(frame, self, extent, operands, bases)
-            for plan in passes(self.kernel, early=self.early, keep=keep):
-                row.run(plan)
-            row.store_row_results()
-        frame.finish()
+def emit(variant: Rows, module: Any, name: str) -> None:
+    frame = Frame(module, name, variant.width)
+    extent, dims = frame.arg(), [frame.arg() for _ in range(variant.rank)]
+    operands = [Operand(frame, signature, variant.rank) for signature in variant.operands]
+    keep = variant.length == ONE_CHUNK
+    with frame.units(dims, i64(1)) as (_, coordinates):
+        bases = [operand.at(coordinates) for operand in operands]
+        row = _Row(frame, variant, extent, operands, bases)
+        for plan in passes(variant.kernel, early=variant.early, keep=keep):
+            row.run(plan)
+        row.store_row_results()
+    frame.finish()
 
 
 class _Row:
@@ -52,9 +39,7 @@ class _Row:
         self.frame, self.variant, self.kernel, self.extent = frame, variant, variant.kernel, extent
         self.operands, self.bases, self.lanes = operands, bases, frame.lanes
         still = [signature.layout == BROADCAST for signature in variant.operands]
-        self.values = Values(
-            frame.lanes, self.kernel, still, lambda leaf: operands[leaf].load_one(bases[leaf])
-        )
+        self.values = Values(frame.lanes, self.kernel, still, lambda leaf: operands[leaf].load_one(bases[leaf]))
         self.scratch: dict[int, Any] = {}
         self.registers: dict[int, Value] = {}  # of a short row
 
@@ -85,7 +70,6 @@ class _Row:
 
     def _chunks(self, plan: Pass) -> list[Value]:
         builder = self.frame.builder
-        from dualgraph.kernels.llvm.lanes import Lanes
         chunks = Chunks(self.frame, Lanes(builder, 1), [(self._monoid(f), self._dtype(f)) for f in plan.folds])
         number = builder.sdiv(builder.add(self.extent, i64(CHUNK - 1)), i64(CHUNK))
         with For(builder, i64(0), number) as loop:
@@ -119,8 +103,7 @@ class _Row:
         for n, f in enumerate(plan.folds):
             parts = [lanes.wrap(self._dtype(f), v) for v in loop.values[n * turns : (n + 1) * turns]]
             if turns == 2:
-                x, y = (lanes.wrap(self._dtype(f), builder.select(odd, a.ir, b.ir))
-                        for a, b in (parts[::-1], parts))
+                x, y = (lanes.wrap(self._dtype(f), builder.select(odd, a.ir, b.ir)) for a, b in (parts[::-1], parts))
                 parts = [combine(lanes, self._monoid(f), x, y)]
             results.append(tree(parts[0], self._monoid(f)))
         return results

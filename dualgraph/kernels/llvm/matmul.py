@@ -146,7 +146,7 @@ class Gemm:
 
 @dataclass(frozen=True)
 class Gemv:
-    """Matrix times vector, where `m` or `n` is 1: `a` stands for the matrix and `b` for the vector, whichever way round.
+    """Matrix times vector, where `m` or `n` is 1: `a` stands for the matrix and `b` for the vector, either way round.
 
     `TRANS_A` is that of the call, `LEADING_B` the step between entries of the vector, `M` the length of the result. The
     result is cleared first: some versions of BLAS multiply what is there by zero, which keeps a NaN.

@@ -14,10 +14,14 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import sys
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy._core import _multiarray_umath  # type: ignore[attr-defined]  # its capsule serves all C extensions
 
 from dualgraph.errors import KernelError
 from dualgraph.kernels.cpu import pool
@@ -27,7 +31,9 @@ if TYPE_CHECKING:
     from llvmlite import ir
 
 # Words of a plan.
-PLAN_MACHINE, PLAN_ARGUMENTS, PLAN_OUTPUTS, PLAN_COMMANDS, PLAN_SLOTS, PLAN_ARENA_BYTES, PLAN_BUSY, PLAN_FLAGS = range(8)
+PLAN_MACHINE, PLAN_ARGUMENTS, PLAN_OUTPUTS, PLAN_COMMANDS, PLAN_SLOTS, PLAN_ARENA_BYTES, PLAN_BUSY, PLAN_FLAGS = range(
+    8
+)
 PLAN_SLOT_TABLE, PLAN_OUTPUT_TABLE, PLAN_COMMAND_TABLE = range(8, 11)  # addresses within the plan
 PLAN_HEADER = 12
 
@@ -62,18 +68,26 @@ class Plan(np.ndarray[Any, Any]):
 # ---- the machine table -------------------------------------------------------------------------------------------
 
 
-@functools.cache
+_lock = threading.RLock()  # native code points to what is made once: two threads must not make it twice
+
+
 def machine() -> np.ndarray[Any, Any]:
     """The table of the process's addresses. Raises KernelError where CPython or NumPy are not laid out as assumed."""
+    with _lock:
+        return _machine()
+
+
+@functools.cache
+def _machine() -> np.ndarray[Any, Any]:
     _check_layout()
     table = np.zeros(len(_MACHINE) + 3, np.int64)
     api = ctypes.pythonapi
     for name in _MACHINE:
         if name.startswith("Py") and name != "PyArray_Empty":
-            table[_M[name]] = ctypes.cast(getattr(api, name), ctypes.c_void_p).value
+            table[_M[name]] = ctypes.cast(getattr(api, name), ctypes.c_void_p).value or 0
     process = ctypes.CDLL(None) if os.name == "posix" else ctypes.CDLL("msvcrt")
     for name in ("malloc", "free"):
-        table[_M[name]] = ctypes.cast(getattr(process, name), ctypes.c_void_p).value
+        table[_M[name]] = ctypes.cast(getattr(process, name), ctypes.c_void_p).value or 0
     for name, thing in (("ndarray", np.ndarray), ("None", None), ("TypeError", TypeError)):
         table[_M[name]] = id(thing)
     table[_M["PyArray_Empty"]] = _numpy_api()[_PYARRAY_EMPTY]
@@ -88,8 +102,10 @@ def use_blas(get_threads: int, set_threads: int) -> None:
 
 
 def _reset_after_fork() -> None:
-    if machine.cache_info().currsize:
-        table = machine()
+    global _lock
+    _lock = threading.RLock()
+    if _machine.cache_info().currsize:
+        table = _machine()
         if table[_M["blas_depth"]] and table[_M["blas_set_threads"]]:
             ctypes.CFUNCTYPE(None, ctypes.c_int)(int(table[_M["blas_set_threads"]]))(int(table[_M["blas_saved"]]))
         table[_M["blas_lock"]] = table[_M["blas_depth"]] = 0
@@ -100,8 +116,6 @@ if hasattr(os, "register_at_fork"):
 
 
 def _numpy_api() -> Any:
-    from numpy._core import _multiarray_umath  # the capsule is the documented route of C extensions
-
     get = ctypes.pythonapi.PyCapsule_GetPointer
     get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
     table = get(_multiarray_umath._ARRAY_API, None)
@@ -111,14 +125,15 @@ def _numpy_api() -> Any:
 def _check_layout() -> None:
     """The launch code reads two fields of an ndarray and calls one slot of NumPy's C API: see that all are in place."""
     sample = np.arange(6.0)[2:]
-    good = ctypes.sizeof(ctypes.c_void_p) == 8 and (
+    good = sys.implementation.name == "cpython" and ctypes.sizeof(ctypes.c_void_p) == 8
+    good = good and (
         ctypes.c_void_p.from_address(id(sample) + _DATA).value == sample.ctypes.data
         and ctypes.c_void_p.from_address(id(sample) + _TYPE).value == id(np.ndarray)
     )
     if good:
-        empty = ctypes.PYFUNCTYPE(
-            ctypes.py_object, ctypes.c_int, ctypes.c_void_p, ctypes.py_object, ctypes.c_int
-        )(_numpy_api()[_PYARRAY_EMPTY])
+        empty = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_int, ctypes.c_void_p, ctypes.py_object, ctypes.c_int)(
+            _numpy_api()[_PYARRAY_EMPTY]
+        )
         dims = (ctypes.c_int64 * 2)(2, 3)
         dtype = np.dtype(np.float32)
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(dtype))  # PyArray_Empty steals it
@@ -158,9 +173,12 @@ def _new_builtin() -> Any:
     return new
 
 
-def builtin(plan: Plan) -> Any:
+def builtin(plan: Plan) -> Callable[..., Any]:
     """The launch function of a plan: a builtin that keeps the plan alive."""
-    return _new_builtin()(ctypes.addressof(_method()), plan, None)
+    with _lock:
+        method = _method()
+    made: Callable[..., Any] = _new_builtin()(ctypes.addressof(method), plan, None)
+    return made
 
 
 def worker() -> int:
@@ -354,7 +372,7 @@ def _parallel(module: ir.Module, name: str) -> Any:
 
 @dataclass(frozen=True)
 class Worker:
-    """`void worker(ptr pool, i64 epoch)`: the loop of a pool thread, entered without the GIL, left when the pool stops."""
+    """`void worker(ptr pool, i64 epoch)`: what a pool thread does, without the GIL, until the pool stops."""
 
     def emit(self, module: ir.Module, name: str) -> None:
         pieces_of = _pieces(module, f"{name}.pieces")
@@ -369,7 +387,9 @@ class Worker:
             return b.icmp_signed("!=", e.atomic(e.at(table, pool.EPOCH)), my_epoch)
 
         def available() -> Any:
-            left = b.icmp_signed("<", e.atomic(e.at(table, pool.NEXT), "monotonic"), e.atomic(e.at(table, pool.PIECES), "monotonic"))
+            left = b.icmp_signed(
+                "<", e.atomic(e.at(table, pool.NEXT), "monotonic"), e.atomic(e.at(table, pool.PIECES), "monotonic")
+            )
             return b.and_(left, b.icmp_signed("!=", e.atomic(e.at(table, pool.OPEN)), e.const(0)))
 
         b.branch(look)
@@ -483,8 +503,10 @@ def _blas(module: ir.Module, name: str, *, entering: bool) -> Any:
     saved = e.at(table, _M["blas_saved"])
     b.cbranch(b.icmp_signed("==", before if entering else after, e.const(0)), change, unlock)
     b.position_at_end(change)
-    count = e.call("i", e.pointer(table, _M["blas_get_threads"])) if entering else b.trunc(
-        e.word(table, _M["blas_saved"]), e.i32
+    count = (
+        e.call("i", e.pointer(table, _M["blas_get_threads"]))
+        if entering
+        else b.trunc(e.word(table, _M["blas_saved"]), e.i32)
     )
     if entering:
         b.store(b.sext(count, e.i64), saved)
@@ -532,8 +554,11 @@ class Launch:
             wrong, good = b.append_basic_block("wrong"), b.append_basic_block("good")
             b.cbranch(right, good, wrong)
             b.position_at_end(wrong)
-            refuse("got an object that is not a numpy.ndarray as input %zd; a launch takes exact ndarrays only; convert "
-                   "it with numpy.asarray", i)
+            refuse(
+                "got an object that is not a numpy.ndarray as input %zd; a launch takes exact ndarrays only; convert "
+                "it with numpy.asarray",
+                i,
+            )
             b.position_at_end(good)
 
         e.loop(arguments, check)
@@ -553,9 +578,7 @@ class Launch:
         memory = e.call("pl", e.pointer(table, _M["malloc"]), total)
         with b.if_then(b.icmp_unsigned("==", memory, null), likely=False):
             b.ret(python("p", "PyErr_NoMemory"))
-        aligned = b.and_(
-            b.add(b.ptrtoint(memory, e.i64), e.const(_ARENA_ALIGNMENT - 1)), e.const(-_ARENA_ALIGNMENT)
-        )
+        aligned = b.and_(b.add(b.ptrtoint(memory, e.i64), e.const(_ARENA_ALIGNMENT - 1)), e.const(-_ARENA_ALIGNMENT))
         own_arena = e.bytes_at(memory, b.sub(aligned, b.ptrtoint(memory, e.i64)))
         new_slots = e.bytes_at(own_arena, arena_bytes)  # arena sizes are multiples of the alignment
         e.loop(number_of_slots, lambda i: b.store(e.word(own_slots, i), e.at(new_slots, i)) and None)
@@ -682,4 +705,3 @@ class Launch:
         with b.if_then(releases):
             e.call("vp", e.pointer(table, _M["PyEval_RestoreThread"]), b.load(state, typ=e.ptr))
         return step
-

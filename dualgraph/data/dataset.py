@@ -1,0 +1,62 @@
+"""Where training examples come from."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from dualgraph.errors import ArgumentError, DTypeError, ShapeError, here
+from dualgraph.spec import NUMPY_DTYPES
+
+Array = np.ndarray[Any, Any]
+
+
+@runtime_checkable
+class Dataset(Protocol):
+    """Examples by number: anything with a length that can be indexed by 0 … length - 1."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any, /) -> Any: ...
+
+
+class TensorDataset:
+    """Arrays of equal first length; example i is the tuple of their rows i. An array of indices gives many at once.
+
+    Takes NumPy arrays, tensors and lists. They are not copied where they are arrays already.
+
+    >>> import numpy as np
+    >>> data = TensorDataset(np.array([[0.0], [1.0]], np.float32), np.array([7, 8]))
+    >>> len(data), data[1]
+    (2, (array([1.], dtype=float32), np.int64(8)))
+    """
+
+    def __init__(self, *arrays: Any):
+        if not arrays:
+            raise ArgumentError("TensorDataset: got no arrays; pass at least one").at(here())
+        self.arrays: tuple[Array, ...] = tuple(_as_array(number, x) for number, x in enumerate(arrays))
+        lengths = [len(x) for x in self.arrays]
+        if len(set(lengths)) > 1:
+            raise ShapeError(
+                f"TensorDataset: got first lengths {', '.join(map(str, lengths))}; all must be equal, row i of each "
+                "array belongs to example i; cut or complete the arrays"
+            ).at(here())
+
+    def __len__(self) -> int:
+        return len(self.arrays[0])
+
+    def __getitem__(self, index: Any) -> tuple[Any, ...]:
+        return tuple(x[index] for x in self.arrays)
+
+
+def _as_array(number: int, x: Any) -> Array:
+    array = np.asarray(x)
+    if array.ndim == 0:
+        raise ShapeError(f"TensorDataset: array {number} has shape (); it needs a first axis, the examples").at(here())
+    if array.dtype.name not in NUMPY_DTYPES:
+        raise DTypeError(
+            f"TensorDataset: array {number} is {array.dtype}; supported are {', '.join(NUMPY_DTYPES)}; convert it "
+            "with astype"
+        ).at(here())
+    return array

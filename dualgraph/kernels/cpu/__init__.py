@@ -1,0 +1,1 @@
+"""What only the CPU has: the pool of threads."""

@@ -1,0 +1,75 @@
+"""The functions behind the layers, by PyTorch's names; axes are called `axis`, as everywhere here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dualgraph.errors import ArgumentError, here
+from dualgraph.ops.activations import (
+    elu,
+    gelu,
+    leaky_relu,
+    log_sigmoid,
+    log_softmax,
+    relu,
+    silu,
+    softmax,
+    softplus,
+)
+from dualgraph.ops.composite import composite
+from dualgraph.ops.creation import asarray
+from dualgraph.ops.elementwise import sigmoid, tanh, where
+from dualgraph.ops.indexing import one_hot
+from dualgraph.ops.linalg import linear
+from dualgraph.ops.losses import cross_entropy, mse_loss, nll_loss
+from dualgraph.ops.op import Op, bind
+from dualgraph.ops.random import bernoulli
+
+
+def checked_probability(name: str, p: float) -> float:
+    """A number in [0, 1]."""
+    if not 0.0 <= p <= 1.0:
+        raise ArgumentError(f"{name}: got p = {p}; a probability lies in [0, 1]").at(here())
+    return float(p)
+
+
+def _drop(x: Any, keep: Any, *, scale: float) -> Any:
+    return where(keep, x * scale, 0.0)
+
+
+_DROP: Op = composite("dropout", _drop, (lambda g, out, x, keep, *, scale: bind(_DROP, g, keep, scale=scale), None))
+
+
+def dropout(x: Any, p: float = 0.5, training: bool = True) -> Any:
+    """Each element set to 0 with probability p, the others multiplied by 1 / (1 - p); x itself unless training.
+
+    So the mean stays what it was (Srivastava et al. 2014, in the inverted form). One random draw is made if 0 < p < 1.
+    """
+    p = checked_probability("dropout", p)
+    x = asarray(x)
+    if not training or p == 0.0:
+        return x
+    if p == 1.0:
+        return x * 0.0
+    return bind(_DROP, x, bernoulli(x.shape, 1.0 - p), scale=1.0 / (1.0 - p))
+
+
+__all__ = [
+    "cross_entropy",
+    "dropout",
+    "elu",
+    "gelu",
+    "leaky_relu",
+    "linear",
+    "log_sigmoid",
+    "log_softmax",
+    "mse_loss",
+    "nll_loss",
+    "one_hot",
+    "relu",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "softplus",
+    "tanh",
+]

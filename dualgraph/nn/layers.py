@@ -1,0 +1,99 @@
+"""Layers with parameters or with a behaviour of their own in training."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from dualgraph.errors import ArgumentError, DTypeError, here
+from dualgraph.nn import functional as F
+from dualgraph.nn import init
+from dualgraph.nn.module import Module
+from dualgraph.nn.parameter import Parameter
+from dualgraph.ops.shape import flatten
+from dualgraph.spec import DEFAULT_FLOAT, NUMPY_DTYPES, dtype_name, is_float
+
+
+class Linear(Module):
+    """x @ weight.T + bias, with weight (out_features, in_features) and bias (out_features,).
+
+    Both start uniform on ±1 / sqrt(in_features). The last axis of x has length in_features; others are kept.
+
+    >>> import dualgraph as dg
+    >>> layer = Linear(3, 2)
+    >>> layer(dg.ones((5, 4, 3))).shape
+    (5, 4, 2)
+    """
+
+    weight: Parameter
+    bias: Parameter | None
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, *, dtype: Any = DEFAULT_FLOAT):
+        super().__init__()
+        for what, n in (("in_features", in_features), ("out_features", out_features)):
+            if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+                raise ArgumentError(f"Linear: got {what} = {n!r}; it must be an integer of at least 1").at(here())
+        self.in_features, self.out_features = in_features, out_features
+        kind = float_dtype("Linear", dtype)
+        self.weight = Parameter(np.zeros((out_features, in_features), kind))
+        if bias:
+            self.bias = Parameter(np.zeros(out_features, kind))
+        else:
+            self.register_parameter("bias", None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the first values anew."""
+        init.kaiming_uniform_(self.weight, a=math.sqrt(5.0))
+        if self.bias is not None:
+            bound = 1.0 / math.sqrt(self.in_features)
+            init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, x: Any) -> Any:
+        return F.linear(x, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+
+
+class Dropout(Module):
+    """In training, sets elements to 0 with probability p and multiplies the others by 1 / (1 - p); else the identity.
+
+    >>> import dualgraph as dg
+    >>> Dropout(0.5).eval()(dg.ones(3)).tolist()
+    [1.0, 1.0, 1.0]
+    """
+
+    def __init__(self, p: float = 0.5):
+        super().__init__()
+        self.p = F.checked_probability("Dropout", p)
+
+    def forward(self, x: Any) -> Any:
+        return F.dropout(x, self.p, self.training)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
+
+
+class Flatten(Module):
+    """The axes from start_axis to end_axis as one; by default all but the first."""
+
+    def __init__(self, start_axis: int = 1, end_axis: int = -1):
+        super().__init__()
+        self.start_axis, self.end_axis = start_axis, end_axis
+
+    def forward(self, x: Any) -> Any:
+        return flatten(x, self.start_axis, self.end_axis)
+
+    def extra_repr(self) -> str:
+        return f"start_axis={self.start_axis}, end_axis={self.end_axis}"
+
+
+def float_dtype(name: str, dtype: Any) -> np.dtype[Any]:
+    """A dtype that parameters can have."""
+    found = dtype_name(dtype)
+    if not is_float(found):
+        raise DTypeError(f"{name}: got dtype {found}; parameters are float32 or float64; choose one of them").at(here())
+    return NUMPY_DTYPES[found]

@@ -1,0 +1,410 @@
+"""Modules: trees of parameters, buffers and further modules, with one function, `forward`.
+
+A module keeps its state in variables (`Parameter`, buffers) and computes with operations only, so the same object runs
+in both modes and is trained by either.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, NoReturn, TypeVar
+
+import numpy as np
+
+from dualgraph.eager.tensor import Variable
+from dualgraph.errors import ArgumentError, DTypeError, DualgraphError, here
+from dualgraph.nn.parameter import Parameter
+from dualgraph.ops.creation import asarray
+from dualgraph.ops.tensor import TensorMethods
+
+Self = TypeVar("Self", bound="Module")
+Named = TypeVar("Named")
+PreHook = Callable[["Module", tuple[Any, ...]], Any]
+Hook = Callable[["Module", tuple[Any, ...], Any], Any]
+
+
+class Unfit(NamedTuple):
+    """What `load_state_dict(strict=False)` left aside."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+class Handle:
+    """A registered hook; `remove()` takes it off, and may be called again."""
+
+    def __init__(self, hooks: list[Any], hook: Any):
+        self._hooks, self._entry = hooks, (hook,)
+        hooks.append(self._entry)
+
+    def remove(self) -> None:
+        # By identity: the same function may be registered twice.
+        self._hooks[:] = [entry for entry in self._hooks if entry is not self._entry]
+
+
+class Module:
+    """Base of models and layers. Derive, create the parts in `__init__`, and compute in `forward`.
+
+    Attributes that are parameters, variables (buffers) or modules are found by `parameters()`, `buffers()`,
+    `modules()` and `state_dict()`, in the order of their creation.
+
+    >>> from dualgraph import nn
+    >>> class Model(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.hidden, self.out = nn.Linear(8, 4), nn.Linear(4, 2)
+    ...     def forward(self, x):
+    ...         return self.out(nn.functional.relu(self.hidden(x)))
+    >>> model = Model()
+    >>> model
+    Model(
+      (hidden): Linear(in_features=8, out_features=4, bias=True)
+      (out): Linear(in_features=4, out_features=2, bias=True)
+    )
+    >>> [name for name, _ in model.named_parameters()]
+    ['hidden.weight', 'hidden.bias', 'out.weight', 'out.bias']
+    """
+
+    training: bool
+    _parameters: dict[str, Parameter | None]
+    _buffers: dict[str, Variable | None]
+    _modules: dict[str, Module | None]
+    _transient: set[str]
+    _pre_hooks: list[Any]
+    _hooks: list[Any]
+
+    def __init__(self) -> None:
+        # Into __dict__, because __setattr__ needs them.
+        self.__dict__.update(
+            training=True, _parameters={}, _buffers={}, _modules={}, _transient=set(), _pre_hooks=[], _hooks=[]
+        )
+
+    def _no_forward(self, *_: Any, **__: Any) -> NoReturn:
+        raise ArgumentError(
+            f"{type(self).__name__}: called, but it has no forward; define forward(self, …) in the class"
+        ).at(here())
+
+    forward: Callable[..., Any] = _no_forward
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not self._pre_hooks and not self._hooks:
+            return self.forward(*args, **kwargs)
+        for (pre_hook,) in tuple(self._pre_hooks):
+            changed = pre_hook(self, args)
+            if changed is not None:
+                args = changed if isinstance(changed, tuple) else (changed,)
+        out = self.forward(*args, **kwargs)
+        for (hook,) in tuple(self._hooks):
+            changed = hook(self, args, out)
+            out = out if changed is None else changed
+        return out
+
+    def register_forward_pre_hook(self, hook: PreHook) -> Handle:
+        """Call `hook(module, args)` before each forward; a result other than None replaces the arguments."""
+        return Handle(self._pre_hooks, hook)
+
+    def register_forward_hook(self, hook: Hook) -> Handle:
+        """Call `hook(module, args, out)` after each forward; a result other than None replaces the output."""
+        return Handle(self._hooks, hook)
+
+    # Registration
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, (Variable, Module)):
+            self._register(name, value)
+        elif name in self.__dict__.get("_buffers", ()) and isinstance(value, TensorMethods):
+            buffer = self._buffers[name]
+            if buffer is None:
+                self._register(name, Variable(value, name=name))
+            else:
+                buffer.assign(value)  # not another object: a compiled graph holds this one
+        elif value is not None and name in self.__dict__.get("_parameters", ()):
+            raise DTypeError(
+                f"{type(self).__name__}.{name}: got {type(value).__name__} for a parameter; only a Parameter or None "
+                f"can take its place; to change the value, write {name}.assign(new)"
+            ).at(here())
+        else:
+            for table in self._tables() if value is None else ():
+                if name in table:
+                    table[name] = None
+            object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        for table in self._tables():
+            table.pop(name, None)
+        object.__delattr__(self, name)
+
+    def _tables(self) -> tuple[dict[str, Any], ...]:
+        return tuple(self.__dict__.get(table, {}) for table in ("_parameters", "_buffers", "_modules"))
+
+    def _register(self, name: str, value: Variable | Module) -> None:
+        if "_parameters" not in self.__dict__:
+            raise ArgumentError(
+                f"{type(self).__name__}.{name}: assigned before the module was set up; call super().__init__() first"
+            ).at(here())
+        kind = 0 if isinstance(value, Parameter) else 1 if isinstance(value, Variable) else 2
+        for number, table in enumerate(self._tables()):
+            if number != kind:
+                table.pop(name, None)
+        self._tables()[kind][name] = value
+        object.__setattr__(self, name, value)
+
+    def _check_name(self, what: str, name: str, table: Mapping[str, Any]) -> None:
+        fault = (
+            f"got a name of {type(name).__name__}; it must be a string"
+            if not isinstance(name, str)
+            else f"got the name {name!r}; it must not be empty nor contain a dot, which separates the names of a path"
+            if not name or "." in name
+            else f"got the name {name!r}, which is an attribute already; choose another"
+            if name not in table and hasattr(self, name)
+            else ""
+        )
+        if fault:
+            raise ArgumentError(f"{type(self).__name__}.{what}: {fault}").at(here())
+
+    def register_parameter(self, name: str, parameter: Parameter | None) -> None:
+        """Add a parameter by name; None keeps the name for a parameter that is absent."""
+        self._check_name("register_parameter", name, self._parameters)
+        if parameter is None:
+            self._parameters[name] = None
+            object.__setattr__(self, name, None)
+        elif isinstance(parameter, Parameter):
+            self._register(name, parameter)
+        else:
+            raise DTypeError(
+                f"{type(self).__name__}.register_parameter: got {type(parameter).__name__} for {name!r}; it must be a "
+                "Parameter or None; wrap the value in nn.Parameter"
+            ).at(here())
+
+    def register_buffer(self, name: str, value: Any, persistent: bool = True) -> None:
+        """Add state without gradient: a variable made of `value` (a tensor, an array, numbers), or None for later.
+
+        Assigning a tensor to the attribute replaces its value. A buffer that is not `persistent` stays out of
+        `state_dict`.
+        """
+        self._check_name("register_buffer", name, self._buffers)
+        if value is None:
+            self._buffers[name] = None
+            object.__setattr__(self, name, None)
+        else:
+            self._register(name, value if type(value) is Variable else Variable(value, name=name))
+        (self._transient.discard if persistent else self._transient.add)(name)
+
+    def register_module(self, name: str, module: Module | None) -> None:
+        """Add a module by name."""
+        self._check_name("register_module", name, self._modules)
+        self._modules[name] = checked_module(f"{type(self).__name__}.register_module", module)
+        object.__setattr__(self, name, module)
+
+    add_module = register_module
+
+    # Walking the tree
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """The modules directly below, each once."""
+        return _present(self._modules.items(), set())
+
+    def children(self) -> Iterator[Module]:
+        """See `named_children`."""
+        return (module for _, module in self.named_children())
+
+    def named_modules(self, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Module]]:
+        """This module and all below it with their paths, parents first; shared ones once."""
+        return self._walk(prefix, set() if remove_duplicate else None)
+
+    def _walk(self, prefix: str, seen: set[int] | None) -> Iterator[tuple[str, Module]]:
+        if seen is not None:
+            if id(self) in seen:
+                return
+            seen.add(id(self))
+        yield prefix, self
+        for name, module in self._modules.items():
+            if module is not None:
+                yield from module._walk(_path(prefix, name), seen)
+
+    def modules(self) -> Iterator[Module]:
+        """See `named_modules`."""
+        return (module for _, module in self.named_modules())
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Parameter]]:
+        """The parameters with their paths; shared ones once."""
+        return self._named("_parameters", prefix, recurse, remove_duplicate)
+
+    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+        """See `named_parameters`."""
+        return (parameter for _, parameter in self.named_parameters(recurse=recurse))
+
+    def named_buffers(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Variable]]:
+        """The buffers with their paths; shared ones once."""
+        return self._named("_buffers", prefix, recurse, remove_duplicate)
+
+    def buffers(self, recurse: bool = True) -> Iterator[Variable]:
+        """See `named_buffers`."""
+        return (buffer for _, buffer in self.named_buffers(recurse=recurse))
+
+    def _named(self, table: str, prefix: str, recurse: bool, once: bool) -> Iterator[tuple[str, Any]]:
+        modules = self.named_modules(prefix, remove_duplicate=once) if recurse else [(prefix, self)]
+        items = ((_path(path, name), x) for path, module in modules for name, x in getattr(module, table).items())
+        return _present(items, set() if once else None)
+
+    def get_submodule(self, path: str) -> Module:
+        """The module at a path such as "encoder.0"; "" is this one."""
+        module = self
+        for name in path.split(".") if path else ():
+            found = module._modules.get(name)
+            if found is None:
+                self._unknown("get_submodule", path, [name for name, _ in self.named_modules(remove_duplicate=False)])
+            module = found
+        return module
+
+    def get_parameter(self, path: str) -> Parameter:
+        """The parameter at a path such as "encoder.0.weight"."""
+        found = dict(self.named_parameters(remove_duplicate=False))
+        return found[path] if path in found else self._unknown("get_parameter", path, list(found))
+
+    def get_buffer(self, path: str) -> Variable:
+        """The buffer at a path."""
+        found = dict(self.named_buffers(remove_duplicate=False))
+        return found[path] if path in found else self._unknown("get_buffer", path, list(found))
+
+    def _unknown(self, what: str, path: str, known: list[str]) -> NoReturn:
+        raise ArgumentError(
+            f"{type(self).__name__}.{what}: got {path!r}; there is no such path{suggestion(path, known)}"
+        ).at(here())
+
+    # State
+
+    def state_dict(self, prefix: str = "") -> dict[str, Any]:
+        """Path → value of every parameter and persistent buffer, as they are now. Values never change: none is copied."""
+        return {name: variable.detach() for name, variable in self._state(prefix)}
+
+    def _state(self, prefix: str = "") -> Iterator[tuple[str, Variable]]:
+        for path, module in self.named_modules(prefix, remove_duplicate=False):
+            own = [*module._parameters.items(), *module._buffers.items()]
+            yield from ((_path(path, n), v) for n, v in own if v is not None and n not in module._transient)
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> Unfit:
+        """Assign the values of `state` (tensors, arrays or numbers) to the parameters and buffers of those paths.
+
+        Shapes and dtypes must be equal; with `strict` the paths, too. All is checked before anything is assigned.
+        """
+        own = dict(self._state())
+        missing = [name for name in own if name not in state]
+        unexpected = [name for name in state if name not in own]
+        faults: list[str] = []
+        if strict:
+            faults += [f"missing: {name} ({own[name].spec})" for name in missing]
+            faults += [f"unexpected: {name}{suggestion(name, missing or list(own))}" for name in unexpected]
+        values: list[tuple[Variable, Any]] = []
+        for name, variable in own.items():
+            if name in state:
+                try:
+                    values.append((variable, fitting(state[name], variable)))
+                except DualgraphError as error:
+                    faults.append(f"unfit: {name}: {Exception.__str__(error)}")
+        if faults:
+            raise ArgumentError(
+                f"{type(self).__name__}.load_state_dict: got a state that does not fit; paths, shapes and dtypes "
+                "must be those of state_dict(); make it from the same model"
+                + (", or pass strict=False to load what fits by name" if strict and (missing or unexpected) else "")
+                + "".join(f"\n  {fault}" for fault in faults)
+            ).at(here())
+        for variable, value in values:
+            variable.assign(value)
+        return Unfit(missing, unexpected)
+
+    # Switches
+
+    def train(self: Self, mode: bool = True) -> Self:
+        """Put this module and all below it into training mode."""
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self: Self) -> Self:
+        """Put this module and all below it into evaluation mode."""
+        return self.train(False)
+
+    def requires_grad_(self: Self, requires_grad: bool = True) -> Self:
+        """Switch gradients of all parameters on or off."""
+        for parameter in self.parameters():
+            parameter.requires_grad_(requires_grad)
+        return self
+
+    def zero_grad(self) -> None:
+        """Clear the gradients of all parameters."""
+        for parameter in self.parameters():
+            parameter.grad = None
+
+    def apply(self: Self, function: Callable[[Module], Any]) -> Self:
+        """Call `function(module)` for every module, children first."""
+        for module in self.children():
+            module.apply(function)
+        function(self)
+        return self
+
+    def to(self: Self, device: str) -> Self:
+        """This module on a device: only "cpu" so far."""
+        if device != "cpu":
+            raise ArgumentError(
+                f"{type(self).__name__}.to: got {device!r}; the only device of this version is 'cpu'; leave the "
+                "module there"
+            ).at(here())
+        return self
+
+    # Text
+
+    def extra_repr(self) -> str:
+        """What stands in the brackets of `repr`; for layers to override."""
+        return ""
+
+    def __repr__(self) -> str:
+        lines = [f"({name}): {module!r}".replace("\n", "\n  ") for name, module in self._modules.items()]
+        if not lines:
+            return f"{type(self).__name__}({self.extra_repr()})"
+        first = [self.extra_repr()] if self.extra_repr() else []
+        return f"{type(self).__name__}(" + "".join(f"\n  {line}" for line in first + lines) + "\n)"
+
+
+def checked_module(where: str, module: Any) -> Module | None:
+    """A module or None."""
+    if module is None or isinstance(module, Module):
+        return module
+    remedy = "create it first, with ()" if isinstance(module, type) else "wrap a function in a Module with that forward"
+    raise DTypeError(f"{where}: got {module!r}; it must be a Module; {remedy}").at(here())
+
+
+def fitting(value: Any, variable: Variable) -> Any:
+    """A value to be loaded as a tensor of the variable's spec."""
+    typed = isinstance(value, (TensorMethods, np.ndarray, np.generic))
+    x = asarray(value if typed else np.array(value, variable.dtype))
+    if x.spec != variable.spec:
+        raise ArgumentError(f"got {x.spec}, must be {variable.spec}")
+    return x
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """What may have been meant by an unknown name, as the end of a message."""
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; there are {', '.join(map(repr, filter(None, names)))}" if any(names) else "; there are none"
+
+
+def _path(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}" if prefix else name
+
+
+def _present(items: Iterable[tuple[str, Named | None]], seen: set[int] | None) -> Iterator[tuple[str, Named]]:
+    """The entries that are not None, each object once if `seen` is given."""
+    for name, x in items:
+        if x is not None and (seen is None or id(x) not in seen):
+            if seen is not None:
+                seen.add(id(x))
+            yield name, x

@@ -1,0 +1,293 @@
+"""What optimisers have in common: groups of parameters, their state in variables, one op to update each parameter.
+
+An update is written with operations and recorded like any other, so `step()` can be part of a traced training step. The
+state lives in variables made at construction: a compiled graph writes to the same objects as the eager mode.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dualgraph.eager.tensor import Variable
+from dualgraph.errors import ArgumentError, DTypeError, DualgraphError, here
+from dualgraph.ops.creation import asarray
+from dualgraph.ops.elementwise import astype
+from dualgraph.ops.op import current, no_grad
+from dualgraph.ops.tensor import TensorMethods
+from dualgraph.spec import is_float
+
+Options = Mapping[str, Any]
+
+
+class Group:
+    """Parameters that share their options, with their state. `group["lr"]` and `group.lr` are the same.
+
+    The learning rate may be changed at any time, also between runs of a compiled step. The other options are part of
+    the update's formula and stay as they are.
+    """
+
+    def __init__(self, name: str, params: Sequence[Variable], options: Options, slots: Sequence[str], counted: bool):
+        self.optimizer, self.params = name, tuple(params)
+        # float64 whatever the parameters are: cast in the update, so that none loses precision.
+        self.rate = Variable(np.array(options["lr"], np.float64), name="lr")
+        self.options = {key: value for key, value in options.items() if key != "lr"}
+        self.state = [{slot: Variable(np.zeros(p.shape, p.dtype), name=slot) for slot in slots} for p in self.params]
+        # Updates made of each parameter: those without a gradient do not count.
+        self.count = Variable(np.zeros(len(self.params), np.int64), name="step") if counted else None
+
+    @property
+    def lr(self) -> float:
+        """The learning rate, as a number."""
+        return float(current().lift(self.rate))  # a symbol while a graph is traced: raises, rather than being baked in
+
+    @lr.setter
+    def lr(self, value: Any) -> None:
+        if isinstance(value, TensorMethods):
+            self.rate.assign(astype(value, "float64"))
+        else:
+            self.rate.assign(asarray(np.array(checked_number(self.optimizer, "lr", value), np.float64)))
+
+    def __getitem__(self, key: str) -> Any:
+        if key in ("lr", "params"):
+            return getattr(self, key)
+        if key not in self.options:
+            raise unknown_option(self.optimizer, key, ["lr", "params", *self.options])
+        return self.options[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if key != "lr":
+            raise ArgumentError(
+                f"{self.optimizer}: got a new value for {key!r}; only lr can be changed, the rest is built into the "
+                "update (and into compiled graphs); make a new optimiser, and load this one's state_dict() into it"
+            ).at(here())
+        self.lr = value
+
+    def with_gradients(self) -> tuple[list[tuple[int, Variable, Any]], tuple[int, ...]]:
+        """(number, parameter, gradient) of those that have one, and the numbers of the others."""
+        found = [(number, p, p.grad) for number, p in enumerate(self.params)]
+        return [x for x in found if x[2] is not None], tuple(number for number, _, g in found if g is None)
+
+    def __repr__(self) -> str:
+        options = {"lr": float(self.rate.numpy()), **self.options}
+        return f"{len(self.params)} parameters: " + ", ".join(f"{key}={value}" for key, value in options.items())
+
+
+class Optimizer:
+    """Base of optimisers: give the defaults, `SLOTS`, and `update(group)`.
+
+    `params` are parameters, or groups: dicts of "params" and the options in which they differ from the defaults.
+    """
+
+    SLOTS: tuple[str, ...] = ()  # state of a parameter: a variable of its shape for each
+
+    def __init__(self, params: Iterable[Any], defaults: Options):
+        self._checked({**defaults})
+        self.param_groups: list[Group] = []
+        seen: dict[int, int] = {}
+        for given in _groups(self._name, params):
+            unknown = [key for key in given if key != "params" and key not in defaults]
+            if unknown:
+                raise unknown_option(self._name, unknown[0], list(defaults))
+            members = _members(self._name, given, seen)
+            options = {**defaults, **{key: value for key, value in given.items() if key != "params"}}
+            options = self._checked(options)
+            self.param_groups.append(Group(self._name, members, options, self._slots(options), self._counted(options)))
+
+    @property
+    def _name(self) -> str:
+        return type(self).__name__
+
+    def _checked(self, options: dict[str, Any]) -> dict[str, Any]:
+        """The options in their canonical types; raises for one outside its rule."""
+        return {**options, "lr": checked_number(self._name, "lr", options["lr"])}
+
+    def _slots(self, options: Options) -> Sequence[str]:
+        return self.SLOTS
+
+    def _counted(self, options: Options) -> bool:
+        return False
+
+    def update(self, group: Group) -> None:
+        """Update the parameters of a group from their gradients."""
+        raise NotImplementedError
+
+    def step(self) -> None:
+        """Update every parameter that has a gradient."""
+        with no_grad():
+            for group in self.param_groups:
+                self.update(group)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear the gradients; with `set_to_none=False` those present become zeros, and the next step still updates."""
+        for p in self.params:
+            p.grad = None if set_to_none or p.grad is None else asarray(np.zeros(p.shape, p.dtype))
+
+    @property
+    def params(self) -> Iterator[Variable]:
+        """All parameters, group after group: the order by which states are numbered."""
+        return (p for group in self.param_groups for p in group.params)
+
+    @property
+    def lr(self) -> float:
+        """The learning rate, if all groups have the same; setting it sets that of all groups."""
+        rates = [group.lr for group in self.param_groups]
+        if any(rate != rates[0] for rate in rates):
+            raise ArgumentError(
+                f"{self._name}.lr: the groups have different rates {rates}; ask each: optimizer.param_groups[i].lr"
+            ).at(here())
+        return rates[0]
+
+    @lr.setter
+    def lr(self, value: Any) -> None:
+        if not isinstance(value, TensorMethods):
+            value = checked_number(self._name, "lr", value)
+        for group in self.param_groups:
+            group.lr = value
+
+    def named_variables(self) -> Iterator[tuple[str, Variable]]:
+        """All state: learning rates, counts, and the slots of each parameter, by names such as "exp_avg.0"."""
+        number = 0
+        for place, group in enumerate(self.param_groups):
+            yield f"lr.{place}", group.rate
+            if group.count is not None:
+                yield f"step.{place}", group.count
+            for state in group.state:
+                yield from ((f"{slot}.{number}", variable) for slot, variable in state.items())
+                number += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state by number of the parameter, and the options of the groups. Values never change: none is copied."""
+        state: dict[int, dict[str, Any]] = {}
+        groups = []
+        for group in self.param_groups:
+            numbers = range(len(state), len(state) + len(group.params))
+            groups.append({"lr": group.lr, **group.options, "params": list(numbers)})
+            counts = None if group.count is None else group.count.numpy()
+            for place, slots in enumerate(group.state):
+                count = {} if counts is None else {"step": int(counts[place])}
+                state[len(state)] = {**count, **{slot: variable.detach() for slot, variable in slots.items()}}
+        return {"state": state, "param_groups": groups}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over a state made by `state_dict` of an optimiser with the same options and parameters.
+
+        Everything is checked before anything is assigned.
+        """
+        faults: list[str] = []
+        values: list[tuple[Variable, Any]] = []
+        given = list(state.get("param_groups", ()))
+        if len(given) != len(self.param_groups):
+            faults.append(f"got {len(given)} groups, must be {len(self.param_groups)}")
+        slots = state.get("state", {})
+        start = 0
+        for place, (group, options) in enumerate(zip(self.param_groups, given, strict=False)):
+            numbers = list(range(start, start + len(group.params)))
+            start += len(numbers)
+            if options.get("params") != numbers:
+                faults.append(f"group {place}: got parameters {options.get('params')}, must be {numbers}")
+            for key, value in group.options.items():
+                if _plain(options.get(key)) != value:
+                    faults.append(f"group {place}: got {key} = {options.get(key)!r}, this optimiser has {value!r}")
+            _collect(f"group {place}: lr", options.get("lr"), group.rate, values, faults)
+            if group.count is not None:
+                counts = [slots.get(number, {}).get("step") for number in numbers]
+                _collect(f"group {place}: step", counts, group.count, values, faults)
+            for number, own in zip(numbers, group.state, strict=True):
+                for slot, variable in own.items():
+                    _collect(f"{slot} of parameter {number}", slots.get(number, {}).get(slot), variable, values, faults)
+        if faults:
+            raise ArgumentError(
+                f"{self._name}.load_state_dict: got a state that does not fit; it must come from an optimiser with "
+                "the same options and parameters; make this one like that" + "".join(f"\n  {fault}" for fault in faults)
+            ).at(here())
+        for variable, value in values:
+            variable.assign(value)
+
+    def __repr__(self) -> str:
+        return f"{self._name}(" + "".join(f"\n  {group!r}" for group in self.param_groups) + "\n)"
+
+
+def checked_number(name: str, option: str, value: Any, below: float = math.inf) -> float:
+    """A finite number in [0, below)."""
+    number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    if number is None or not 0.0 <= number < below:
+        rule = "a number of at least 0" if below == math.inf else f"a number in [0, {below:g})"
+        raise ArgumentError(f"{name}: got {option} = {value!r}; it must be {rule}").at(here())
+    return float(number)
+
+
+def unknown_option(name: str, key: Any, known: Sequence[str]) -> DualgraphError:
+    """The error for an option that does not exist."""
+    close = difflib.get_close_matches(str(key), known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
+    return ArgumentError(f"{name}: got the option {key!r}; it does not exist; {hint}").at(here())
+
+
+def _groups(name: str, params: Any) -> list[Mapping[str, Any]]:
+    if isinstance(params, (TensorMethods, set, frozenset, Mapping)) or not isinstance(params, Iterable):
+        kind = "a single tensor" if isinstance(params, TensorMethods) else f"a {type(params).__name__}"
+        raise DTypeError(
+            f"{name}: got {kind}; parameters are passed as a sequence with a fixed order, such as model.parameters() "
+            "or a list"
+        ).at(here())
+    given = list(params)
+    if not given:
+        raise ArgumentError(f"{name}: got no parameters; pass at least one; a generator is empty once it was read").at(
+            here()
+        )
+    if isinstance(given[0], Mapping):
+        return given
+    return [{"params": given}]
+
+
+def _members(name: str, given: Any, seen: dict[int, int]) -> list[Variable]:
+    """The parameters of a group, checked; `seen` collects those of all groups."""
+    if not isinstance(given, Mapping) or "params" not in given:
+        raise ArgumentError(f"{name}: got the group {given!r}; a group is a dict with the key 'params'").at(here())
+    listed = given["params"]
+    members: list[Any] = [listed] if isinstance(listed, TensorMethods) else list(listed)
+    if not members:
+        raise ArgumentError(f"{name}: got a group without parameters; leave it out").at(here())
+    for p in members:
+        if not isinstance(p, Variable):
+            raise DTypeError(
+                f"{name}: parameter {len(seen)} is a {type(p).__name__}; only a variable can be updated; make it an "
+                "nn.Parameter"
+            ).at(here())
+        if not is_float(p.layout[1]):
+            raise DTypeError(f"{name}: parameter {len(seen)} is {p.spec}; only floats have gradients; cast it").at(
+                here()
+            )
+        if id(p) in seen:
+            raise ArgumentError(
+                f"{name}: parameter {len(seen)} ({p.spec}) is parameter {seen[id(p)]} again; it would be updated "
+                "twice; list each once (model.parameters() does)"
+            ).at(here())
+        seen[id(p)] = len(seen)
+    return members
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _collect(what: str, value: Any, variable: Variable, values: list[tuple[Variable, Any]], faults: list[str]) -> None:
+    """Note a value to be assigned, or why it does not fit."""
+    if value is None or (isinstance(value, list) and None in value):
+        faults.append(f"missing: {what}")
+        return
+    try:
+        x = value if isinstance(value, (TensorMethods, np.ndarray)) else np.array(value, variable.dtype)
+        tensor = asarray(x)
+    except (DualgraphError, ValueError, TypeError) as error:
+        faults.append(f"unfit: {what}: {error}")
+        return
+    if tensor.spec == variable.spec:
+        values.append((variable, tensor))
+    else:
+        faults.append(f"unfit: {what}: got {tensor.spec}, must be {variable.spec}")

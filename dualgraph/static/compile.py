@@ -1,0 +1,340 @@
+"""From a function or a graph to an executable: `compile` for one signature, `jit` for each signature it meets.
+
+A function is traced by running it once on symbols: an ordinary training step, `zero_grad`, `backward` and `opt.step()`
+included. What the trace depends on besides its arguments (train/eval flags, whether `.grad` was there) is guarded; where
+a guard fails the function is traced again, and the reason is kept in words.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dualgraph import tree
+from dualgraph.errors import ArgumentError, FeedError, GraphError, here
+from dualgraph.ops.arrays import as_array
+from dualgraph.ops.creation import checked_shape
+from dualgraph.ops.op import current, using
+from dualgraph.ops.tensor import TensorMethods
+from dualgraph.spec import DEFAULT_FLOAT, Spec, dtype_name
+from dualgraph.static.executable import Executable
+from dualgraph.static.graph import Graph
+from dualgraph.static.passes import Pass, chosen
+
+
+class Traced(NamedTuple):
+    """A function written down as a graph."""
+
+    graph: Graph
+    outputs: Any
+    seconds: float  # define, without differentiation
+
+
+def spec(shape: int | Sequence[int], dtype: Any = DEFAULT_FLOAT) -> Spec:
+    """Shape and dtype of an argument.
+
+    >>> spec((64,), "int64")
+    Spec(shape=(64,), dtype='int64')
+    """
+    return Spec(checked_shape("spec", shape), dtype_name(dtype))
+
+
+def argument_names(function: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]) -> list[str]:
+    """A readable name for each leaf of the arguments."""
+    try:
+        names = list(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        names = []
+    result = []
+    for number, value in enumerate(args):
+        base = names[number] if number < len(names) else f"arg{number}"
+        leaves, structure = tree.flatten(value)
+        result += [base] if structure is None else [f"{base}.{n}" for n in range(len(leaves))]
+    for key, value in named.items():
+        leaves, structure = tree.flatten(value)
+        result += [key] if structure is None else [f"{key}.{n}" for n in range(len(leaves))]
+    return result
+
+
+def trace(function: Callable[..., Any], *specs: Any, **named: Any) -> Traced:
+    """Run `function` once on symbols: leaves of `specs` that are a `Spec` become inputs, the rest are Python constants."""
+    graph = Graph()
+    graph.grad_enabled = bool(current().grad_enabled)
+    start = time.perf_counter()
+    leaves, structure = tree.flatten((specs, named))
+    names = argument_names(function, specs, named)
+    seen: dict[str, int] = {}
+    values = []
+    for name, leaf in zip(names, leaves, strict=True):
+        if isinstance(leaf, Spec):
+            count = seen[name] = seen.get(name, 0) + 1
+            symbol = graph.placeholder(leaf, name if count == 1 else f"{name}_{count}")
+            graph.placeholders.append(symbol)
+            values.append(symbol)
+        else:
+            values.append(leaf)
+    args, kwargs = tree.unflatten(structure, iter(values))
+    with using(graph):
+        outputs = function(*args, **kwargs)
+        outputs = tree.map_leaves(lambda x: graph.lift(x) if isinstance(x, TensorMethods) else x, outputs)
+    return Traced(graph, outputs, time.perf_counter() - start - graph.differentiate_seconds)
+
+
+def compile(
+    target: Any,
+    *specs: Any,
+    outputs: Any = None,
+    optimize: str = "exact",
+    passes: Sequence[str] | None = None,
+    verify: bool = False,
+) -> Any:
+    """Compile a graph (give its `outputs`) or a function (give the specs of its arguments).
+
+    `optimize`: "none", "exact" (default; the same bits as eager mode) or "fast" (identities of real numbers as well).
+    `passes` names the passes to run instead. `verify=True` runs every stage once and compares all bits.
+
+    >>> double = compile(lambda x: x * 2.0, spec((3,)))
+    >>> double([1.0, 2.0, 3.0]).tolist()
+    [2.0, 4.0, 6.0]
+    """
+    selected = chosen(optimize, passes)
+    if isinstance(target, Graph):
+        if outputs is None or specs:
+            raise ArgumentError("compile: a graph needs outputs=[…] and no specs; its inputs are its placeholders").at(here(2))
+        return Executable(target, outputs, selected, 0.0, target.differentiate_seconds, verify)
+    if not callable(target):
+        raise ArgumentError(f"compile: got {type(target).__name__}; pass a static.Graph or a function").at(here(2))
+    if outputs is not None:
+        raise ArgumentError("compile: outputs belong to a graph; a function returns its own").at(here(2))
+    for leaf in tree.flatten(specs)[0]:
+        if isinstance(leaf, (TensorMethods, np.ndarray)):
+            raise ArgumentError(
+                "compile: got a tensor among the specs; give static.spec(shape, dtype) for each tensor argument, or use "
+                "static.jit, which reads them off its arguments"
+            ).at(here(2))
+    compiled = Compiled(target, selected, verify)
+    compiled.prepare(specs, {})
+    return compiled
+
+
+def jit(
+    function: Callable[..., Any],
+    *,
+    optimize: str = "exact",
+    passes: Sequence[str] | None = None,
+    verify: bool = False,
+) -> Jitted:
+    """A function compiled for each signature it is called with; `misses` tells why each time.
+
+    >>> double = jit(lambda x: x * 2.0)
+    >>> double(np.ones(2, np.float32)).tolist(), double(np.ones(3, np.float32)).tolist()
+    ([2.0, 2.0], [2.0, 2.0, 2.0])
+    >>> double.misses
+    ['first call', 'argument x: shape (2,) → (3,)']
+    """
+    return Jitted(function, chosen(optimize, passes), verify)
+
+
+class Variant(NamedTuple):
+    """An executable and what it took for granted."""
+
+    executable: Executable
+    guards: tuple[tuple[Any, str, Any], ...]
+    absent: tuple[Any, ...]  # tensors whose .grad was None
+    present: tuple[Any, ...]  # tensors whose .grad was read
+
+    def broken(self) -> str | None:
+        """Why this variant does not fit the present state; None if it does."""
+        for owner, attribute, value in self.guards:
+            now = getattr(owner, attribute)
+            if now is not value and now != value:
+                return f"{type(owner).__name__}.{attribute.lstrip('_')}: {value} → {now}"
+        for tensor in self.absent:
+            if tensor._grad is not None:
+                return f".grad of a tensor of {tensor.spec}: None → a gradient"
+        for tensor in self.present:
+            if tensor._grad is None:
+                return f".grad of a tensor of {tensor.spec}: a gradient → None"
+        return None
+
+
+class Compiled:
+    """A function compiled for one signature of its arguments, with a variant for each state it was traced in."""
+
+    def __init__(self, function: Callable[..., Any], passes: Sequence[Pass], verify: bool):
+        self.function, self._passes, self._verify = function, tuple(passes), verify
+        self.variants: list[Variant] = []
+        self.misses: list[str] = []
+        self._specs: tuple[Any, ...] = ()
+        self._named: dict[str, Any] = {}
+        self._direct = False  # every argument is one tensor
+
+    def prepare(self, specs: tuple[Any, ...], named: dict[str, Any], reason: str = "first call") -> Variant:
+        """Trace and compile for the present state."""
+        self._specs, self._named = specs, named
+        self._direct = not named and all(isinstance(s, Spec) for s in specs)
+        traced = trace(self.function, *specs, **named)
+        graph = traced.graph
+        executable = Executable(
+            graph, traced.outputs, self._passes, traced.seconds, graph.differentiate_seconds, self._verify
+        )
+        variant = Variant(
+            executable,
+            tuple(graph.guards.values()),
+            tuple(v.tensor for v in graph.variables.values() if v.gradient_was_none),
+            tuple(v.tensor for v in graph.variables.values() if v.gradient is not None),
+        )
+        self.variants.insert(0, variant)
+        self.misses.append(reason)
+        return variant
+
+    @property
+    def executable(self) -> Executable:
+        """The variant used last."""
+        return self.variants[0].executable
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name == "variants":
+            raise AttributeError(name)
+        return getattr(self.executable, name)
+
+    def __repr__(self) -> str:
+        return f"<compiled {getattr(self.function, '__name__', 'function')}: {self.executable!r}>"
+
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        executable = self._fitting().executable
+        if self._direct:
+            return executable(*args, **named)
+        return executable(*self._leaves(args, named))
+
+    def _fitting(self) -> Variant:
+        first = self.variants[0]
+        reason = first.broken()
+        if reason is None:
+            return first
+        for variant in self.variants[1:]:
+            if variant.broken() is None:
+                self.variants.remove(variant)
+                self.variants.insert(0, variant)
+                return variant
+        return self.prepare(self._specs, self._named, reason)
+
+    def _leaves(self, args: tuple[Any, ...], named: dict[str, Any]) -> list[Any]:
+        given, structure = tree.flatten((args, named))
+        wanted, expected = tree.flatten((self._specs, self._named))
+        if structure != expected:
+            raise FeedError(
+                f"got arguments of structure {structure}; the function was compiled for {expected}; pass the same nesting, "
+                "or use static.jit"
+            ).at(here(3))
+        for value, want in zip(given, wanted, strict=True):
+            if not isinstance(want, Spec) and value is not want and value != want:
+                raise FeedError(
+                    f"got the Python value {value!r}; the function was compiled for {want!r}, a constant of its graph; "
+                    "pass it as a tensor, or use static.jit"
+                ).at(here(3))
+        return [value for value, want in zip(given, wanted, strict=True) if isinstance(want, Spec)]
+
+
+class Jitted:
+    """A function that compiles itself for each signature; see `jit`."""
+
+    def __init__(self, function: Callable[..., Any], passes: Sequence[Pass], verify: bool):
+        self.function, self._passes, self._verify = function, tuple(passes), verify
+        self._cache: dict[Any, Compiled] = {}
+        self._last: tuple[list[str], Any] | None = None
+        self._reasons: list[str] = []
+
+    @property
+    def misses(self) -> list[str]:
+        """Why the function was traced, once for each time."""
+        return list(self._reasons)
+
+    @property
+    def executables(self) -> list[Executable]:
+        """Every executable made so far."""
+        return [v.executable for c in self._cache.values() for v in c.variants]
+
+    def __repr__(self) -> str:
+        return f"<jit {getattr(self.function, '__name__', 'function')}: {len(self._cache)} signatures>"
+
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        front = current()
+        if isinstance(getattr(front, "recorder", front), Graph):
+            return self.function(*args, **named)  # inside a trace: part of that graph
+        leaves, structure = tree.flatten((args, named))
+        described = [_describe(x) for x in leaves]
+        key = (structure, tuple(described), bool(front.grad_enabled))
+        compiled = self._cache.get(key)
+        if compiled is None:
+            compiled = self._miss(args, named, key, leaves, structure, described)
+        known = len(compiled.misses)
+        executable = compiled._fitting().executable
+        self._reasons += compiled.misses[known:]
+        return executable(*(x for x, d in zip(leaves, described, strict=True) if d.__class__ is Spec))
+
+    def _miss(
+        self, args: Any, named: Any, key: Any, leaves: list[Any], structure: Any, described: list[Any]
+    ) -> Compiled:
+        names = argument_names(self.function, args, named)
+        reason = self._reason(key, names)
+        specs, kwargs = tree.unflatten(
+            structure, iter([d if isinstance(d, Spec) else x for d, x in zip(described, leaves, strict=True)])
+        )
+        compiled = Compiled(self.function, self._passes, self._verify)
+        compiled.prepare(specs, kwargs, reason)
+        self._cache[key] = compiled
+        self._reasons.append(reason)
+        return compiled
+
+    def _reason(self, key: Any, names: list[str]) -> str:
+        if not self._cache:
+            return "first call"
+        best = min((_differences(old, key, names) for old in self._cache), key=len)
+        return "; ".join(best)
+
+
+def _differences(old: Any, new: Any, names: list[str]) -> list[str]:
+    if old[0] != new[0]:
+        return ["the structure of the arguments"]
+    found = []
+    for name, was, now in zip(names, old[1], new[1], strict=True):
+        if was == now:
+            continue
+        if isinstance(was, Spec) and isinstance(now, Spec):
+            if was.shape != now.shape:
+                found.append(f"argument {name}: shape {was.shape} → {now.shape}")
+            if was.dtype != now.dtype:
+                found.append(f"argument {name}: dtype {was.dtype} → {now.dtype}")
+        else:
+            found.append(f"argument {name}: {_shown(was)} → {_shown(now)}")
+    if old[2] != new[2]:
+        found.append(f"gradients enabled: {old[2]} → {new[2]}")
+    return found
+
+
+def _shown(description: Any) -> str:
+    return str(description) if isinstance(description, Spec) else repr(description[1])
+
+
+def _describe(x: Any) -> Any:
+    """A tensor's spec, or a Python constant with its type (1, 1.0 and True are equal but not the same)."""
+    if isinstance(x, TensorMethods):
+        return x.spec
+    if isinstance(x, np.ndarray):
+        return Spec(x.shape, dtype_name(x.dtype))
+    if isinstance(x, np.generic):
+        array = as_array(x)
+        return Spec(array.shape, array.dtype.name)
+    try:
+        hash(x)
+    except TypeError:
+        raise GraphError(
+            f"jit: got an argument of type {type(x).__name__}, which is neither a tensor nor a hashable constant; pass "
+            "tensors, numbers, strings or nested tuples, lists and dictionaries of them"
+        ).at(here(3)) from None
+    return (type(x), repr(x) if isinstance(x, float) else x)

@@ -1,0 +1,240 @@
+"""The static graph: calls written down first, run later.
+
+A `Graph` is a recorder with inputs (placeholders), variables (tensors whose value is read at every run), constants
+(everything else that is captured) and effects (new values of variables, gradients left in `.grad`). `Call.inputs` is the
+truth; `graph.dag` shows it as a networkx graph, on which networkx's own algorithms run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from dualgraph import autodiff
+from dualgraph.errors import (
+    ArgumentError,
+    DTypeError,
+    DualgraphError,
+    GraphError,
+    ShapeError,
+    here,
+)
+from dualgraph.ops.arrays import as_array
+from dualgraph.ops.creation import checked_shape
+from dualgraph.ops.op import Call, Op, current, using
+from dualgraph.ops.symbol import CONSTANT, PLACEHOLDER, Constant, Recorder, Symbol
+from dualgraph.ops.tensor import TensorMethods
+from dualgraph.spec import DEFAULT_FLOAT, Spec, dtype_name, is_float
+
+if TYPE_CHECKING:
+    import networkx
+
+
+def _leaf_rule(**_: Any) -> Any:
+    raise TypeError("variables are captured by the graph, not made by bind")
+
+
+VARIABLE = Op("variable", _leaf_rule, _leaf_rule)  # the value of a tensor when the graph starts
+GRADIENT = Op("gradient", _leaf_rule, _leaf_rule)  # what its `.grad` holds then
+
+
+class Variable:
+    """A tensor outside of the graph whose value the graph reads, and may replace."""
+
+    __slots__ = ("final_gradient", "gradient", "gradient_was_none", "tensor", "touched", "updated", "value", "where")
+
+    def __init__(self, tensor: Any, value: Symbol):
+        self.tensor, self.value = tensor, value
+        self.updated = False
+        self.gradient: Symbol | None = None  # `.grad` at the start, if it is read
+        self.gradient_was_none = False  # `.grad` was read at the start and there was none
+        self.final_gradient: Symbol | None = None
+        self.touched = False  # `.grad` was set
+        self.where = here(4)
+
+
+class Effects(NamedTuple):
+    """What a run leaves behind: variables with their new values, tensors with their new gradients (None: cleared)."""
+
+    updates: tuple[tuple[Any, Symbol], ...]
+    gradients: tuple[tuple[Any, Symbol | None], ...]
+
+
+class Graph(Recorder):
+    """A computation defined before it runs.
+
+    >>> from dualgraph import static
+    >>> with static.Graph() as g:
+    ...     x = static.placeholder("x", (2,))
+    ...     y = x * 2.0 + 1.0
+    >>> [call.op.name for call in g.calls]
+    ['placeholder', 'constant', 'multiply', 'constant', 'add']
+    >>> static.compile(g, outputs=[y])(x=[1.0, 2.0])[0].tolist()
+    [3.0, 5.0]
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.variables: dict[int, Variable] = {}
+        self.placeholders: list[Symbol] = []
+        self.guards: dict[tuple[int, str], tuple[Any, str, Any]] = {}
+        self._contexts: list[AbstractContextManager[Any]] = []
+
+    def __enter__(self) -> Graph:
+        if self.closed:
+            raise GraphError(f"got a graph to define further: {self.closed}").at(here(2))
+        context = using(self)
+        context.__enter__()
+        self._contexts.append(context)
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self._contexts.pop().__exit__(*exc)
+
+    def __repr__(self) -> str:
+        return f"<Graph: {len(self.calls)} calls, {len(self.placeholders)} inputs, {len(self.variables)} variables>"
+
+    # Capturing what comes from outside
+
+    def capture(self, value: Any) -> Symbol:
+        if not isinstance(value, TensorMethods):
+            return self.constant_array(as_array(value))
+        if hasattr(value, "assign") or (value.requires_grad and value.call is None):
+            return self.variable(value).value
+        if value.requires_grad:
+            raise GraphError(
+                f"got a tensor ({value.spec}) that was computed eagerly and still has its history; a graph cannot "
+                "differentiate through it: detach() it, or pass it in as an argument"
+            )
+        return self._captured_constant(value)
+
+    def _captured_constant(self, value: Any) -> Symbol:
+        found = self._constants.get(id(value))
+        if found is None:
+            found = self._constants[id(value)] = (value, self.constant_array(value.numpy()))
+        return found[1]
+
+    @cached_property
+    def _constants(self) -> dict[int, tuple[Any, Symbol]]:
+        return {}
+
+    def variable(self, tensor: Any) -> Variable:
+        """The graph's record of a tensor that it reads by reference."""
+        found = self.variables.get(id(tensor))
+        if found is None:
+            symbol = self.leaf(VARIABLE, tensor.spec, tensor.requires_grad, name=getattr(tensor, "name", ""), key=id(tensor))
+            symbol.source, symbol.hooks = tensor, tensor.hooks
+            found = self.variables[id(tensor)] = Variable(tensor, symbol)
+        return found
+
+    # State, as the operations of tensors see it
+
+    def assign(self, tensor: Any, value: Any) -> None:
+        where = here(3)
+        try:
+            if self.closed:
+                raise GraphError(f"assign: {self.closed}")
+            if not hasattr(tensor, "assign"):
+                raise GraphError(
+                    f"assign: got a plain tensor ({tensor.spec}); tensors are values, and constants of a graph that uses "
+                    "them; make it a dualgraph.Variable, an nn.Parameter or a registered buffer"
+                )
+            symbol = self.lift(value)
+            if symbol.shape != tensor.shape:
+                raise ShapeError(
+                    f"assign: got shape {symbol.shape} for a variable of shape {tensor.shape}; they must be equal"
+                )
+            if symbol.layout[1] != tensor.layout[1]:
+                raise DTypeError(
+                    f"assign: got {symbol.layout[1]} for a variable of {tensor.layout[1]}; cast the value first"
+                )
+        except DualgraphError as error:
+            raise error.at(where) from None
+        variable = self.variable(tensor)
+        fresh = Symbol(self, symbol.node, symbol.index, tensor.requires_grad, leaf=True)
+        fresh.source, fresh.hooks = tensor, tensor.hooks
+        variable.value, variable.updated = fresh, True
+
+    def get_grad(self, tensor: Any) -> Any:
+        variable = self.variable(tensor)
+        if not variable.touched and variable.gradient is None:
+            held = tensor._grad
+            if held is None:
+                variable.gradient_was_none = True
+                return None
+            variable.gradient = self.leaf(GRADIENT, held.spec, name=getattr(tensor, "name", ""), key=id(tensor))
+            variable.final_gradient = variable.gradient
+        return variable.final_gradient
+
+    def set_grad(self, tensor: Any, g: Any) -> None:
+        variable = self.variable(tensor)
+        variable.final_gradient = None if g is None else self.lift(g)
+        variable.touched = True
+
+    def detach(self, x: Any) -> Symbol:
+        symbol = self.lift(x)
+        return Symbol(self, symbol.node, symbol.index, leaf=True)
+
+    def observe(self, owner: Any, attribute: str, value: Any) -> None:
+        self.guards.setdefault((id(owner), attribute), (owner, attribute, value))
+
+    def effects(self) -> Effects:
+        """The updates and gradients that the calls recorded so far leave behind."""
+        return Effects(
+            tuple((v.tensor, v.value) for v in self.variables.values() if v.updated),
+            tuple((v.tensor, v.final_gradient) for v in self.variables.values() if v.touched),
+        )
+
+    # As a networkx graph
+
+    @property
+    def dag(self) -> networkx.MultiDiGraph[Call]:
+        """The calls as a directed acyclic graph; an edge for each operand, with its position as `operand`."""
+        return dag_of(self.calls)
+
+
+def dag_of(calls: Sequence[Call]) -> networkx.MultiDiGraph[Call]:
+    """Calls as networkx nodes, operands as edges from producer to consumer."""
+    import networkx
+
+    dag: networkx.MultiDiGraph[Call] = networkx.MultiDiGraph()
+    dag.add_nodes_from(calls)
+    dag.add_edges_from(
+        (x.node, call, {"operand": number, "result": x.index}) for call in calls for number, x in enumerate(call.inputs)
+    )
+    return dag
+
+
+def _graph_being_defined(what: str) -> Graph:
+    front = current()
+    graph = getattr(front, "recorder", front)
+    if not isinstance(graph, Graph):
+        raise GraphError(f"{what}: no graph is being defined; use it inside `with static.Graph():`").at(here(3))
+    return graph
+
+
+def placeholder(
+    name: str, shape: int | Sequence[int], dtype: Any = DEFAULT_FLOAT, *, requires_grad: bool = False
+) -> Symbol:
+    """An input of the graph being defined, fed by name when the compiled graph runs."""
+    graph = _graph_being_defined("placeholder")
+    if any(p.node.params["name"] == name for p in graph.placeholders):
+        raise ArgumentError(f"placeholder: got the name {name!r} twice; each input has a name of its own").at(here(2))
+    spec = Spec(checked_shape("placeholder", shape), dtype_name(dtype))
+    if requires_grad and not is_float(spec.dtype):
+        raise DTypeError(f"placeholder: got {spec} with requires_grad; gradients exist for floats only").at(here(2))
+    symbol = graph.placeholder(spec, name, requires_grad)
+    graph.placeholders.append(symbol)
+    return symbol
+
+
+def gradients(loss: Any, inputs: Any, *, grad_outputs: Any = None, allow_unused: bool = False) -> list[Any]:
+    """Symbols for the gradients of `loss` with respect to `inputs` (parameters or symbols); differentiable again."""
+    _graph_being_defined("gradients")
+    wrt = list(inputs) if not isinstance(inputs, TensorMethods) else [inputs]
+    return autodiff.grad(loss, wrt, grad_outputs, create_graph=True, retain_graph=True, allow_unused=allow_unused)
+
+
+__all__ = ["CONSTANT", "GRADIENT", "PLACEHOLDER", "VARIABLE", "Constant", "Effects", "Graph", "dag_of", "gradients", "placeholder"]

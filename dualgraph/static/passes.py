@@ -1,0 +1,170 @@
+"""The passes, in the order in which they run: one visible table.
+
+Graph passes map a dataflow to a dataflow; program passes map kernel steps to kernel steps. Each has a numerics class:
+`exact` passes keep every bit and run by default; `reassociates` marks those that hold for real numbers only. Views need
+no pass: lowering always folds reshapes, transposes and slices into the strides of their readers, in both modes alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dualgraph.errors import ArgumentError
+from dualgraph.kernels import fusion, provider
+from dualgraph.kernels.program import Program
+from dualgraph.ops.composite import lower_call
+from dualgraph.ops.indexing import IN_RANGE
+from dualgraph.ops.op import Call
+from dualgraph.ops.shape import FILL
+from dualgraph.ops.symbol import CONSTANT, PLACEHOLDER, Symbol
+from dualgraph.spec import NUMPY_DTYPES, Spec
+from dualgraph.static.algebra import EXACT, REASSOCIATING, Rewrite
+from dualgraph.static.dataflow import Dataflow, Rewriter
+from dualgraph.static.graph import GRADIENT, VARIABLE
+
+LEAVES = (PLACEHOLDER, VARIABLE, GRADIENT)
+LARGEST_FOLD = 1 << 16  # elements: folding more would trade compile time and memory for little
+
+GraphPass = Callable[[Dataflow], tuple[Dataflow, list[str]]]
+ProgramPass = Callable[[Program], tuple[Program, list[str]]]
+
+
+class Pass(NamedTuple):
+    """A named transformation. `stage` is "graph" or "program"."""
+
+    name: str
+    stage: str
+    numerics: str  # "exact" | "reassociates"
+    reason: str  # what it is good for, in one line
+    run: Callable[[Any], tuple[Any, list[str]]]
+
+
+def dead_code(flow: Dataflow) -> tuple[Dataflow, list[str]]:
+    """Calls on which no result depends. Range checks of labels stay: they are an effect."""
+    import networkx
+
+    dag = flow.dag
+    wanted = {x.node for x in flow.results} | {c for c in flow.calls if c.op is IN_RANGE}
+    kept = set(wanted)
+    sink = object()
+    dag.add_edges_from((call, sink) for call in wanted)
+    if wanted:
+        kept |= networkx.ancestors(dag, sink)
+    calls = tuple(c for c in flow.calls if c in kept or c.op in LEAVES)
+    removed = [c.name for c in flow.calls if c not in kept and c.op not in LEAVES]
+    return Dataflow(calls, flow.results), [f"removed {name}" for name in removed]
+
+
+def constant_folding(flow: Dataflow) -> tuple[Dataflow, list[str]]:
+    """Calls of constants, run now by the same kernels that would run later."""
+    notes: list[str] = []
+
+    def rule(rw: Rewriter, call: Call, inputs: tuple[Symbol, ...]) -> list[Symbol] | None:
+        spec = call.specs[0]
+        if call.op is FILL and spec.shape == ():
+            bits, dtype = call.params["bits"], NUMPY_DTYPES[spec.dtype]
+            return [rw.constant(call, np.frombuffer(bits.to_bytes(dtype.itemsize, "little"), dtype).reshape(()))]
+        if not inputs or call.op is IN_RANGE or any(x.node.op is not CONSTANT for x in inputs):
+            return None
+        if any(s.size > LARGEST_FOLD for s in call.specs):
+            return None
+        notes.append(f"folded {call.name}")
+        return [rw.constant(call, array) for array in evaluate(call, [x.node.params["value"].array for x in inputs])]
+
+    return Rewriter(flow).run(rule), notes
+
+
+def evaluate(call: Call, arrays: Sequence[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
+    """The results of one call of known arrays."""
+    program = Program()
+    operands = tuple(program.input(Spec(a.shape, a.dtype.name)) for a in arrays)
+    views = lower_call(program, call.op, operands, call.specs, call.params)
+    known = dict(enumerate(arrays))
+    program.outputs = list(dict.fromkeys(v.buffer for v in views if v.buffer not in known))
+    if program.outputs:
+        results = provider.load(program).launch(*(np.ascontiguousarray(a) for a in arrays))
+        results = results if isinstance(results, tuple) else (results,)
+        known.update(zip(program.outputs, results, strict=True))
+    found = []
+    for view in views:
+        flat = np.ascontiguousarray(known[view.buffer]).reshape(-1)
+        strides = tuple(s * flat.itemsize for s in view.strides)
+        empty = 0 in view.shape
+        found.append(
+            np.empty(view.shape, flat.dtype)
+            if empty
+            else np.array(np.lib.stride_tricks.as_strided(flat[view.offset :], view.shape, strides), order="C")
+        )
+    return found
+
+
+def common_subexpressions(flow: Dataflow) -> tuple[Dataflow, list[str]]:
+    """Equal calls of equal inputs, computed once. After differentiation: before, it would change how gradients add up."""
+    notes: list[str] = []
+    seen: dict[Any, Call] = {}
+
+    def rule(rw: Rewriter, call: Call, inputs: tuple[Symbol, ...]) -> list[Symbol] | None:
+        if call.op in LEAVES:
+            return None
+        key = (call.op, tuple((id(x.node), x.index) for x in inputs), *call.params.items())
+        first = seen.get(key)
+        if first is None:
+            rw.keep(call, inputs)
+            seen[key] = rw.calls[-1]
+            return [rw.value(Symbol(None, call, n)) for n in range(len(call.specs))]
+        notes.append(f"{call.name} is {first.name}")
+        return [Symbol(None, first, n) for n in range(len(call.specs))]
+
+    return Rewriter(flow).run(rule), notes
+
+
+def _algebra(rules: Sequence[Rewrite]) -> GraphPass:
+    def run(flow: Dataflow) -> tuple[Dataflow, list[str]]:
+        notes: list[str] = []
+
+        def rule(rw: Rewriter, call: Call, inputs: tuple[Symbol, ...]) -> list[Symbol] | None:
+            for rewrite in rules:
+                found = rewrite(rw, call, inputs)
+                if found is not None:
+                    notes.append(f"{rewrite.__name__} at {call.name}: {rewrite.__doc__}")
+                    return [found]
+            return None
+
+        return Rewriter(flow).run(rule), notes
+
+    return run
+
+
+def _fusion(program: Program) -> tuple[Program, list[str]]:
+    fused, decisions = fusion.fuse(program)
+    return fused, [str(d) for d in decisions]
+
+
+PASSES: tuple[Pass, ...] = (
+    Pass("dead_code", "graph", "exact", "drops what no result depends on", dead_code),
+    Pass("constant_folding", "graph", "exact", "computes now what is known now", constant_folding),
+    Pass("exact_algebra", "graph", "exact", "drops operations that change no bit", _algebra(EXACT)),
+    Pass("real_algebra", "graph", "reassociates", "uses identities of real numbers", _algebra(REASSOCIATING)),
+    Pass("common_subexpressions", "graph", "exact", "computes equal things once", common_subexpressions),
+    Pass("dead_code_again", "graph", "exact", "drops what the passes before left over", dead_code),
+    Pass("fusion", "program", "exact", "keeps intermediate results in registers and cache", _fusion),
+)
+LEVELS = ("none", "exact", "fast")
+NAMES = tuple(p.name for p in PASSES)
+
+
+def chosen(optimize: str, names: Sequence[str] | None = None) -> tuple[Pass, ...]:
+    """The passes of a level, or those named."""
+    if names is not None:
+        for name in names:
+            if name not in NAMES:
+                raise ArgumentError(f"passes: got {name!r}; the passes are {', '.join(NAMES)}; choose among these")
+        return tuple(p for p in PASSES if p.name in names)
+    if optimize not in LEVELS:
+        raise ArgumentError(f"optimize: got {optimize!r}; the levels are {', '.join(LEVELS)}; choose one of these")
+    return tuple(p for p in PASSES if optimize == "fast" or (optimize == "exact" and p.numerics == "exact"))
+
+
