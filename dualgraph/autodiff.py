@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dualgraph.errors import DTypeError, GradientError, ShapeError
-from dualgraph.ops.op import Call, current, using
 from dualgraph.ops.elementwise import add
-from dualgraph.ops.shape import ones_like, sum_to, zeros_like
+from dualgraph.ops.op import Call, current, using
+from dualgraph.ops.reduce import sum_to
+from dualgraph.ops.shape import ones_like, zeros_like
 from dualgraph.ops.tensor import FUNCTIONS
 from dualgraph.spec import is_float
 
@@ -163,13 +164,16 @@ def _seed(output: Any, gradient: Any, name: str) -> Any:
         return ones_like(output)
     gradient = current().lift(gradient)
     if gradient.shape != output.shape:
-        raise ShapeError(f"{name}: got a gradient of shape {gradient.shape} for an output of shape {output.shape}; "
-                         "they must be equal")
+        raise ShapeError(
+            f"{name}: got a gradient of shape {gradient.shape} for an output of shape {output.shape}; "
+            "they must be equal"
+        )
     return sum_to(gradient, output.spec)
 
 
 def backward(output: Any, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None:
     """Add the gradient of `output` to `.grad` of every leaf it depends on."""
+
     def accumulate(x: Any, g: Any) -> None:
         held = x.grad
         x.grad = g if held is None else add(held, g)
@@ -209,7 +213,9 @@ def grad(
         if not is_float(x.layout[1]):
             raise DTypeError(f"grad: got an input of {x.spec}; gradients exist for floats only; cast it first")
         if not x.requires_grad:
-            raise GradientError(f"grad: an input of {x.spec} needs no gradient; set requires_grad=True before it is used")
+            raise GradientError(
+                f"grad: an input of {x.spec} needs no gradient; set requires_grad=True before it is used"
+            )
     with using(front.with_grad(create_graph)):
         seeds = [_seed(o, g, "grad") for o, g in zip(outs, given, strict=True)]
     found: dict[Key, Any] = {}

@@ -58,7 +58,9 @@ def here(depth: int = 1) -> Where | None:
         if internal is None:
             name = code.co_filename
             internal = name.startswith(_PACKAGE) and not name.startswith(_MODELS)
-            internal = _internal[code] = internal or name.startswith("<frozen") or name.endswith(os.sep + "contextlib.py")
+            internal = _internal[code] = (
+                internal or name.startswith("<frozen") or name.endswith(os.sep + "contextlib.py")
+            )
         if not internal:
             return Where(code, frame.f_lasti)
         frame = frame.f_back  # type: ignore[assignment]

@@ -28,8 +28,8 @@ class DataLoader:
 
     With `shuffle` the order of an epoch follows from `seed` and the epoch's number alone. The last batch is shorter if
     the length is no multiple of `batch_size`, unless `drop_last`. Batches have the structure of an example, with NumPy
-    arrays as leaves. `epoch` can be set; `state_dict` remembers epoch and position, and the loop after
-    `load_state_dict` goes on from there.
+    arrays as leaves. A loop that is broken off ends its epoch, too. `state_dict` remembers epoch and position, and the
+    first loop after `load_state_dict` goes on from there.
 
     >>> import numpy as np
     >>> loader = DataLoader(TensorDataset(np.arange(5)), batch_size=2)
@@ -64,6 +64,7 @@ class DataLoader:
         self.seed, self.drop_last = int(seed), drop_last
         self.epoch = 0
         self._position = 0  # batches handed out in this epoch
+        self._resumed = False
 
     def __len__(self) -> int:
         """Batches per epoch."""
@@ -76,10 +77,13 @@ class DataLoader:
         return permutation(n, self.seed, self.epoch) if self.shuffle else np.arange(n, dtype=np.int64)
 
     def __iter__(self) -> Iterator[Any]:
-        return self._batches(self._position)
+        if not self._resumed and self._position:
+            self.epoch += 1
+        start = self._position if self._resumed else 0
+        self._position, self._resumed = start, False
+        return self._batches(start, self.order(), self.epoch)
 
-    def _batches(self, start: int) -> Iterator[Any]:
-        order, epoch = self.order(), self.epoch
+    def _batches(self, start: int, order: np.ndarray[Any, Any], epoch: int) -> Iterator[Any]:
         for number in range(start, len(self)):
             self._position = number + 1
             if number + 1 == len(self):
@@ -105,7 +109,7 @@ class DataLoader:
                 f"DataLoader.load_state_dict: got {dict(state)}; it must hold epoch and seed of at least 0, and a "
                 f"position in [0, {len(self)}); use the state of a loader with the same dataset and batch size"
             ).at(here())
-        self.epoch, self._position, self.seed = int(epoch), int(position), int(seed)
+        self.epoch, self._position, self.seed, self._resumed = int(epoch), int(position), int(seed), True
 
 
 def _whole(n: Any) -> bool:

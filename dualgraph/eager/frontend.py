@@ -149,7 +149,9 @@ class Eager:
                 "run the compiled graph and use its results"
             ).at(here(2))
         if isinstance(value, (bool, int, float)):
-            return self.constant(value, "bool" if isinstance(value, bool) else "int64" if isinstance(value, int) else "float32")
+            return self.constant(
+                value, "bool" if isinstance(value, bool) else "int64" if isinstance(value, int) else "float32"
+            )
         array = as_array(value)
         return Tensor(array, Spec(array.shape, array.dtype.name))
 
@@ -244,7 +246,9 @@ def check_assignable(variable: Any, value: Any) -> None:
             "make it a dualgraph.Variable, an nn.Parameter or a registered buffer"
         )
     if value.shape != variable.shape:
-        raise ShapeError(f"assign: got shape {value.shape} for a variable of shape {variable.shape}; they must be equal")
+        raise ShapeError(
+            f"assign: got shape {value.shape} for a variable of shape {variable.shape}; they must be equal"
+        )
     if value.layout[1] != variable.layout[1]:
         raise DTypeError(f"assign: got {value.layout[1]} for a variable of {variable.layout[1]}; cast the value first")
 

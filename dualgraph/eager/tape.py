@@ -1,13 +1,13 @@
 """The explicit tape: the list of calls recorded while it is active.
 
-    >>> import dualgraph as dg
-    >>> x = dg.tensor(2.0, requires_grad=True)
-    >>> with dg.eager.Tape() as tape:
-    ...     y = x * x + x
-    >>> [call.op.name for call in tape.calls]
-    ['multiply', 'add']
-    >>> [g.item() for g in tape.gradient(y, [x])]
-    [5.0]
+>>> import dualgraph as dg
+>>> x = dg.tensor(2.0, requires_grad=True)
+>>> with dg.eager.Tape() as tape:
+...     y = x * x + x
+>>> [call.op.name for call in tape.calls]
+['multiply', 'add']
+>>> [g.item() for g in tape.gradient(y, [x])]
+[5.0]
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ class Tape:
     def __enter__(self) -> Tape:
         front = current()
         if not isinstance(front, Eager):
-            raise GraphError("Tape: a static graph is being defined; its calls are in graph.calls; use the tape outside").at(here(2))
+            raise GraphError(
+                "Tape: a static graph is being defined; its calls are in graph.calls; use the tape outside"
+            ).at(here(2))
         context = using(Eager(front.grad_enabled, (*front.tapes, self)))
         context.__enter__()
         self._contexts.append(context)

@@ -13,8 +13,8 @@ import numpy as np
 
 from dualgraph.errors import DTypeError, ShapeError, here
 from dualgraph.kernels.program import View
-from dualgraph.ops.op import Call, current
 from dualgraph.ops.arrays import as_array
+from dualgraph.ops.op import Call, current
 from dualgraph.ops.tensor import TensorMethods
 from dualgraph.spec import Shape, Spec, contiguous_strides, is_float
 
@@ -41,7 +41,13 @@ class Tensor(TensorMethods):
     def __init__(
         self, storage: Array, layout: Any, requires_grad: bool = False, call: Call | None = None, index: int = -1
     ):
-        self.storage, self.layout, self.requires_grad, self.call, self.index = storage, layout, requires_grad, call, index
+        self.storage, self.layout, self.requires_grad, self.call, self.index = (
+            storage,
+            layout,
+            requires_grad,
+            call,
+            index,
+        )
         self._grad: Any = None
         self.hooks: list[Callable[[Any], Any]] | None = None
 
@@ -56,7 +62,9 @@ class Tensor(TensorMethods):
             if not isinstance(g, TensorMethods):
                 raise DTypeError(f"grad: got {type(g).__name__}; it must be a tensor or None").at(here(2))
             if g.spec != self.spec:
-                raise ShapeError(f"grad: got {g.spec} for a tensor of {self.spec}; shape and dtype must be equal").at(here(2))
+                raise ShapeError(f"grad: got {g.spec} for a tensor of {self.spec}; shape and dtype must be equal").at(
+                    here(2)
+                )
         current().set_grad(self, g)
 
     def numpy(self) -> Array:
@@ -103,7 +111,9 @@ class Tensor(TensorMethods):
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Switch gradient tracking of a leaf."""
         if requires_grad and not is_float(self.layout[1]):
-            raise DTypeError(f"requires_grad: got {self.spec}; gradients exist for floats only; cast it first").at(here(2))
+            raise DTypeError(f"requires_grad: got {self.spec}; gradients exist for floats only; cast it first").at(
+                here(2)
+            )
         self.requires_grad = requires_grad
         return self
 

@@ -14,8 +14,10 @@ class _Numbered(Module):
 
     def _extend(self, modules: Iterable[Any]) -> None:
         for module in modules:
-            checked = checked_module(f"{type(self).__name__}: item {len(self._modules)}", module)
-            self._modules[str(len(self._modules))] = checked
+            number = len(self._modules)
+            while str(number) in self._modules:  # named by the user
+                number += 1
+            self._modules[str(number)] = checked_module(f"{type(self).__name__}: item {number}", module)
 
     def _items(self) -> list[Module]:
         return [module for module in self._modules.values() if module is not None]

@@ -280,7 +280,7 @@ class Module:
     # State
 
     def state_dict(self, prefix: str = "") -> dict[str, Any]:
-        """Path → value of every parameter and persistent buffer, as they are now. Values never change: none is copied."""
+        """Path → value of every parameter and persistent buffer as it is now. Values never change: none is copied."""
         return {name: variable.detach() for name, variable in self._state(prefix)}
 
     def _state(self, prefix: str = "") -> Iterator[tuple[str, Variable]]:
@@ -305,7 +305,7 @@ class Module:
             if name in state:
                 try:
                     values.append((variable, fitting(state[name], variable)))
-                except DualgraphError as error:
+                except (DualgraphError, TypeError, ValueError) as error:
                     faults.append(f"unfit: {name}: {Exception.__str__(error)}")
         if faults:
             raise ArgumentError(

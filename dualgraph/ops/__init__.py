@@ -19,13 +19,13 @@ PUBLIC: dict[str, tuple[str, ...]] = {
         "sign", "signbit", "sin", "sinh", "sqrt", "square", "subtract", "tan", "tanh", "trunc", "where",
     ),
     "shape": (
-        "broadcast_arrays", "broadcast_to", "concat", "expand_dims", "flatten", "flip", "full_like", "getitem",
+        "broadcast_arrays", "broadcast_to", "concat", "expand_dims", "flatten", "flip", "full_like",
         "matrix_transpose", "moveaxis", "ones_like", "permute_dims", "reshape", "split", "squeeze", "stack", "swapaxes",
         "zeros_like",
     ),
     "reduce": ("all", "any", "argmax", "argmin", "logsumexp", "max", "mean", "min", "prod", "std", "sum", "var"),
     "linalg": ("linear", "matmul", "outer", "vecdot"),
-    "indexing": ("one_hot", "take", "take_along_axis"),
+    "indexing": ("getitem", "one_hot", "take", "take_along_axis"),
     "activations": (
         "elu", "gelu", "leaky_relu", "log_sigmoid", "log_softmax", "relu", "silu", "softmax", "softplus",
     ),
@@ -44,4 +44,15 @@ for _module, _names in PUBLIC.items():
         FUNCTIONS[_name] = getattr(_MODULES[_module], _name)
 FUNCTIONS["pow"] = FUNCTIONS["power"] = elementwise.power
 
-__all__ = ["FUNCTIONS", "OPS", "PUBLIC", "Call", "Op", "TensorMethods", "bind", "enable_grad", "is_grad_enabled", "no_grad"]
+__all__ = [
+    "FUNCTIONS",
+    "OPS",
+    "PUBLIC",
+    "Call",
+    "Op",
+    "TensorMethods",
+    "bind",
+    "enable_grad",
+    "is_grad_enabled",
+    "no_grad",
+]

@@ -131,4 +131,15 @@ def log_softmax(x: Any, axis: int | Sequence[int] = -1) -> Any:
     return _along(_LOG_SOFTMAX, x, axis)
 
 
-__all__ = ["elu", "gelu", "leaky_relu", "log_sigmoid", "log_softmax", "logsumexp", "relu", "silu", "softmax", "softplus"]
+__all__ = [
+    "elu",
+    "gelu",
+    "leaky_relu",
+    "log_sigmoid",
+    "log_softmax",
+    "logsumexp",
+    "relu",
+    "silu",
+    "softmax",
+    "softplus",
+]

@@ -68,6 +68,8 @@ def checked_scalar(name: str, value: Any, dtype: str) -> tuple[Any, str]:
     if dtype in INTEGERS:
         info = np.iinfo(dtype)
         if not info.min <= value <= info.max:
-            raise DTypeError(f"{name}: got the integer {value} beside a tensor of {dtype}, whose range is "
-                             f"{info.min} to {info.max}; cast the tensor to a wider dtype first")
+            raise DTypeError(
+                f"{name}: got the integer {value} beside a tensor of {dtype}, whose range is "
+                f"{info.min} to {info.max}; cast the tensor to a wider dtype first"
+            )
     return value, dtype

@@ -11,9 +11,9 @@ from dualgraph.kernels import expr as E
 from dualgraph.kernels.kinds import Loop
 from dualgraph.kernels.program import Program, View
 from dualgraph.ops.broadcast import checked_scalar
-from dualgraph.ops.elementwise import OPS
+from dualgraph.ops.elementwise import OPS, astype, equal
 from dualgraph.ops.op import Op, Operand, bind, current
-from dualgraph.ops.shape import FILL
+from dualgraph.ops.shape import FILL, expand_dims
 from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, Shape, Spec, dtype_name
 
 
@@ -57,9 +57,7 @@ def _range_lower(
     return (out,)
 
 
-_RANGE = OPS["arange"] = Op(
-    "arange", lambda *, start, step, count, dtype: Spec((count,), dtype), _range_lower
-)
+_RANGE = OPS["arange"] = Op("arange", lambda *, start, step, count, dtype: Spec((count,), dtype), _range_lower)
 
 
 def arange(start: float, /, stop: float | None = None, step: float = 1, *, dtype: Any = None) -> Any:
@@ -83,15 +81,10 @@ def linspace(start: float, stop: float, /, num: int, *, dtype: Any = DEFAULT_FLO
 
 def eye(n: int, m: int | None = None, /, *, dtype: Any = DEFAULT_FLOAT) -> Any:
     """The identity matrix (n, m): ones where row and column agree."""
-    from dualgraph.ops.elementwise import astype, equal
-    from dualgraph.ops.shape import expand_dims
-
     return astype(equal(expand_dims(arange(n), 1), arange(n if m is None else m)), dtype)
 
 
 def asarray(value: Any, /, *, dtype: Any = None) -> Any:
     """A value as a tensor of the current mode, without copying where it is one already."""
-    from dualgraph.ops.elementwise import astype
-
     x = current().lift(value)
     return x if dtype is None else astype(x, dtype)

@@ -39,9 +39,7 @@ class Scalar:
     def result(self, operands: list[E.Expr], params: dict[str, Any]) -> E.Expr:
         """The expression applied to operands of any dtypes."""
         dtype = self.common(tuple(x.dtype for x in operands))
-        cast = [
-            E.cast(x, "bool" if i < self.conditions else dtype) for i, x in enumerate(operands)
-        ]
+        cast = [E.cast(x, "bool" if i < self.conditions else dtype) for i, x in enumerate(operands)]
         return self.expression(*cast, **params)
 
     def spec(self, *specs: Any, **params: Any) -> Spec:
@@ -87,9 +85,7 @@ class Scalar:
 
     def _derive(self, number: int, dtype: str, params: dict[str, Any]) -> tuple[Op | None, tuple[int, ...]] | None:
         def leaves(start: int) -> list[E.Expr]:
-            return [
-                E.input(start + i, "bool" if i < self.conditions else dtype) for i in range(self.arity)
-            ]
+            return [E.input(start + i, "bool" if i < self.conditions else dtype) for i in range(self.arity)]
 
         xs = leaves(2)
         result = self.expression(*xs, **params)
@@ -151,7 +147,9 @@ def unary(name: str, expression: Expression | None = None, floats: bool = True, 
     return _named(function, name, doc)
 
 
-def binary(name: str, expression: Expression | None = None, floats: bool = False, doc: str = "") -> Callable[[Any, Any], Any]:
+def binary(
+    name: str, expression: Expression | None = None, floats: bool = False, doc: str = ""
+) -> Callable[[Any, Any], Any]:
     op = OPS[name] = elementwise_op(name, expression or (lambda x, y: E.call(name, x, y)), 2, floats)
 
     def function(x: Any, y: Any, /) -> Any:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from operator import index
 from typing import Any
 
-from dualgraph.errors import DTypeError, ShapeError
+from dualgraph.errors import ArgumentError, AxisError, DTypeError, RangeError, ShapeError
 from dualgraph.kernels import expr as E
 from dualgraph.kernels.kinds import CheckIndex, Gather, GatherAlong, Loop, ScatterAdd, ScatterAddAlong
 from dualgraph.kernels.program import Program, View, row_view
 from dualgraph.ops.elementwise import OPS
 from dualgraph.ops.op import Op, Operand, as_view, bind, current
-from dualgraph.ops.shape import contiguous, normalize_axis, reshape
+from dualgraph.ops.shape import SLICE, contiguous, normalize_axis, reshape
+from dualgraph.ops.tensor import TensorMethods
 from dualgraph.spec import INTEGERS, Shape, Spec, contiguous_strides
 
 
@@ -46,7 +48,9 @@ def _take_lower(
     count = index.spec.size
     out = program.new(specs[0])
     program.add(
-        Gather(x.dtype, index.dtype), (_as(out, (before, count, after)),), (_as(x, (before, n, after)), _as(index, (count,)))
+        Gather(x.dtype, index.dtype),
+        (_as(out, (before, count, after)),),
+        (_as(x, (before, n, after)), _as(index, (count,))),
     )
     return (out,)
 
@@ -66,7 +70,9 @@ def _put_lower(
     count = index.spec.size
     out = program.new(specs[0])
     program.add(
-        ScatterAdd(g.dtype, index.dtype), (_as(out, (before, n, after)),), (_as(g, (before, count, after)), _as(index, (count,)))
+        ScatterAdd(g.dtype, index.dtype),
+        (_as(out, (before, n, after)),),
+        (_as(g, (before, count, after)), _as(index, (count,))),
     )
     return (out,)
 
@@ -99,7 +105,9 @@ def take(x: Any, indices: Any, /, *, axis: int | None = None) -> Any:
 
 def _along_spec(x: Any, index: Any, *, axis: int) -> Spec:
     integers_only("take_along_axis", "indices", index[1])
-    if len(x[0]) != len(index[0]) or any(m != n for a, (m, n) in enumerate(zip(x[0], index[0], strict=True)) if a != axis):
+    if len(x[0]) != len(index[0]) or any(
+        m != n for a, (m, n) in enumerate(zip(x[0], index[0], strict=True)) if a != axis
+    ):
         raise ShapeError(
             f"take_along_axis: got shapes {x[0]} and {index[0]}; all axes but axis {axis} must be equal; reshape the indices"
         )
@@ -136,7 +144,9 @@ def _put_along_lower(
     out = program.new(specs[0])
     small = _three(index.shape, axis)
     program.add(
-        ScatterAddAlong(g.dtype, index.dtype), (_as(out, _three(specs[0].shape, axis)),), (_as(g, small), _as(index, small))
+        ScatterAddAlong(g.dtype, index.dtype),
+        (_as(out, _three(specs[0].shape, axis)),),
+        (_as(g, small), _as(index, small)),
     )
     return (out,)
 
@@ -155,6 +165,63 @@ def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> Any:
     front = current()
     x, indices = front.lift(x), front.lift(indices)
     return bind(_ALONG, x, indices, axis=normalize_axis("take_along_axis", axis, len(x.layout[0])))
+
+
+# x[key]
+
+
+def getitem(x: Any, key: Any) -> Any:
+    """`x[key]` with integers, slices, `...` and None (views), or one integer tensor (see `take`)."""
+    x = current().lift(x)
+    keys = key if isinstance(key, tuple) else (key,)
+    if len(keys) == 1 and _is_index_array(keys[0]):
+        return take(x, keys[0], axis=0)
+    if any(isinstance(k, bool) or _is_index_array(k) for k in keys):
+        raise ArgumentError(
+            f"indexing: got {key!r}; a tensor or list can be the only index (x[indices]); use dg.take along an axis, "
+            "dg.take_along_axis, or dg.where for a mask"
+        )
+    shape = x.layout[0]
+    named = sum(1 for k in keys if k is not None and k is not Ellipsis)
+    if keys.count(Ellipsis) > 1 or named > len(shape):
+        raise AxisError(f"indexing: got {len(keys)} indices {key!r} for shape {shape}; name each axis at most once")
+    if Ellipsis not in keys:
+        keys = (*keys, Ellipsis)
+    at = keys.index(Ellipsis)
+    full: tuple[Any, ...] = (*keys[:at], *[slice(None)] * (len(shape) - named), *keys[at + 1 :])
+    window: list[tuple[int, int, int]] = []
+    result: list[int] = []
+    for k in full:
+        if k is None:
+            result.append(1)
+            continue
+        n = shape[len(window)]
+        if isinstance(k, slice):
+            start, stop, step = k.indices(n)
+            length = len(range(start, stop, step))
+            window.append((start, step, length))
+            result.append(length)
+        else:
+            window.append((_checked_index(k, n, len(window)), 1, 1))
+    if any(w != (0, 1, n) for w, n in zip(window, shape, strict=True)):
+        x = bind(SLICE, x, window=tuple(window))
+    return reshape(x, tuple(result))
+
+
+def _is_index_array(key: Any) -> bool:
+    return isinstance(key, (TensorMethods, list)) or (hasattr(key, "__array__") and getattr(key, "ndim", 0) > 0)
+
+
+def _checked_index(key: Any, n: int, axis: int) -> int:
+    try:
+        i = index(key)
+    except TypeError:
+        raise DTypeError(
+            f"indexing: got {key!r} of type {type(key).__name__}; use integers, slices, ... or None"
+        ) from None
+    if not -n <= i < n:
+        raise RangeError(f"indexing: got index {i} for axis {axis} of length {n}; it must lie in [{-n}, {n})")
+    return i % n
 
 
 # labels

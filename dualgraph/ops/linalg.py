@@ -11,8 +11,8 @@ from dualgraph.kernels import blas
 from dualgraph.kernels.kinds import External, MatMul
 from dualgraph.kernels.program import Program, View
 from dualgraph.ops.broadcast import broadcast_shapes
-from dualgraph.ops.elementwise import OPS, astype
 from dualgraph.ops.composite import composite
+from dualgraph.ops.elementwise import OPS, astype
 from dualgraph.ops.op import Op, Operand, as_view, bind, current
 from dualgraph.ops.reduce import sum
 from dualgraph.ops.shape import contiguous, copy_loop, expand_dims, matrix_transpose, reshape, squeeze
@@ -86,7 +86,9 @@ def matmul(a: Any, b: Any, /) -> Any:
     a, b = front.lift(a), front.lift(b)
     rank_a, rank_b = len(a.layout[0]), len(b.layout[0])
     if not rank_a or not rank_b:
-        raise ShapeError(f"matmul: got shapes {a.layout[0]} and {b.layout[0]}; each needs an axis; multiply scalars with *")
+        raise ShapeError(
+            f"matmul: got shapes {a.layout[0]} and {b.layout[0]}; each needs an axis; multiply scalars with *"
+        )
     if rank_a > 1 and rank_b > 1:
         return front.apply(_MATMUL, (a, b), {})
     if a.layout[0][-1] != b.layout[0][0 if rank_b == 1 else -2]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from dualgraph.errors import ArgumentError, DTypeError, ShapeError
 from dualgraph.ops import elementwise as ew
+from dualgraph.ops.activations import softmax
 from dualgraph.ops.composite import composite
 from dualgraph.ops.elementwise import OPS
 from dualgraph.ops.indexing import in_range, integers_only, one_hot
@@ -35,8 +36,10 @@ def _rows_spec(name: str) -> Any:
                 "(rows,); reshape them"
             )
         if x[0][0] == 0 and reduction == "mean":
-            raise ShapeError(f"{name}: got an empty batch (scores of shape {x[0]}); the mean of no rows is undefined; "
-                             "skip empty batches, or use reduction='sum'")
+            raise ShapeError(
+                f"{name}: got an empty batch (scores of shape {x[0]}); the mean of no rows is undefined; "
+                "skip empty batches, or use reduction='sum'"
+            )
         if x[0][1] == 0:
             raise ShapeError(f"{name}: got scores of shape {x[0]}; at least one class is needed")
 
@@ -74,8 +77,6 @@ def _cross_entropy_gradient(g: Any, x: Any, labels: Any, *, reduction: str) -> A
 
 
 def _cross_entropy_gradient_vjp(number: int, g: Any, out: Any, g0: Any, x: Any, labels: Any, *, reduction: str) -> Any:
-    from dualgraph.ops.activations import softmax
-
     p = softmax(x, 1)
     weight = _row_gradient(g0, x.layout[0][0], reduction)
     if number == 1:

@@ -66,7 +66,19 @@ class Call:
     (storages of inputs and results at the time of the call); recorders leave them empty.
     """
 
-    __slots__ = ("__weakref__", "freed", "hooks", "inputs", "op", "params", "results", "saved", "serial", "specs", "where")
+    __slots__ = (
+        "__weakref__",
+        "freed",
+        "hooks",
+        "inputs",
+        "op",
+        "params",
+        "results",
+        "saved",
+        "serial",
+        "specs",
+        "where",
+    )
 
     def __init__(
         self,
@@ -151,7 +163,7 @@ def using(front: Any) -> Iterator[Any]:
         _front_end.reset(token)
 
 
-class no_grad:  # noqa: N801 - the field's name, used like a function
+class no_grad:
     """Context manager: results computed inside need no gradient.
 
     >>> import dualgraph as dg
@@ -174,7 +186,7 @@ class no_grad:  # noqa: N801 - the field's name, used like a function
         _front_end.reset(self._tokens.pop())
 
 
-class enable_grad(no_grad):  # noqa: N801
+class enable_grad(no_grad):
     """Context manager: record gradients again inside `no_grad`."""
 
     enabled = True

@@ -14,7 +14,7 @@ from dualgraph.kernels import expr as E
 from dualgraph.kernels import random as philox
 from dualgraph.kernels.kinds import Loop
 from dualgraph.kernels.program import Program, View
-from dualgraph.ops.creation import checked_shape
+from dualgraph.ops.creation import checked_shape, full
 from dualgraph.ops.elementwise import OPS
 from dualgraph.ops.op import Op, Operand, as_view, bind
 from dualgraph.spec import DEFAULT_FLOAT, Spec, dtype_name, is_float
@@ -37,8 +37,6 @@ def _next() -> tuple[Any, Any]:
 
 def manual_seed(seed: int) -> None:
     """Start the random numbers anew from a seed (any integer of 64 bits)."""
-    from dualgraph.ops.creation import full
-
     if not -(2**63) <= seed < 2**63:
         raise ArgumentError(f"manual_seed: got {seed}; a seed has 64 bits; take it modulo 2**63")
     _state[0].assign(full((), seed, dtype="int64"))
@@ -60,22 +58,24 @@ def _random_op(name: str, expression: Callable[..., E.Expr], arity: int) -> Op:
         program.add(loop, (out,), tuple(v.broadcast_to(spec.shape) for v in views), spec.shape)
         return (out,)
 
-    OPS[name] = Op(name, lambda *specs, shape, dtype: Spec(shape, dtype), lower, (None,) * (2 + arity), literal_scalars=False)
+    OPS[name] = Op(
+        name, lambda *specs, shape, dtype: Spec(shape, dtype), lower, (None,) * (2 + arity), literal_scalars=False
+    )
     return OPS[name]
 
 
 _UNIFORM = _random_op("uniform", lambda seed, draw, *, dtype: philox.uniform(seed, draw, dtype), 0)
 _NORMAL = _random_op("normal", lambda seed, draw, *, dtype: philox.normal(seed, draw, dtype), 0)
 _BERNOULLI = _random_op("bernoulli", lambda seed, draw, p, *, dtype: philox.bernoulli(seed, draw, p), 1)
-_INTEGERS = _random_op(
-    "integers", lambda seed, draw, low, high, *, dtype: philox.integers(seed, draw, low, high), 2
-)
+_INTEGERS = _random_op("integers", lambda seed, draw, low, high, *, dtype: philox.integers(seed, draw, low, high), 2)
 
 
 def _float_dtype(name: str, dtype: Any) -> str:
     found = dtype_name(dtype)
     if not is_float(found):
-        raise ArgumentError(f"{name}: got dtype {found}; random floats are float32 or float64; use randint for integers")
+        raise ArgumentError(
+            f"{name}: got dtype {found}; random floats are float32 or float64; use randint for integers"
+        )
     return found
 
 
@@ -98,8 +98,6 @@ def bernoulli(shape: int | Sequence[int], p: float, *, dtype: Any = "bool") -> A
     """True (1) with probability p."""
     if not 0.0 <= p <= 1.0:
         raise ArgumentError(f"bernoulli: got p = {p}; a probability lies in [0, 1]")
-    from dualgraph.ops.creation import full
-
     return bind(
         _BERNOULLI,
         *_next(),
@@ -113,8 +111,6 @@ def randint(shape: int | Sequence[int], low: int, high: int, *, dtype: Any = "in
     """Integers uniform on [low, high)."""
     if not low < high:
         raise ArgumentError(f"randint: got low = {low} and high = {high}; low must be below high")
-    from dualgraph.ops.creation import full
-
     bounds = (full((), low, dtype="int64"), full((), high, dtype="int64"))
     return bind(_INTEGERS, *_next(), *bounds, shape=checked_shape("randint", shape), dtype=dtype_name(dtype))
 

@@ -15,7 +15,7 @@ from dualgraph.ops import elementwise as ew
 from dualgraph.ops.composite import composite
 from dualgraph.ops.elementwise import OPS
 from dualgraph.ops.op import Op, Operand, as_view, bind, current
-from dualgraph.ops.shape import contiguous, normalize_axes, reshape
+from dualgraph.ops.shape import broadcast_to, contiguous, normalize_axes, reshape
 from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, Shape, Spec, contiguous_strides, dtype_name, is_float
 
 Axes = tuple[int, ...]
@@ -43,8 +43,10 @@ def foldable(program: Program, view: View, axes: Axes) -> tuple[View, Axes]:
 def _fold_op(name: str, monoid: str, result_dtype: Callable[[str], str], vjp: Any) -> Op:
     def spec(x: Any, *, axes: Axes, keepdims: bool) -> Spec:
         if monoid in ("max", "min") and math.prod(x[0][a] for a in axes) == 0:
-            raise ShapeError(f"{name}: got shape {x[0]}, empty along the reduced axes {axes}; "
-                             "the largest of nothing is undefined; check the size first")
+            raise ShapeError(
+                f"{name}: got shape {x[0]}, empty along the reduced axes {axes}; "
+                "the largest of nothing is undefined; check the size first"
+            )
         return Spec(reduced_shape(x[0], axes, keepdims), result_dtype(x[1]))
 
     def lower(
@@ -74,8 +76,6 @@ def _sum_dtype(dtype: str) -> str:
 
 
 def _spread(g: Any, x: Any, axes: Axes) -> Any:
-    from dualgraph.ops.shape import broadcast_to
-
     return broadcast_to(_keepdims(g, x, axes), x.layout[0])
 
 
@@ -174,7 +174,9 @@ def _count(x: Any, axes: Axes) -> int:
 def _float_spec(name: str) -> Any:
     def spec(x: Any, **params: Any) -> None:
         if not is_float(x[1]):
-            raise DTypeError(f"{name}: got {x[1]}; it is defined for floats; cast with astype(x, '{DEFAULT_FLOAT}') first")
+            raise DTypeError(
+                f"{name}: got {x[1]}; it is defined for floats; cast with astype(x, '{DEFAULT_FLOAT}') first"
+            )
 
     return spec
 
@@ -194,7 +196,9 @@ def _var(x: Any, *, axes: Axes, correction: float, keepdims: bool) -> Any:
 
 def _var_gradient(g: Any, x: Any, *, axes: Axes, correction: float) -> Any:
     centred = ew.subtract(x, ew.divide(sum(x, axis=axes, keepdims=True), float(_count(x, axes))))
-    return ew.multiply(ew.multiply(g, 2.0 / (_count(x, axes) - correction) if _count(x, axes) != correction else math.inf), centred)
+    return ew.multiply(
+        ew.multiply(g, 2.0 / (_count(x, axes) - correction) if _count(x, axes) != correction else math.inf), centred
+    )
 
 
 def _var_gradient_vjp(number: int, g: Any, out: Any, g0: Any, x: Any, *, axes: Axes, correction: float) -> Any:
@@ -235,18 +239,14 @@ def mean(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool =
     return _reduce(_MEAN, x, axis, keepdims)
 
 
-def var(
-    x: Any, /, *, axis: int | Sequence[int] | None = None, correction: float = 0.0, keepdims: bool = False
-) -> Any:
+def var(x: Any, /, *, axis: int | Sequence[int] | None = None, correction: float = 0.0, keepdims: bool = False) -> Any:
     """The variance along axes, in two passes: sum((x - mean(x))**2) / (n - correction)."""
     x = current().lift(x)
     axes = normalize_axes("var", axis, len(x.layout[0]))
     return bind(_VAR, x, axes=axes, correction=float(correction), keepdims=bool(keepdims))
 
 
-def std(
-    x: Any, /, *, axis: int | Sequence[int] | None = None, correction: float = 0.0, keepdims: bool = False
-) -> Any:
+def std(x: Any, /, *, axis: int | Sequence[int] | None = None, correction: float = 0.0, keepdims: bool = False) -> Any:
     """The standard deviation along axes: sqrt(var(x))."""
     return ew.sqrt(var(x, axis=axis, correction=correction, keepdims=keepdims))
 
@@ -314,3 +314,16 @@ def argmax(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Any
 def argmin(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Any:
     """The position of the smallest element along an axis (of the flat tensor by default); the first among equals."""
     return _arg(_ARGMIN, x, axis, keepdims)
+
+
+# Broadcasting undone
+
+
+def sum_to(x: Any, spec: Spec) -> Any:
+    """x summed over the axes along which `spec` was broadcast, in the dtype of `spec`: the gradient of broadcasting."""
+    have = x.layout[0]
+    if have != spec.shape:
+        new = len(have) - len(spec.shape)
+        axes = tuple(range(new)) + tuple(new + a for a, n in enumerate(spec.shape) if n == 1 and have[new + a] != 1)
+        x = reshape(sum(x, axis=axes, keepdims=True) if axes else x, spec.shape)
+    return ew.astype(x, spec.dtype)

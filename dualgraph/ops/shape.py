@@ -6,15 +6,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from dualgraph.errors import ArgumentError, AxisError, DTypeError, ShapeError
+from dualgraph.errors import ArgumentError, AxisError, ShapeError
 from dualgraph.kernels import expr as E
 from dualgraph.kernels.kinds import Loop
 from dualgraph.kernels.program import Program, View
 from dualgraph.ops.broadcast import broadcast_shapes
-from dualgraph.ops.elementwise import OPS, astype
+from dualgraph.ops.elementwise import OPS
 from dualgraph.ops.op import Op, Operand, as_view, bind, current
-from dualgraph.ops.tensor import TensorMethods
-from dualgraph.spec import Shape, Spec, contiguous_strides, promote
+from dualgraph.spec import Shape, Spec, contiguous_strides, dtype_name, promote
 
 
 def copy_loop(dtype: str, to: str) -> Loop:
@@ -84,9 +83,7 @@ def _reshape_view(view: View, out: Spec, *, shape: Shape) -> View | None:
     return view.with_layout(shape, contiguous_strides(shape)) if view.contiguous else None
 
 
-_RESHAPE = _view_op(
-    "reshape", _reshape_spec, _reshape_view, (lambda g, out, x, *, shape: reshape(g, x.layout[0]),)
-)
+_RESHAPE = _view_op("reshape", _reshape_spec, _reshape_view, (lambda g, out, x, *, shape: reshape(g, x.layout[0]),))
 
 
 def reshape(x: Any, /, shape: Sequence[int]) -> Any:
@@ -177,7 +174,9 @@ def matrix_transpose(x: Any, /) -> Any:
     """The last two axes exchanged."""
     x = current().lift(x)
     if len(x.layout[0]) < 2:
-        raise ShapeError(f"matrix_transpose: got shape {x.layout[0]}; at least 2 axes are needed; add one with expand_dims")
+        raise ShapeError(
+            f"matrix_transpose: got shape {x.layout[0]}; at least 2 axes are needed; add one with expand_dims"
+        )
     return swapaxes(x, -2, -1)
 
 
@@ -236,7 +235,7 @@ def window_view(view: View, window: Window) -> View:
     return view.with_layout(tuple(n for _, _, n in window), strides, view.offset if empty else offset)
 
 
-_SLICE = _view_op(
+SLICE = _view_op(
     "slice",
     _slice_spec,
     lambda view, out, *, window: window_view(view, window),
@@ -259,66 +258,8 @@ _EMBED = OPS["embed"] = Op(
     "embed",  # zeros of a shape with x in a window: the gradient of slice
     lambda x, *, shape, window: Spec(shape, x[1]),
     _embed_lower,
-    (lambda g, out, x, *, shape, window: bind(_SLICE, g, window=window),),
+    (lambda g, out, x, *, shape, window: bind(SLICE, g, window=window),),
 )
-
-
-def getitem(x: Any, key: Any) -> Any:
-    """`x[key]` with integers, slices, `...` and None (views), or one integer tensor (see `take`)."""
-    x = current().lift(x)
-    keys = key if isinstance(key, tuple) else (key,)
-    if len(keys) == 1 and _is_index_array(keys[0]):
-        from dualgraph.ops.indexing import take
-
-        return take(x, keys[0], axis=0)
-    if any(isinstance(k, bool) or _is_index_array(k) for k in keys):
-        raise ArgumentError(
-            f"indexing: got {key!r}; a tensor or list can be the only index (x[indices]); use dg.take along an axis, "
-            "dg.take_along_axis, or dg.where for a mask"
-        )
-    shape = x.layout[0]
-    named = sum(1 for k in keys if k is not None and k is not Ellipsis)
-    if keys.count(Ellipsis) > 1 or named > len(shape):
-        raise AxisError(f"indexing: got {len(keys)} indices {key!r} for shape {shape}; name each axis at most once")
-    if Ellipsis not in keys:
-        keys = (*keys, Ellipsis)
-    at = keys.index(Ellipsis)
-    full: tuple[Any, ...] = (*keys[:at], *[slice(None)] * (len(shape) - named), *keys[at + 1 :])
-    window: list[tuple[int, int, int]] = []
-    result: list[int] = []
-    for k in full:
-        if k is None:
-            result.append(1)
-            continue
-        n = shape[len(window)]
-        if isinstance(k, slice):
-            start, stop, step = k.indices(n)
-            length = len(range(start, stop, step))
-            window.append((start, step, length))
-            result.append(length)
-        else:
-            window.append((_checked_index(k, n, len(window)), 1, 1))
-    if any(w != (0, 1, n) for w, n in zip(window, shape, strict=True)):
-        x = bind(_SLICE, x, window=tuple(window))
-    return reshape(x, tuple(result))
-
-
-def _is_index_array(key: Any) -> bool:
-    return isinstance(key, (TensorMethods, list)) or (hasattr(key, "__array__") and getattr(key, "ndim", 0) > 0)
-
-
-def _checked_index(key: Any, n: int, axis: int) -> int:
-    from operator import index
-
-    from dualgraph.errors import RangeError
-
-    try:
-        i = index(key)
-    except TypeError:
-        raise DTypeError(f"indexing: got {key!r} of type {type(key).__name__}; use integers, slices, ... or None") from None
-    if not -n <= i < n:
-        raise RangeError(f"indexing: got index {i} for axis {axis} of length {n}; it must lie in [{-n}, {n})")
-    return i % n
 
 
 def flip(x: Any, /, axis: int | Sequence[int] | None = None) -> Any:
@@ -327,7 +268,7 @@ def flip(x: Any, /, axis: int | Sequence[int] | None = None) -> Any:
     shape = x.layout[0]
     axes = normalize_axes("flip", axis, len(shape))
     window = tuple((n - 1, -1, n) if a in axes and n else (0, 1, n) for a, n in enumerate(shape))
-    return bind(_SLICE, x, window=window) if axes else x
+    return bind(SLICE, x, window=window) if axes else x
 
 
 # concat
@@ -336,7 +277,9 @@ def flip(x: Any, /, axis: int | Sequence[int] | None = None) -> Any:
 def _concat_spec(*specs: Any, axis: int) -> Spec:
     first = specs[0][0]
     for s in specs[1:]:
-        if len(s[0]) != len(first) or any(m != n for a, (m, n) in enumerate(zip(s[0], first, strict=True)) if a != axis):
+        if len(s[0]) != len(first) or any(
+            m != n for a, (m, n) in enumerate(zip(s[0], first, strict=True)) if a != axis
+        ):
             raise ShapeError(
                 f"concat: got shapes {first} and {s[0]} along axis {axis}; all other axes must be equal; reshape one of them"
             )
@@ -363,7 +306,7 @@ def _concat_lower(
 
 
 def _concat_vjp(number: int, g: Any, out: Any, *inputs: Any, axis: int) -> Any:
-    return bind(_SLICE, g, window=_concat_parts([x.layout[0] for x in inputs], axis)[number])
+    return bind(SLICE, g, window=_concat_parts([x.layout[0] for x in inputs], axis)[number])
 
 
 _CONCAT = OPS["concat"] = Op("concat", _concat_spec, _concat_lower, _concat_vjp)
@@ -404,7 +347,7 @@ def split(x: Any, sections: int | Sequence[int], /, axis: int = 0) -> list[Any]:
     parts, start = [], 0
     for length in lengths:
         window = tuple((start, 1, length) if a == at else (0, 1, m) for a, m in enumerate(x.layout[0]))
-        parts.append(bind(_SLICE, x, window=window))
+        parts.append(bind(SLICE, x, window=window))
         start += length
     return parts
 
@@ -435,22 +378,6 @@ def ones_like(x: Any, /, dtype: Any = None) -> Any:
 
 def full_like(x: Any, value: Any, /, dtype: Any = None) -> Any:
     """A constant of x's shape and dtype."""
-    from dualgraph.spec import dtype_name
-
     x = current().lift(x)
     name = x.layout[1] if dtype is None else dtype_name(dtype)
     return bind(FILL, shape=x.layout[0], dtype=name, bits=E.literal_bits(value, name))
-
-
-def sum_to(x: Any, spec: Spec) -> Any:
-    """x summed over the axes along which `spec` was broadcast, in the dtype of `spec`: the gradient of broadcasting."""
-    from dualgraph.ops.reduce import sum
-
-    have = x.layout[0]
-    if have != spec.shape:
-        new = len(have) - len(spec.shape)
-        axes = tuple(range(new)) + tuple(
-            new + a for a, n in enumerate(spec.shape) if n == 1 and have[new + a] != 1
-        )
-        x = reshape(sum(x, axis=axes, keepdims=True) if axes else x, spec.shape)
-    return astype(x, spec.dtype)

@@ -23,7 +23,18 @@ class Symbol(TensorMethods):
     `call` is what differentiation sees: the node, or None where the symbol is a leaf of the recorded graph.
     """
 
-    __slots__ = ("__weakref__", "_grad", "call", "hooks", "index", "layout", "node", "recorder", "requires_grad", "source")
+    __slots__ = (
+        "__weakref__",
+        "_grad",
+        "call",
+        "hooks",
+        "index",
+        "layout",
+        "node",
+        "recorder",
+        "requires_grad",
+        "source",
+    )
 
     def __init__(self, recorder: Recorder, node: Call, index: int, requires_grad: bool = False, leaf: bool = False):
         self.recorder, self.node, self.index, self.requires_grad = recorder, node, index, requires_grad
@@ -60,7 +71,9 @@ class Symbol(TensorMethods):
         self._value_needed("int()", "keep it a tensor, or compute it outside of the traced function")
 
     def __index__(self) -> NoReturn:
-        self._value_needed("use as an index", "select with dg.take, or compute the index outside of the traced function")
+        self._value_needed(
+            "use as an index", "select with dg.take, or compute the index outside of the traced function"
+        )
 
     def __float__(self) -> NoReturn:
         self._value_needed("float()", "keep it a tensor, or compute it outside of the traced function")
@@ -102,9 +115,7 @@ class Recorder:
         call = Call(op, symbols, params, specs, where)
         self.calls.append(call)
         needs_grad = grad_enabled and any(x.requires_grad for x in symbols)
-        results = tuple(
-            Symbol(self, call, i, needs_grad and is_float(spec.dtype)) for i, spec in enumerate(specs)
-        )
+        results = tuple(Symbol(self, call, i, needs_grad and is_float(spec.dtype)) for i, spec in enumerate(specs))
         return results[0] if len(results) == 1 else results
 
     def lift(self, value: Any) -> Symbol:

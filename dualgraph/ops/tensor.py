@@ -16,7 +16,6 @@ from dualgraph.errors import ArgumentError, GradientError, ShapeError, here
 from dualgraph.ops.op import current
 from dualgraph.spec import NUMPY_DTYPES, Shape, Spec
 
-
 FUNCTIONS: dict[str, Callable[..., Any]] = {}
 
 
@@ -58,6 +57,17 @@ class TensorMethods:
     def size(self) -> int:
         """Number of elements."""
         return self.spec.size
+
+    @property
+    def device(self) -> str:
+        """Where the values are: "cpu"."""
+        return "cpu"
+
+    def to(self, device: str) -> Any:
+        """The tensor on a device. Only "cpu" is available in this version."""
+        if device != "cpu":
+            raise ArgumentError(f"to: got device {device!r}; this version runs on 'cpu' only; use 'cpu'").at(here(2))
+        return self
 
     @property
     def is_leaf(self) -> bool:
@@ -194,21 +204,23 @@ class TensorMethods:
 
     def reshape(self, *shape: Any) -> Any:
         """See `dualgraph.reshape`; the lengths as one tuple or one by one."""
-        return FUNCTIONS["reshape"](self, shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape)
+        return FUNCTIONS["reshape"](
+            self, shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
+        )
 
     def astype(self, dtype: Any) -> Any:
         """See `dualgraph.astype`."""
         return FUNCTIONS["astype"](self, dtype)
 
     @property
-    def T(self) -> Any:  # noqa: N802
+    def T(self) -> Any:
         """The transpose of a matrix."""
         if len(self.layout[0]) != 2:
             raise ShapeError(f".T: got shape {self.layout[0]}; it is defined for 2 axes; use mT or permute_dims")
         return FUNCTIONS["matrix_transpose"](self)
 
     @property
-    def mT(self) -> Any:  # noqa: N802
+    def mT(self) -> Any:
         """The last two axes exchanged."""
         return FUNCTIONS["matrix_transpose"](self)
 

@@ -104,7 +104,9 @@ def compile(
     selected = chosen(optimize, passes)
     if isinstance(target, Graph):
         if outputs is None or specs:
-            raise ArgumentError("compile: a graph needs outputs=[…] and no specs; its inputs are its placeholders").at(here(2))
+            raise ArgumentError("compile: a graph needs outputs=[…] and no specs; its inputs are its placeholders").at(
+                here(2)
+            )
         return Executable(target, outputs, selected, 0.0, target.differentiate_seconds, verify)
     if not callable(target):
         raise ArgumentError(f"compile: got {type(target).__name__}; pass a static.Graph or a function").at(here(2))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from sys import getrefcount
 from typing import Any
@@ -17,18 +17,20 @@ import numpy as np
 
 from dualgraph import tree
 from dualgraph.errors import DTypeError, FeedError, ShapeError, here
-from dualgraph.kernels import memory, provider
+from dualgraph.kernels import memory as planner
+from dualgraph.kernels import provider
 from dualgraph.kernels.failure import checked_operand, explain
 from dualgraph.kernels.program import Program
 from dualgraph.ops.arrays import as_array
 from dualgraph.ops.op import Call, current, default
 from dualgraph.ops.symbol import Symbol
 from dualgraph.ops.tensor import TensorMethods
-from dualgraph.spec import Spec
+from dualgraph.static import report
 from dualgraph.static.dataflow import Dataflow
-from dualgraph.static.graph import GRADIENT, VARIABLE, Graph
+from dualgraph.static.graph import VARIABLE, Graph
 from dualgraph.static.lowering import Lowered, lower
 from dualgraph.static.passes import Pass
+from dualgraph.static.verify import verify
 
 Array = np.ndarray[Any, Any]
 
@@ -60,7 +62,7 @@ class Executable:
         passes: Sequence[Pass],
         define_seconds: float = 0.0,
         differentiate_seconds: float = 0.0,
-        verify: bool = False,
+        verified: bool = False,
     ):
         self.graph = graph
         leaves, self._structure = tree.flatten(outputs)
@@ -90,7 +92,9 @@ class Executable:
         used |= {id(node) for node, _ in updates}
         self._feeds = [p.node for p in graph.placeholders]
         self._variables = [v for v in graph.variables.values() if id(state.variables[id(v.tensor)]) in used]
-        self._read_gradients = [v for v in graph.variables.values() if v.gradient is not None and id(v.gradient.node) in used]
+        self._read_gradients = [
+            v for v in graph.variables.values() if v.gradient is not None and id(v.gradient.node) in used
+        ]
         self._gradients_absent = [v.tensor for v in graph.variables.values() if v.gradient_was_none]
         nodes = [*self._feeds, *(state.variables[id(v.tensor)] for v in self._variables)]
         nodes += [v.gradient.node for v in self._read_gradients if v.gradient is not None]
@@ -106,7 +110,7 @@ class Executable:
             if p.stage == "program":
                 program = self._run_pass(p, program, lambda f: len(f.steps))
         self.program: Program = program
-        self.arena = memory.plan(program)
+        self.arena = planner.plan(program)
         optimise_seconds = time.perf_counter() - start
         start = time.perf_counter()
         self._loaded: Any = provider.load(program, self.arena)
@@ -127,12 +131,9 @@ class Executable:
         self._tensor: Any = type(default().constant(0.0, "float32"))
         self._result_specs = [s.spec for s in results]
         self._single = self._structure is None and self._n_wanted == 1
-        self._reset_first = [
-            t for t, s in self._graded if id(t) not in {id(v.tensor) for v in self._read_gradients}
-        ]
+        self._reset_first = [t for t, s in self._graded if id(t) not in {id(v.tensor) for v in self._read_gradients}]
         self._by_tensor = by_tensor
-        self._verify = verify
-        self._verified = False
+        self._verify_next = verified
 
     def _run_pass(self, p: Pass, subject: Any, size: Callable[[Any], int]) -> Any:
         start = time.perf_counter()
@@ -191,7 +192,9 @@ class Executable:
         extra = [n for n in named if n not in names]
         if len(args) > len(names) or extra:
             what = ", ".join(map(repr, extra)) if extra else f"{len(args)} positional"
-            raise FeedError(f"got extra feeds ({what}); the graph takes {', '.join(names) or 'none'}; leave them out").at(here(4))
+            raise FeedError(
+                f"got extra feeds ({what}); the graph takes {', '.join(names) or 'none'}; leave them out"
+            ).at(here(4))
         given = dict(zip(names, args, strict=False))
         twice = [n for n in named if n in given]
         if twice:
@@ -199,12 +202,14 @@ class Executable:
         given.update(named)
         missing = [n for n in names if n not in given]
         if missing:
-            raise FeedError(f"got no feed for {', '.join(map(repr, missing))}; every input of the graph must be fed").at(here(4))
+            raise FeedError(
+                f"got no feed for {', '.join(map(repr, missing))}; every input of the graph must be fed"
+            ).at(here(4))
         return tuple(given[n] for n in names)
 
     def _run(self, arrays: list[Array]) -> Any:
-        if self._verify and not self._verified:
-            self._verified = True
+        if self._verify_next:
+            self._verify_next = False
             self.check(arrays)
         for tensor in self._in_place:
             if getrefcount(tensor.storage) > 2:  # somebody else sees this storage: leave it to them
@@ -217,7 +222,7 @@ class Executable:
             tensor._grad = None
         results = self._launch(*arrays)
         if results.__class__ is int:
-            raise self._failure(results, arrays)
+            raise self._failure_of(self.program, results, arrays)
         del arrays
         make, specs = self._tensor, self._result_specs
         if self._single and not self._graded:
@@ -236,7 +241,9 @@ class Executable:
         if self._single:
             return make(results[0], specs[0])
         tensors = iter([make(r, s) for r, s in zip(results, specs, strict=True)][: self._n_wanted])
-        filled = [next(tensors) if is_tensor else c for is_tensor, c in zip(self._is_tensor, self._constants, strict=True)]
+        filled = [
+            next(tensors) if is_tensor else c for is_tensor, c in zip(self._is_tensor, self._constants, strict=True)
+        ]
         return tree.unflatten(self._structure, iter(filled))
 
     def _held_gradient(self, v: Any) -> Array:
@@ -249,13 +256,15 @@ class Executable:
             ).at(here(4))
         return np.ascontiguousarray(g.numpy())
 
-    def _failure(self, failed: int, arrays: Sequence[Array]) -> Exception:
-        step = self.program.steps[failed]
-        seen: dict[int, Array] = dict(zip(self.program.inputs, arrays, strict=False))
+    def _failure_of(self, program: Program, failed: int, arrays: Sequence[Array]) -> Exception:
+        """The error of a failed check, at the line that defined the operation."""
+        step = program.steps[failed]
+        seen: dict[int, Array] = dict(zip(program.inputs, arrays, strict=False))
         view = checked_operand(step)
         if view.buffer not in seen:
             copies = [np.array(a) for a in arrays]
-            self._loaded.stepwise(copies, lambda number, buffers: seen.update(buffers))
+            loaded: Any = provider.load(program)
+            loaded.stepwise(copies, lambda number, buffers: seen.update(buffers))
         flat = seen[view.buffer].reshape(-1)
         strides = tuple(s * flat.itemsize for s in view.strides)
         values = np.lib.stride_tricks.as_strided(flat[view.offset :], view.shape, strides)
@@ -265,36 +274,26 @@ class Executable:
 
     def check(self, arrays: Sequence[Array]) -> None:
         """Run the graph as defined, after every pass, and as compiled; all bits must be equal (see `verify`)."""
-        from dualgraph.static.verify import verify
-
         verify(self, arrays)
 
     @property
-    def kernels(self) -> list[Any]:
+    def kernels(self) -> list[report.Kernel]:
         """Every kernel: loop pseudo-code, LLVM IR, assembly."""
-        from dualgraph.static.report import kernels
-
-        return kernels(self)
+        return report.kernels(self)
 
     @property
-    def memory(self) -> Any:
+    def memory(self) -> report.Memory:
         """The memory plan."""
-        from dualgraph.static.report import memory_report
-
-        return memory_report(self)
+        return report.memory_report(self)
 
     @property
-    def cost(self) -> Any:
+    def cost(self) -> report.Cost:
         """Floating-point operations, bytes and launches of one run."""
-        from dualgraph.static.report import cost
-
-        return cost(self)
+        return report.cost(self)
 
     def explain(self) -> str:
         """What was compiled and why, in words."""
-        from dualgraph.static.report import explain as words
-
-        return words(self)
+        return report.explain(self)
 
     def watch(self, *what: Any) -> Watched:
         """An executable that also returns the values of the named calls (`"tanh_12"`, a symbol, or a call)."""
@@ -322,8 +321,10 @@ class Watched:
             call = item.node if isinstance(item, Symbol) else item if isinstance(item, Call) else calls.get(item)
             if call is None:
                 near = [n for n in calls if n.rsplit("_", 1)[0] == str(item).rsplit("_", 1)[0]]
-                raise FeedError(f"watch: got {item!r}; no call has this name"
-                                + (f"; did you mean {', '.join(near[:5])}?" if near else "; see executable.graph.calls"))
+                raise FeedError(
+                    f"watch: got {item!r}; no call has this name"
+                    + (f"; did you mean {', '.join(near[:5])}?" if near else "; see executable.graph.calls")
+                )
             index = item.index if isinstance(item, Symbol) else 0
             self._symbols.append((call.name, Symbol(None, call, index)))  # type: ignore[arg-type]
 
@@ -335,7 +336,7 @@ class Watched:
         inputs += [exe._held_gradient(v).copy() for v in exe._read_gradients]
         flow = Dataflow(exe.defined.calls, tuple(s for _, s in self._symbols))
         lowered = lower(flow, exe._nodes, len(self._symbols), ())
-        values = provider.load(lowered.program, memory.plan(lowered.program)).launch(*inputs)
+        values = provider.load(lowered.program, planner.plan(lowered.program)).launch(*inputs)
         values = values if isinstance(values, tuple) else (values,)
         make = exe._tensor
         seen = {name: make(v, s.spec) for (name, s), v in zip(self._symbols, values, strict=True)}
@@ -349,5 +350,4 @@ def _weak(array: Array, dtype: str) -> Array:
     return array
 
 
-Observer = Callable[[Mapping[int, Array]], None]
-__all__ = ["GRADIENT", "Executable", "PassReport", "Spec", "Watched"]
+__all__ = ["Executable", "PassReport", "Watched"]

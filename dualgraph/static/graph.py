@@ -124,7 +124,9 @@ class Graph(Recorder):
         """The graph's record of a tensor that it reads by reference."""
         found = self.variables.get(id(tensor))
         if found is None:
-            symbol = self.leaf(VARIABLE, tensor.spec, tensor.requires_grad, name=getattr(tensor, "name", ""), key=id(tensor))
+            symbol = self.leaf(
+                VARIABLE, tensor.spec, tensor.requires_grad, name=getattr(tensor, "name", ""), key=id(tensor)
+            )
             symbol.source, symbol.hooks = tensor, tensor.hooks
             found = self.variables[id(tensor)] = Variable(tensor, symbol)
         return found
@@ -237,4 +239,15 @@ def gradients(loss: Any, inputs: Any, *, grad_outputs: Any = None, allow_unused:
     return autodiff.grad(loss, wrt, grad_outputs, create_graph=True, retain_graph=True, allow_unused=allow_unused)
 
 
-__all__ = ["CONSTANT", "GRADIENT", "PLACEHOLDER", "VARIABLE", "Constant", "Effects", "Graph", "dag_of", "gradients", "placeholder"]
+__all__ = [
+    "CONSTANT",
+    "GRADIENT",
+    "PLACEHOLDER",
+    "VARIABLE",
+    "Constant",
+    "Effects",
+    "Graph",
+    "dag_of",
+    "gradients",
+    "placeholder",
+]

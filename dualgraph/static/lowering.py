@@ -78,6 +78,7 @@ def _own_buffer(program: Program, view: View, fixed: int) -> int:
 
 def _checks_first(program: Program, fixed: int, written: set[int]) -> None:
     """Checks of what comes in run before anything else, so that a failure leaves all state untouched."""
+
     def early(step: Any) -> bool:
         return isinstance(step.kernel, CheckIndex) and step.ins[0].buffer < fixed and step.ins[0].buffer not in written
 

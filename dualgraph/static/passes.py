@@ -166,5 +166,3 @@ def chosen(optimize: str, names: Sequence[str] | None = None) -> tuple[Pass, ...
     if optimize not in LEVELS:
         raise ArgumentError(f"optimize: got {optimize!r}; the levels are {', '.join(LEVELS)}; choose one of these")
     return tuple(p for p in PASSES if optimize == "fast" or (optimize == "exact" and p.numerics == "exact"))
-
-

@@ -104,6 +104,12 @@ def test_keys_tell_kinds_apart() -> None:
     assert len({engine.key(first(1)), engine.key(second(1)), engine.key(first(2))}) == 3
 
 
+def test_a_key_without_meaning_is_refused() -> None:
+    """An address may be that of something else in another process."""
+    with pytest.raises(KernelError, match="not where it lies in memory"):
+        engine.addresses([Constant(object())])  # type: ignore[arg-type]
+
+
 DAMAGES = {
     "truncated": lambda data: data[:-1],
     "header only": lambda data: data[: cache._HEADER],

@@ -62,12 +62,9 @@ def whole_rows(program: Program, kernel: Loop, x: View, axes: tuple[int, ...]) -
 def bits(program: Program, seed: int = 0, arena: Any = None) -> list[bytes]:
     """Everything a run leaves behind: outputs and inputs after it."""
     rng = np.random.default_rng(seed)
-    arrays = [
-        rng.integers(-4, 4, program.buffers[b].shape).astype(program.buffers[b].dtype) / np.float32(4)
-        if program.buffers[b].dtype == F32
-        else rng.integers(0, 9, program.buffers[b].shape)
-        for b in program.inputs
-    ]
+    specs = [program.buffers[b] for b in program.inputs]
+    # np.array: arithmetic makes scalars, which own no memory, of arrays without axes
+    arrays = [np.array(rng.integers(-4, 4, spec.shape) / (4 if spec.dtype == F32 else 1), spec.dtype) for spec in specs]
     result = load(program, arena).launch(*arrays)
     results = result if isinstance(result, tuple) else (result,)
     return [r.tobytes() if isinstance(r, np.ndarray) else repr(r).encode() for r in (*results, *arrays)]

@@ -117,7 +117,7 @@ def layouts(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> dic
     if shape:
         found["row"] = np.broadcast_to(sample(rng, shape[-1:], dtype), shape)
         found["column"] = np.broadcast_to(sample(rng, (*shape[:-1], 1), dtype), shape)
-    return found
+    return {name: np.asarray(x) for name, x in found.items()}  # indexing makes scalars of arrays without axes
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (7,), (33,), (3, 20), (5, 1, 6), (2, 3, 4, 5)], ids=str)

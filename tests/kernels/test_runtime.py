@@ -18,7 +18,7 @@ import pytest
 pytest.importorskip("llvmlite")
 
 from dualgraph.errors import KernelError
-from dualgraph.kernels import blas
+from dualgraph.kernels import blas, expr
 from dualgraph.kernels.cpu import pool
 from dualgraph.kernels.kinds import CheckIndex, External, Loop, MatMul
 from dualgraph.kernels.llvm import engine, matmul, provider, runtime
@@ -366,6 +366,27 @@ def test_parallel_launch_gives_the_same(work: Any, threads: Any) -> None:
         launch = provider.load(chain(size, length=5)).launch
         results.update(launch(x, y).tobytes() for _ in range(50))
     assert results == {(x + 5).tobytes()}
+
+
+@pytest.mark.parametrize("folds", ["row", "column", "none"])
+def test_real_kernels_do_not_depend_on_threads(folds: str, threads: Any) -> None:
+    shape = (640, 517)
+    axes = {"row": (1,), "column": (0,), "none": ()}[folds]
+    x = expr.input(0, "float32")
+    shifted = expr.call("exp", x - expr.fold("max", x)) if axes else expr.call("tanh", expr.call("exp", x))
+    code, results = expr.linearise([shifted / expr.fold("sum", shifted) if axes else shifted])
+    program = Program()
+    source = program.input(Spec(shape, "float32"))
+    out = program.new(source.spec)
+    program.add(Loop(code, results, ("float32",), (False,)), [out], [source], shape, axes)
+    program.outputs.append(out.buffer)
+    x_ = np.random.default_rng(5).standard_normal(shape).astype("float32")
+    found = set()
+    for count in (1, 2, 3):
+        threads(count)
+        loaded = provider.load(program)
+        found.update(loaded.launch(x_).tobytes() for _ in range(10))
+    assert len(found) == 1
 
 
 def test_a_check_fails_in_a_piece(work: Any, threads: Any) -> None:

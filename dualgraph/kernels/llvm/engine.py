@@ -99,6 +99,11 @@ def key(variant: Variant) -> str:
     """The name of a variant in the disk cache and, shortened, of its function."""
     kind = type(variant)
     text = f"{kind.__module__}.{kind.__qualname__}\0{variant!r}"
+    if " at 0x" in text:
+        raise KernelError(
+            f"got the variant {variant!r}; its repr keys the disk cache and must say what it computes, not where it "
+            "lies in memory; build it from numbers, strings and records of these"
+        )
     return hashlib.sha256(_environment() + text.encode()).hexdigest()
 
 

@@ -25,7 +25,7 @@ SCATTER_BLOCK = 8 * LANES  # columns of one unit of a scatter
 class Indexing:
     """`form`: gather, gather_along, scatter or scatter_along.
 
-    Arguments: A, N, I, B, blocks of B; slot, offset, outer strides, inner stride of the indexed array, the index, the other.
+    Arguments: A, N, I, B, blocks of B; slot, offset, strides of the indexed array, of the index, of the other array.
     """
 
     form: str
@@ -74,13 +74,11 @@ def scatter_command(step: Step, locate: Locate) -> Command:
 def _indexing(
     form: str, extents: Sequence[int], views: Sequence[View], locate: Locate, *, units: int, blocks: int
 ) -> Command:
-    args, signatures = [*extents, blocks], []
-    for view in views:
-        signature, words = _operand(view, locate)
-        signatures.append(signature)
-        args += words
+    operands = [_operand(view, locate) for view in views]
+    indexed, index, other = (signature for signature, _ in operands)
+    args = [*extents, blocks, *(word for _, words in operands for word in words)]
     work = 4 * math.prod(views[2].shape) + (math.prod(views[0].shape) if form.startswith("scatter") else 0)
-    return Command(Indexing(form, *signatures, WIDTH), tuple(args), units, work)
+    return Command(Indexing(form, indexed, index, other, WIDTH), tuple(args), units, work)
 
 
 def _operand(view: View, locate: Locate) -> tuple[Signature, list[int]]:

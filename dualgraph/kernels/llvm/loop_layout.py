@@ -37,7 +37,7 @@ class Leaf(NamedTuple):
 
 
 class Signature(NamedTuple):
-    """What of an operand is fixed in the code: its dtype, its layout along the vector axis, whether it has a fold stride."""
+    """What of an operand is fixed in the code: dtype, layout along the vector axis, whether it has a fold stride."""
 
     dtype: str
     layout: str
