@@ -118,15 +118,21 @@ def _propagate(
         outs = [front.result(call, n) for n in range(len(found))]
         g = tuple(zeros_like(o) if h is None else h for h, o in zip(found, outs, strict=True))
         out = tuple(outs)
+    params, rules = call.params, op.vjp
     for number, x in enumerate(call.inputs):
         if not x.requires_grad or (useful is not None and not _leads(x, useful)):
             continue
-        rule = op.vjp_of(number)
-        if rule is None:
-            continue
-        contribution = rule(g, out, *inputs, **call.params)
+        if callable(rules):
+            contribution = rules(number, g, out, *inputs, **params)
+        else:
+            rule = rules[number] if number < len(rules) else None
+            if rule is None:
+                continue
+            contribution = rule(g, out, *inputs, **params)
         if contribution is not None:
-            reach(x, sum_to(contribution, x.spec))
+            have, want = contribution.layout, x.layout
+            same = have[0] == want[0] and have[1] == want[1]
+            reach(x, contribution if same else sum_to(contribution, x.spec))
 
 
 def _leads(x: Any, useful: set[int]) -> bool:

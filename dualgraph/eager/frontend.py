@@ -46,7 +46,9 @@ class Plan:
         self.sources = tuple(
             program.outputs.index(v.buffer) if v.buffer >= len(layouts) else -1 - v.buffer for v in results
         )
-        self.layouts = tuple(layout_of(v, 0) for v in results)
+        # elements of each storage; that of a windowed input is larger than the window, by how much is not known here
+        extents = [x.size if x.__class__ is Spec else None for x in layouts] + [b.size for b in program.buffers[len(layouts) :]]
+        self.layouts = tuple(layout_of(v, extents[v.buffer]) for v in results)
         self.single = len(results) == 1 and len(program.outputs) == 1 and self.sources[0] == 0
         self.differentiable = any(is_float(s.dtype) for s in specs)
 
@@ -84,6 +86,10 @@ class Eager:
             if not needs_grad:
                 return Tensor(storage, plan.layouts[0])
             storages: Any = (storage,)
+        elif launch is None and len(plan.sources) == 1:  # a view
+            storages = (saved[-1 - plan.sources[0]],)
+            if not needs_grad:
+                return Tensor(storages[0], plan.layouts[0])
         else:
             storages = self._launch(op, plan, saved)
             if not needs_grad:
@@ -221,12 +227,13 @@ class Eager:
         x._grad = g
 
     def assign(self, variable: Tensor, value: Any) -> None:
-        try:
-            check_assignable(variable, value := self.lift(value))
-        except DualgraphError as error:
-            raise error.at(here(3)) from None
-        if value.layout.__class__ is not Spec:
-            value = tensor(value)
+        if value.__class__ is not Tensor or value.layout != variable.layout or not isinstance(variable, Variable):
+            try:
+                check_assignable(variable, value := self.lift(value))
+            except DualgraphError as error:
+                raise error.at(here(3)) from None
+            if value.layout.__class__ is not Spec:
+                value = tensor(value)
         variable.storage = value.storage
 
     def detach(self, x: Any) -> Tensor:

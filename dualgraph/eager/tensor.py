@@ -146,9 +146,9 @@ def view_of(layout: Any, buffer: int = 0) -> View:
     return View(buffer, layout[0], contiguous_strides(layout[0]), 0, layout[1])
 
 
-def layout_of(view: View, extent: int) -> Spec | Window:
+def layout_of(view: View, extent: int | None) -> Spec | Window:
     """The layout of a view: a plain `Spec` where it is the whole storage of `extent` elements in row-major order."""
-    if view.offset == 0 and view.contiguous:
+    if view.offset == 0 and view.contiguous and view.spec.size == extent:
         return Spec(view.shape, view.dtype)
     return Window(view.shape, view.dtype, view.strides, view.offset)
 

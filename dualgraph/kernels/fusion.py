@@ -188,14 +188,14 @@ class _Fuser:
             keys: list[Any] = [buffer for buffer, use in sorted(group.uses.items()) if use.loaded]
             if group.size <= self.limits.sibling:
                 keys.append(tuple(member.kernel for member in sorted(group.members)))
-            domain, first = group.domain, min(group.members).index
+            domain, first = group.domain, min(group.members).number
             tried = {head}
             for key in keys:
                 other = self.find(newest.get((domain, key), head))
                 if other in tried or other == self.find(head):
                     continue
                 tried.add(other)
-                earlier = min(self.groups[other].members).index
+                earlier = min(self.groups[other].members).number
                 reason = self._merge(other, head, siblings=True)
                 what = f"both read buffer {key}" if isinstance(key, int) else "equal steps"
                 if reason is None:
@@ -230,7 +230,7 @@ class _Fuser:
             return "another step must run between them"
         if siblings and b.place - a.place > self.limits.distance and self._stores_scratch(b):
             return f"they are {b.place - a.place:.0f} steps apart"
-        reason = _domains(a, b)
+        reason: str | None = _domains(a, b)
         for x, y in self._meet(a, b):
             reason = clash(x, y) or self._loss(x, y, place) or self._row_clash(x, y)
             if reason is None:
@@ -376,7 +376,7 @@ class _Fuser:
             if len(group.members) <= 1:
                 done.append(steps[head])
                 continue
-            serials = (serial for m in sorted(group.members) for serial in steps[m.index].origins)
+            serials = (serial for m in sorted(group.members) for serial in steps[m.number].origins)
             done.append(compose(group, self.stored, tuple(dict.fromkeys(serials))))
         return replace(self.program, steps=done)
 

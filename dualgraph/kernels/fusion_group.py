@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from dualgraph.kernels import expr as E
-from dualgraph.kernels.fusion_layout import extents
+from dualgraph.kernels.fusion_layout import collapses, extents
 from dualgraph.kernels.kinds import Loop
 from dualgraph.kernels.program import Step, View
 from dualgraph.spec import Shape
@@ -24,7 +24,7 @@ Stored = Callable[[int, "Use"], bool]  # (buffer, use) -> must the buffer be in 
 class Member(NamedTuple):
     """A step as part of a group: its views are said on the group's domain."""
 
-    index: int
+    number: int  # of the step in the program
     kernel: Loop
     ins: tuple[View, ...]
     outs: tuple[View, ...]
@@ -87,11 +87,11 @@ def uses_of(members: Iterable[Member]) -> dict[int, Use]:
         for view in member.ins:
             use = uses[view.buffer]
             use.read.add(view)
-            use.first_read = min(use.first_read, member.index)
+            use.first_read = min(use.first_read, member.number)
         for view in member.outs:
             use = uses[view.buffer]
             use.written.add(view)
-            use.first_write = min(use.first_write, member.index)
+            use.first_write = min(use.first_write, member.number)
     return uses
 
 
@@ -159,12 +159,14 @@ def row_clash(
     for buffer, use in uses.items():
         if use.written and use.loaded:
             return f"buffer {buffer} is overwritten, and a row kernel may read it in several passes"
+        if len(fold_axes) > 1 and not all(collapses(view, fold_axes) for view in use.read | use.written):
+            return f"the folded axes of buffer {buffer} are not walked by one stride"
     known: dict[int, Level] = {}
     for member in sorted(members):
         levels = _levels(member, known, fold_axes)
         for i, instr in enumerate(member.kernel.code):
             if instr.op == E.FOLD and levels[instr.args[0]].row and not member.kernel.is_row()[instr.args[0]]:
-                return f"step {member.index} folds what is the same along the row"
+                return f"step {member.number} folds what is the same along the row"
             if levels[i].late and not levels[i].row and r > longest:
                 return f"rows of {r} elements are too long to be held in cache"
         for view, result in zip(member.outs, member.kernel.results, strict=True):
@@ -174,7 +176,7 @@ def row_clash(
             if r == 1 or not stored(view.buffer, uses[view.buffer]):
                 continue
             if level.row and any(view.strides[axis] for axis in fold_axes):
-                return f"step {member.index} writes one value per row all over the row"
+                return f"step {member.number} writes one value per row all over the row"
             if not level.row and r > longest_row and a * b < 8:
                 return f"{a * b} rows of {r} elements would be written one after the other"
     return None

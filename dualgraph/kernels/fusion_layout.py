@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 
 from dualgraph.kernels.program import View, row_shape
 from dualgraph.spec import Shape
@@ -69,6 +70,12 @@ def lift(view: View, domain: Shape, axes: Sequence[int]) -> View | None:
 def repeated_axes(view: View) -> tuple[int, ...]:
     """The axes along which the view shows the same element again and again."""
     return tuple(axis for axis, (n, s) in enumerate(zip(view.shape, view.strides, strict=True)) if s == 0 and n != 1)
+
+
+def collapses(view: View, axes: tuple[int, ...]) -> bool:
+    """Does one stride walk the elements along these (adjacent) axes in row-major order?"""
+    walk = [(view.shape[axis], view.strides[axis]) for axis in sorted(axes) if view.shape[axis] != 1]
+    return all(outer == n * inner for (_, outer), (n, inner) in pairwise(walk))
 
 
 @lru_cache(maxsize=4096)

@@ -16,7 +16,7 @@ from dualgraph.kernels.program import Program, View
 from dualgraph.ops.broadcast import broadcast_shapes, meet
 from dualgraph.ops.op import Op, Operand, Vjp, current
 from dualgraph.ops.tensor import TensorMethods
-from dualgraph.spec import DEFAULT_FLOAT, Spec, dtype_name, is_float, promote
+from dualgraph.spec import DEFAULT_FLOAT, FLOATS, Spec, dtype_name, is_float, promote
 
 Expression = Callable[..., E.Expr]
 
@@ -153,9 +153,13 @@ def binary(
     op = OPS[name] = elementwise_op(name, expression or (lambda x, y: E.call(name, x, y)), 2, floats)
 
     def function(x: Any, y: Any, /) -> Any:
+        front = current()
         if not (isinstance(x, TensorMethods) and isinstance(y, TensorMethods)):
-            x, y = meet(name, (x, y))
-        return current().apply(op, (x, y), {})
+            if y.__class__ is float and isinstance(x, TensorMethods) and x.layout[1] in FLOATS:
+                y = front.constant(y, x.layout[1])  # the common case, without the detour
+            else:
+                x, y = meet(name, (x, y))
+        return front.apply(op, (x, y), {})
 
     return _named(function, name, doc)
 
@@ -273,6 +277,8 @@ def astype(x: Any, dtype: Any, /) -> Any:
     """x converted to another dtype: floats to integers toward zero (saturating), anything to bool as x != 0."""
     front = current()
     x = x if isinstance(x, TensorMethods) else front.lift(x)
+    if dtype == x.layout[1]:
+        return x
     name = dtype_name(dtype)
     return x if name == x.layout[1] else front.apply(_ASTYPE, (x,), {"dtype": name})
 

@@ -70,8 +70,8 @@ _MATMUL = OPS["matmul"] = Op(
     _matmul_spec,
     _matmul_lower,
     (
-        lambda g, out, a, b: matmul(g, matrix_transpose(b)),
-        lambda g, out, a, b: matmul(matrix_transpose(a), g),
+        lambda g, out, a, b: bind(_MATMUL, g, matrix_transpose(b)),
+        lambda g, out, a, b: bind(_MATMUL, matrix_transpose(a), g),
     ),
     literal_scalars=False,
 )
@@ -137,9 +137,9 @@ def _linear(x: Any, weight: Any, *bias: Any) -> Any:
 
 def _linear_vjp(number: int, g: Any, out: Any, x: Any, weight: Any, *bias: Any) -> Any:
     if number == 0:
-        return reshape(matmul(_rows(g), weight), x.layout[0]) if len(x.layout[0]) != 2 else matmul(g, weight)
+        return reshape(bind(_MATMUL, _rows(g), weight), x.layout[0])
     if number == 1:
-        return matmul(matrix_transpose(_rows(g)), _rows(x))
+        return bind(_MATMUL, matrix_transpose(_rows(g)), _rows(x))
     return sum(_rows(g), axis=0)
 
 

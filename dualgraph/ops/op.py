@@ -51,13 +51,6 @@ class Op:
     def __repr__(self) -> str:
         return self.name
 
-    def vjp_of(self, number: int) -> Vjp | None:
-        """The gradient rule of one input."""
-        if callable(self.vjp):
-            rule = self.vjp
-            return lambda g, out, *inputs, **params: rule(number, g, out, *inputs, **params)
-        return self.vjp[number] if number < len(self.vjp) else None
-
 
 class Call:
     """One application of an op. The tape is a list of calls; the static graph is calls in a DAG.

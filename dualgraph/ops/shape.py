@@ -90,6 +90,8 @@ def reshape(x: Any, /, shape: Sequence[int]) -> Any:
     """The same elements in row-major order under another shape; one length may be -1 and is worked out."""
     x = current().lift(x)
     old = x.layout[0]
+    if shape == old:
+        return x
     new = (shape,) if isinstance(shape, int) else tuple(int(n) for n in shape)
     size = math.prod(old)
     if new.count(-1) == 1:
@@ -173,11 +175,12 @@ def swapaxes(x: Any, /, axis1: int, axis2: int) -> Any:
 def matrix_transpose(x: Any, /) -> Any:
     """The last two axes exchanged."""
     x = current().lift(x)
-    if len(x.layout[0]) < 2:
+    rank = len(x.layout[0])
+    if rank < 2:
         raise ShapeError(
             f"matrix_transpose: got shape {x.layout[0]}; at least 2 axes are needed; add one with expand_dims"
         )
-    return swapaxes(x, -2, -1)
+    return bind(_PERMUTE, x, axes=(*range(rank - 2), rank - 1, rank - 2))
 
 
 def moveaxis(x: Any, source: int, destination: int, /) -> Any:

@@ -92,7 +92,7 @@ class Optimizer:
         for given in _groups(self._name, params):
             unknown = [key for key in given if key != "params" and key not in defaults]
             if unknown:
-                raise unknown_option(self._name, unknown[0], list(defaults))
+                raise unknown_option(self._name, unknown[0], ["params", *defaults])
             members = _members(self._name, given, seen)
             options = {**defaults, **{key: value for key, value in given.items() if key != "params"}}
             options = self._checked(options)

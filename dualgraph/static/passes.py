@@ -44,18 +44,17 @@ class Pass(NamedTuple):
 
 def dead_code(flow: Dataflow) -> tuple[Dataflow, list[str]]:
     """Calls on which no result depends. Range checks of labels stay: they are an effect."""
-    import networkx
-
-    dag = flow.dag
-    wanted = {x.node for x in flow.results} | {c for c in flow.calls if c.op is IN_RANGE}
-    kept = set(wanted)
-    sink = object()
-    dag.add_edges_from((call, sink) for call in wanted)
-    if wanted:
-        kept |= networkx.ancestors(dag, sink)
-    calls = tuple(c for c in flow.calls if c in kept or c.op in LEAVES)
-    removed = [c.name for c in flow.calls if c not in kept and c.op not in LEAVES]
-    return Dataflow(calls, flow.results), [f"removed {name}" for name in removed]
+    live = {id(x.node) for x in flow.results}
+    kept: list[Call] = []
+    removed: list[str] = []
+    for call in reversed(flow.calls):  # program order is a topological order: no search is needed
+        if id(call) in live or call.op is IN_RANGE:
+            live.update(id(x.node) for x in call.inputs)
+        elif call.op not in LEAVES:
+            removed.append(f"removed {call.name}")
+            continue
+        kept.append(call)
+    return Dataflow(tuple(reversed(kept)), flow.results), removed[::-1]
 
 
 def constant_folding(flow: Dataflow) -> tuple[Dataflow, list[str]]:

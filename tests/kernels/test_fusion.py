@@ -336,7 +336,7 @@ class Draw:
 
     def matmul(self) -> None:
         x = self.pick()
-        if len(x.shape) == 2:
+        if len(x.shape) == 2 and x.contiguous:
             out = self.program.new(Spec((x.shape[0], x.shape[0]), F32))
             self.program.add(MatMul(F32), [out], [x, x.with_layout(x.shape[::-1], x.strides[::-1])])
             self.new(out)

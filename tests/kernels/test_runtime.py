@@ -22,6 +22,7 @@ from dualgraph.kernels import blas, expr
 from dualgraph.kernels.cpu import pool
 from dualgraph.kernels.kinds import CheckIndex, External, Loop, MatMul
 from dualgraph.kernels.llvm import engine, matmul, provider, runtime
+from dualgraph.kernels.llvm import plan_layout as layout
 from dualgraph.kernels.llvm.command import Command, Variant
 from dualgraph.kernels.program import Program, Step, View
 from dualgraph.spec import Spec
@@ -242,7 +243,7 @@ def test_too_large_a_result_is_an_error(work: Any, count: int) -> None:
     for _ in range(3):  # the plan is free again each time
         with pytest.raises((MemoryError, ValueError)):
             launch()
-        assert launch.__self__[runtime.PLAN_BUSY] == 0
+        assert launch.__self__[layout.PLAN_BUSY] == 0
 
 
 def test_a_finaliser_may_launch_the_same_program(work: Any) -> None:
@@ -270,10 +271,20 @@ def test_a_finaliser_may_launch_the_same_program(work: Any) -> None:
 def test_a_busy_plan_works_on_copies(work: Any) -> None:
     launch = provider.load(chain(16, length=4, outputs=2)).launch
     x, y = operands(16)
-    launch.__self__[runtime.PLAN_BUSY] = 1
+    launch.__self__[layout.PLAN_BUSY] = 1
     for _ in range(3):
         np.testing.assert_array_equal(launch(x, y)[1], x + 4)
-    assert launch.__self__[runtime.PLAN_BUSY] == 1
+    assert launch.__self__[layout.PLAN_BUSY] == 1
+
+
+def test_programs_are_freed(work: Any) -> None:
+    program = chain(1000, length=4)
+    launch = provider.load(program).launch
+    plan, arena = weakref.ref(launch.__self__), weakref.ref(launch.__self__.keep[0])
+    del launch
+    gc.collect()
+    assert plan() is None
+    assert arena() is None
 
 
 def test_a_buffer_has_one_role(work: Any) -> None:
@@ -630,6 +641,32 @@ def test_blas_threads_are_as_before(work: Any) -> None:
     launch = provider.load(product(*PRODUCTS["row-major"], "float32", 64)).launch
     launch(np.ones(64, "float32"), np.ones(64, "float32"))
     assert count() == before
+
+
+def test_blas_threads_are_as_before_when_launches_overlap(work: Any, threads: Any) -> None:
+    """The first launch sets one thread, the last one restores; these are long enough to release the GIL."""
+    import threadpoolctl
+
+    threads(2)
+    operand: Operand = ((300, 300), (300, 1), 0)
+    launch = provider.load(product(operand, operand, "float32", 90_000)).launch
+    assert launch.__self__[layout.PLAN_FLAGS] == layout.RELEASE_GIL | layout.USES_BLAS
+    before = [library["num_threads"] for library in threadpoolctl.threadpool_info()]
+    x = np.random.default_rng(0).standard_normal(90_000).astype("float32")
+    found: set[bytes] = set()
+
+    def run() -> None:
+        for _ in range(15):
+            found.add(launch(x, x).tobytes())
+
+    workers = [threading.Thread(target=run) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len(found) == 1
+    assert [library["num_threads"] for library in threadpoolctl.threadpool_info()] == before
+    assert runtime.machine()[layout.WORD["blas_depth"]] == 0
 
 
 def test_integer_products(work: Any) -> None:

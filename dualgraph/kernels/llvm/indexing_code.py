@@ -9,7 +9,8 @@ from llvmlite import ir
 from dualgraph.kernels.llvm.indexing import SCATTER_BLOCK, Check, Indexing
 from dualgraph.kernels.llvm.lanes import Lanes, Value
 from dualgraph.kernels.llvm.loop_code import combine
-from dualgraph.kernels.llvm.loop_frame import I32, I64, For, Frame, Operand, i64
+from dualgraph.kernels.llvm.loop_frame import I32, I64, For, Frame, i64
+from dualgraph.kernels.llvm.loop_operand import Operand
 from dualgraph.kernels.llvm.loop_variants import BLOCK
 
 
@@ -113,7 +114,7 @@ def emit_check(variant: Check, module: Any, name: str) -> None:
             mask = frame.mask(builder.sub(stop, loop.index))
             x = operand.load(base, loop.index, mask)
             wide = lanes.convert("sext", x, "int64") if x.dtype == "int32" else x
-            outside = ~(wide - low).below_unsigned(count) & lanes.wrap("bool", mask)
+            outside = ~(wide - low).below_unsigned(count) & lanes.wrap("bool", mask.lanes)
             _fail_if(builder, lanes.any(outside))
     frame.finish()
 

@@ -12,9 +12,9 @@ from llvmlite import ir
 
 from dualgraph.kernels.llvm.lanes import Value
 from dualgraph.kernels.llvm.loop_code import Values, combine, identity
-from dualgraph.kernels.llvm.loop_folds import Chunks
-from dualgraph.kernels.llvm.loop_frame import I1, For, Frame, Operand, i64
-from dualgraph.kernels.llvm.loop_layout import BROADCAST
+from dualgraph.kernels.llvm.loop_folds import Chunks, accumulate
+from dualgraph.kernels.llvm.loop_frame import I1, For, Frame, Mask, i64
+from dualgraph.kernels.llvm.loop_operand import Operand, store_all
 from dualgraph.kernels.llvm.loop_schedule import Pass, passes
 from dualgraph.kernels.llvm.loop_variants import CHUNK, KEPT_ROWS, LANES, Columns
 
@@ -44,7 +44,7 @@ class _Columns:
         operands: list[Operand],
         bases: list[Any],
         column: Any,
-        mask: Any,
+        mask: Mask,
     ):
         self.frame, self.variant, self.kernel = frame, variant, variant.kernel
         self.length, self.lane_count = extents
@@ -65,9 +65,8 @@ class _Columns:
     def store_row_results(self) -> None:
         is_row, first = self.values.is_row, len(self.kernel.input_dtypes)
         self.values.need_rows(r for r in self.kernel.results if is_row[r])
-        for n, result in enumerate(self.kernel.results, first):
-            if is_row[result]:
-                self._store(n, self.bases[n], self.values.row[result])
+        rows = [(n, self.values.row[r]) for n, r in enumerate(self.kernel.results, first) if is_row[r]]
+        store_all([(self.operands[n], self.bases[n], x) for n, x in rows], self.column, self.mask)
 
     def _chunks(self, plan: Pass, buffers: dict[int, Any]) -> list[Value]:
         builder = self.frame.builder
@@ -92,12 +91,13 @@ class _Columns:
             value = self.values.full(plan, lambda leaf: self._load(leaf, bases[leaf]), known)
             self._keep(plan, k, value)
             first = len(self.kernel.input_dtypes)
-            for n in plan.stores:
-                self._store(first + n, bases[first + n], value(self.kernel.results[n]))
+            results = [(first + n, value(self.kernel.results[n])) for n in plan.stores]
+            store_all([(self.operands[n], bases[n], x) for n, x in results], self.column, self.mask)
             place = builder.and_(k, i64(LANES - 1))
             for f, buffer in buffers.items():
                 x = value(self.kernel.code[f].args[0])
-                self._put(buffer, f, place, combine(self.lanes, self._monoid(f), self._get(buffer, f, place), x))
+                total = accumulate(self.lanes, self._monoid(f), self._get(buffer, f, place), x)
+                self._put(buffer, f, place, total)
         if plan.folds:
             self._tree(buffers)
         return [self._get(buffer, f, i64(0)) for f, buffer in buffers.items()]
@@ -121,12 +121,6 @@ class _Columns:
 
     def _load(self, leaf: int, base: Any) -> Value:
         return self.operands[leaf].load(base, self.column, self.mask)
-
-    def _store(self, n: int, base: Any, value: Value) -> None:
-        if self.operands[n].signature.layout == BROADCAST:
-            self.operands[n].store_one(base, value)
-        else:
-            self.operands[n].store(base, self.column, self.mask, value)
 
     def _put(self, buffer: Any, i: int, number: Any, value: Value) -> None:
         type_ = self._type(i)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from dualgraph.kernels.llvm.loop_code import Values
-from dualgraph.kernels.llvm.loop_frame import For, Frame, Operand, i64
+from dualgraph.kernels.llvm.loop_frame import For, Frame, i64
 from dualgraph.kernels.llvm.loop_layout import BROADCAST
+from dualgraph.kernels.llvm.loop_operand import Operand, store_all
 from dualgraph.kernels.llvm.loop_schedule import Pass
 from dualgraph.kernels.llvm.loop_variants import BLOCK, Flat
 
@@ -15,7 +16,6 @@ def emit(variant: Flat, module: Any, name: str) -> None:
     kernel, frame = variant.kernel, Frame(module, name, variant.width)
     extent, blocks, dims = frame.arg(), frame.arg(), [frame.arg() for _ in range(variant.rank)]
     operands = [Operand(frame, signature, variant.rank) for signature in variant.operands]
-    outputs = operands[len(kernel.input_dtypes) :]
     still = [signature.layout == BROADCAST for signature in variant.operands]
     plan = Pass((), tuple(range(len(kernel.results))), tuple(range(len(kernel.code))), (), ())
     with frame.units(dims, blocks) as (block, coordinates):
@@ -28,7 +28,7 @@ def emit(variant: Flat, module: Any, name: str) -> None:
             i = loop.index
             mask = frame.mask(frame.builder.sub(stop, i))
             value = values.full(plan, lambda leaf: operands[leaf].load(bases[leaf], i, mask), {})
-            at = len(kernel.input_dtypes)
-            for n, (result, output) in enumerate(zip(kernel.results, outputs, strict=False)):
-                output.store(bases[at + n], i, mask, value(result))
+            first = len(kernel.input_dtypes)
+            stores = [(operands[n], bases[n], value(result)) for n, result in enumerate(kernel.results, first)]
+            store_all(stores, i, mask)
     frame.finish()

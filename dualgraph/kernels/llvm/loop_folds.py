@@ -30,6 +30,11 @@ def tree(x: Value, monoid: str) -> Value:
     return combine(one, monoid, first, second)
 
 
+def accumulate(lanes: Lanes, monoid: str, total: Value, x: Value) -> Value:
+    """`total op x`. Maxima and minima take x first: what tests signs and NaN then stands outside the chain of totals."""
+    return combine(lanes, monoid, x, total) if monoid in ("max", "min") else combine(lanes, monoid, total, x)
+
+
 def _lane_numbers(first: int, count: int) -> Any:
     return ir.Constant(ir.VectorType(I32, count), list(range(first, first + count)))
 

@@ -1,23 +1,17 @@
-"""What every loop kernel shares: the function with its arguments, counted loops, the walk over units, memory access.
-
-Operands are read and written in masked vectors, so one body serves the full vectors and the tail.
-"""
+"""What every loop kernel shares: the function with its arguments, counted loops, the walk over units."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 
-from dualgraph.kernels.llvm.lanes import BYTE, Lanes, Value
-from dualgraph.kernels.llvm.loop_layout import BROADCAST, CONTIGUOUS, Signature
-from dualgraph.spec import ITEMSIZE
+from dualgraph.kernels.llvm.lanes import BYTE, Lanes
 
 POINTER = ir.PointerType()
 I1, I32, I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
 ABI = ir.FunctionType(I32, [POINTER, POINTER, I64, I64])
-_SUFFIX = {"float32": "f32", "float64": "f64", "int32": "i32", "int64": "i64", "bool": "i8"}
 
 
 def i64(value: int) -> Any:
@@ -64,6 +58,13 @@ class For:
         builder.position_at_end(self.done)
 
 
+class Mask(NamedTuple):
+    """The lanes in use, and whether those are all (a branch on it is foreseen by the processor)."""
+
+    lanes: Any
+    full: Any
+
+
 class Frame:
     """The function being written: reads `args` in order, makes lanes, and walks over the units."""
 
@@ -96,10 +97,12 @@ class Frame:
     def minimum(self, x: Any, y: Any) -> Any:
         return self.builder.select(self.builder.icmp_signed("<", x, y), x, y)
 
-    def mask(self, count: Any) -> Any:
+    def mask(self, count: Any) -> Mask:
         """The first `count` lanes (all, if there are fewer)."""
-        low = self.builder.trunc(self.minimum(count, i64(self.lanes.width)), I32)
-        return self.builder.icmp_signed("<", self.iota, self.splat(low))
+        width = i64(self.lanes.width)
+        low = self.builder.trunc(self.minimum(count, width), I32)
+        lanes = self.builder.icmp_signed("<", self.iota, self.splat(low))
+        return Mask(lanes, self.builder.icmp_signed(">=", count, width))
 
     def splat(self, scalar: Any) -> Any:
         builder, vector = self.builder, ir.VectorType(scalar.type, self.lanes.width)
@@ -141,109 +144,3 @@ class Units:
                 carry = builder.zext(over, I64)
             self.loop.carry(following)
         self.loop.__exit__(*exception)
-
-
-class Operand:
-    """An operand inside the function. `at` a unit's coordinates it gives a base; loads and stores count from a base."""
-
-    def __init__(self, frame: Frame, signature: Signature, rank: int):
-        self.frame, self.signature, self.dtype = frame, signature, signature.dtype
-        slot, start = frame.arg(), frame.arg()
-        self._origin = start if signature.counter else frame.pointer(slot, start)
-        self._outer = [frame.arg() for _ in range(rank)]
-        self._fold = frame.arg() if signature.moves else None
-        self._inner = self._inner_stride()
-
-    def _inner_stride(self) -> Any:
-        layout = self.signature.layout
-        if layout == BROADCAST:
-            return None
-        if layout == CONTIGUOUS:
-            return i64(1 if self.signature.counter else ITEMSIZE[self.dtype])
-        return self.frame.arg()
-
-    def _advance(self, base: Any, offset: Any) -> Any:
-        builder = self.frame.builder
-        return builder.add(base, offset) if self.signature.counter else builder.gep(base, [offset], source_etype=BYTE)
-
-    def at(self, coordinates: Sequence[Any]) -> Any:
-        base = self._origin
-        for coordinate, stride in zip(coordinates, self._outer, strict=True):
-            base = self._advance(base, self.frame.builder.mul(coordinate, stride))
-        return base
-
-    def along_fold(self, base: Any, k: Any) -> Any:
-        return base if self._fold is None else self._advance(base, self.frame.builder.mul(k, self._fold))
-
-    def element(self, base: Any, i: Any) -> Any:
-        """The address of element i of the vector axis."""
-        return base if self._inner is None else self._advance(base, self.frame.builder.mul(i, self._inner))
-
-    def load(self, base: Any, i: Any, mask: Any) -> Value:
-        """The elements i, i + 1, … of the vector axis in the lanes of `mask`; anything in the others."""
-        lanes, layout = self.frame.lanes, self.signature.layout
-        if layout == BROADCAST:
-            return self.load_one(base)
-        if self.signature.counter:
-            return self._count(base, i)
-        type_ = lanes.memory_type(self.dtype)
-        zero = ir.Constant(type_, None)
-        if layout == CONTIGUOUS:
-            place = self.element(base, i)
-            loaded = self._call("masked.load", type_, "p0", [place, self._align(), mask, zero])
-        else:
-            pointers = self._pointers(base, i)
-            loaded = self._call("masked.gather", type_, f"v{lanes.width}p0", [pointers, self._align(), mask, zero])
-        return lanes.from_memory(self.dtype, loaded)
-
-    def load_one(self, base: Any) -> Value:
-        """The element at `base` in every lane."""
-        frame = self.frame
-        if self.signature.counter:
-            return frame.lanes.wrap(self.dtype, frame.splat(base))
-        one = Lanes(frame.builder, 1)
-        loaded = frame.builder.load(base, typ=one.memory_type(self.dtype))
-        return frame.lanes.from_memory(self.dtype, frame.splat(loaded))
-
-    def store(self, base: Any, i: Any, mask: Any, value: Value) -> None:
-        lanes = self.frame.lanes
-        stored, void = lanes.to_memory(value), ir.VoidType()
-        if self.signature.layout == CONTIGUOUS:
-            place = self.element(base, i)
-            self._call("masked.store", void, "p0", [stored, place, self._align(), mask], of=stored.type)
-        else:
-            pointers = self._pointers(base, i)
-            self._call(
-                "masked.scatter", void, f"v{lanes.width}p0", [stored, pointers, self._align(), mask], of=stored.type
-            )
-
-    def store_one(self, base: Any, value: Value) -> None:
-        """Lane 0 at `base`."""
-        builder, one = self.frame.builder, Lanes(self.frame.builder, 1)
-        scalar = builder.extract_element(value.ir, ir.Constant(I32, 0))
-        builder.store(one.to_memory(one.wrap(self.dtype, scalar)), base)
-
-    def _align(self) -> Any:
-        return ir.Constant(I32, ITEMSIZE[self.dtype])
-
-    def _offsets(self, i: Any) -> Any:
-        builder, frame = self.frame.builder, self.frame
-        lanes = builder.sext(frame.iota, ir.VectorType(I64, frame.lanes.width))
-        return builder.mul(builder.add(lanes, frame.splat(i)), frame.splat(self._inner))
-
-    def _pointers(self, base: Any, i: Any) -> Any:
-        vector = ir.VectorType(POINTER, self.frame.lanes.width)
-        pointers = self.frame.builder.gep(base, [self._offsets(i)], source_etype=BYTE)
-        pointers.type = vector  # llvmlite gives a scalar type
-        return pointers
-
-    def _count(self, base: Any, i: Any) -> Value:
-        return self.frame.lanes.wrap("int64", self.frame.builder.add(self.frame.splat(base), self._offsets(i)))
-
-    def _call(self, name: str, result: Any, pointers: str, args: list[Any], of: Any = None) -> Any:
-        vector = f"v{self.frame.lanes.width}{_SUFFIX[self.dtype]}"
-        full_name, module = f"llvm.{name}.{vector}.{pointers}", self.frame.builder.module
-        function = module.globals.get(full_name)
-        if function is None:
-            function = ir.Function(module, ir.FunctionType(result, [a.type for a in args]), full_name)
-        return self.frame.builder.call(function, args)

@@ -13,9 +13,10 @@ from llvmlite import ir
 
 from dualgraph.kernels.llvm.lanes import Lanes, Value
 from dualgraph.kernels.llvm.loop_code import Values, combine, identity
-from dualgraph.kernels.llvm.loop_folds import Chunks, tree
-from dualgraph.kernels.llvm.loop_frame import For, Frame, Operand, i64
+from dualgraph.kernels.llvm.loop_folds import Chunks, accumulate, tree
+from dualgraph.kernels.llvm.loop_frame import For, Frame, Mask, i64
 from dualgraph.kernels.llvm.loop_layout import BROADCAST
+from dualgraph.kernels.llvm.loop_operand import Operand, store_all
 from dualgraph.kernels.llvm.loop_schedule import Pass, passes
 from dualgraph.kernels.llvm.loop_variants import CHUNK, LANES, ONE_CHUNK, SHORT, Rows
 
@@ -92,7 +93,8 @@ class _Row:
             turned = []
             for n, f in enumerate(plan.folds):
                 first, *others = loop.values[n * turns : (n + 1) * turns]
-                x = combine(lanes, self._monoid(f), lanes.wrap(self._dtype(f), first), self._masked(f, mask, value))
+                total = lanes.wrap(self._dtype(f), first)
+                x = accumulate(lanes, self._monoid(f), total, self._masked(f, mask, value))
                 turned += [*others, x.ir]
             loop.carry(turned)
         # After an odd number of vectors the two have not come back to their places.
@@ -108,18 +110,18 @@ class _Row:
             results.append(tree(parts[0], self._monoid(f)))
         return results
 
-    def _loader(self, i: Any, mask: Any) -> Callable[[int], Value]:
+    def _loader(self, i: Any, mask: Mask) -> Callable[[int], Value]:
         return lambda leaf: self.operands[leaf].load(self.bases[leaf], i, mask)
 
-    def _store(self, plan: Pass, i: Any, mask: Any, value: Callable[[int], Value]) -> None:
+    def _store(self, plan: Pass, i: Any, mask: Mask, value: Callable[[int], Value]) -> None:
         first = len(self.kernel.input_dtypes)
-        for n in plan.stores:
-            self.operands[first + n].store(self.bases[first + n], i, mask, value(self.kernel.results[n]))
+        results = [(first + n, value(self.kernel.results[n])) for n in plan.stores]
+        store_all([(self.operands[n], self.bases[n], x) for n, x in results], i, mask)
 
-    def _masked(self, f: int, mask: Any, value: Callable[[int], Value]) -> Value:
+    def _masked(self, f: int, mask: Mask, value: Callable[[int], Value]) -> Value:
         """The argument of fold f, the identity in lanes beyond the row."""
         x = value(self.kernel.code[f].args[0])
-        return x.where(self.lanes.wrap("bool", mask), identity(self.lanes, self._monoid(f), x.dtype))
+        return x.where(self.lanes.wrap("bool", mask.lanes), identity(self.lanes, self._monoid(f), x.dtype))
 
     def _keep(self, i: int, at: Any, value: Value) -> None:
         type_ = self.lanes.memory_type(value.dtype)

@@ -19,6 +19,7 @@ from dualgraph.kernels import blas
 from dualgraph.kernels.cpu import pool
 from dualgraph.kernels.kinds import External, MatMul
 from dualgraph.kernels.llvm import engine, runtime
+from dualgraph.kernels.llvm import plan_layout as layout
 from dualgraph.kernels.llvm.command import Command
 from dualgraph.kernels.llvm.commands import command
 from dualgraph.kernels.llvm.matmul import Gemm, Gemv
@@ -241,21 +242,21 @@ def _launch(
     arena_bytes: int = 0,
     constants: Sequence[Array] = (),
 ) -> Callable[..., Any]:
-    """A builtin that runs commands; see `runtime`, whose plan is laid out here in one array."""
+    """A builtin that runs commands; its plan, laid out here in one array, is described in `plan_layout`."""
     addresses = engine.addresses([row.command.variant for row in rows])
     slots = arguments + len(outputs) + 1 + len(constants)
     dims = [dim for spec in outputs for dim in spec.shape]
     args = [word for row in rows for word in row.command.args]
-    layout = (
-        runtime.PLAN_HEADER,
+    sizes = (
+        layout.PLAN_HEADER,
         slots,
-        runtime.OUTPUT_WORDS * len(outputs),
+        layout.OUTPUT_WORDS * len(outputs),
         len(dims),
-        runtime.COMMAND_WORDS * len(rows),
+        layout.COMMAND_WORDS * len(rows),
         len(args),
     )
-    starts = list(_starts(layout))
-    plan = np.zeros(starts[-1], np.int64).view(runtime.Plan)
+    starts = list(_starts(sizes))
+    plan = np.zeros(starts[-1], np.int64).view(layout.Plan)
     words = plan.view(np.ndarray)
     base = words.ctypes.data
     _, at_slots, at_outputs, at_dims, at_commands, at_args, _ = starts
@@ -269,7 +270,7 @@ def _launch(
 
     dim = at_dims
     for number, spec in enumerate(outputs):
-        row = at_outputs + number * runtime.OUTPUT_WORDS
+        row = at_outputs + number * layout.OUTPUT_WORDS
         words[row : row + 3] = id(NUMPY_DTYPES[spec.dtype]), len(spec.shape), base + 8 * dim
         words[dim : dim + len(spec.shape)] = spec.shape
         dim += len(spec.shape)
@@ -279,21 +280,21 @@ def _launch(
         found = item.command
         pieces = pool.pieces(found.units, found.work)
         parallel = parallel or pieces > 1
-        row = at_commands + number * runtime.COMMAND_WORDS
+        row = at_commands + number * layout.COMMAND_WORDS
         words[row : row + 5] = address, base + 8 * here, found.units, pieces, item.step
         words[here : here + len(found.args)] = found.args
         here += len(found.args)
 
-    flags = runtime.RELEASE_GIL if sum(row.command.work for row in rows) >= GIL_WORK else 0
+    flags = layout.RELEASE_GIL if sum(row.command.work for row in rows) >= GIL_WORK else 0
     if any(isinstance(row.command.variant, (Gemm, Gemv)) for row in rows) and blas.set_up(runtime.use_blas):
-        flags |= runtime.USES_BLAS
-    words[runtime.PLAN_MACHINE] = machine.ctypes.data
-    words[runtime.PLAN_ARGUMENTS], words[runtime.PLAN_OUTPUTS] = arguments, len(outputs)
-    words[runtime.PLAN_COMMANDS], words[runtime.PLAN_SLOTS] = len(rows), slots
-    words[runtime.PLAN_ARENA_BYTES], words[runtime.PLAN_FLAGS] = arena_bytes, flags
-    words[runtime.PLAN_SLOT_TABLE] = base + 8 * at_slots
-    words[runtime.PLAN_OUTPUT_TABLE] = base + 8 * at_outputs
-    words[runtime.PLAN_COMMAND_TABLE] = base + 8 * at_commands
+        flags |= layout.USES_BLAS
+    words[layout.PLAN_MACHINE] = machine.ctypes.data
+    words[layout.PLAN_ARGUMENTS], words[layout.PLAN_OUTPUTS] = arguments, len(outputs)
+    words[layout.PLAN_COMMANDS], words[layout.PLAN_SLOTS] = len(rows), slots
+    words[layout.PLAN_ARENA_BYTES], words[layout.PLAN_FLAGS] = arena_bytes, flags
+    words[layout.PLAN_SLOT_TABLE] = base + 8 * at_slots
+    words[layout.PLAN_OUTPUT_TABLE] = base + 8 * at_outputs
+    words[layout.PLAN_COMMAND_TABLE] = base + 8 * at_commands
     plan.keep = (arena, tuple(constants))
     if parallel:
         pool.start(runtime.worker)

@@ -1,0 +1,144 @@
+"""One function, run in every mode, and the comparison of bits that all conformance tests use.
+
+A *function* here takes tensors (floats need gradients) and returns tensors, nested or not. `differentiated` makes of it a
+function that returns its gradients as well, so a comparison of modes always covers both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+import dualgraph as dg
+from dualgraph import static, tree
+from dualgraph.eager import DRAW, SEED
+from dualgraph.kernels import provider
+from dualgraph.ops.tensor import TensorMethods
+
+Array = np.ndarray[Any, Any]
+Function = Callable[..., Any]
+
+LEVELS = ("none", "exact")
+NATIVE = provider.name() == "llvm"
+SEED_OF_RUNS = 20
+
+# ------------------------------------------------------------------------------------------------- comparing bits
+
+
+def bits(array: Any) -> bytes:
+    """The bytes of an array. All NaNs count as one: this is the only place that says so."""
+    array = np.array(array, order="C")
+    if array.dtype.kind == "f":
+        array[np.isnan(array)] = np.nan
+    return array.tobytes()
+
+
+def same_bits(a: Any, b: Any) -> bool:
+    a, b = np.asarray(a), np.asarray(b)
+    return a.shape == b.shape and a.dtype == b.dtype and bits(a) == bits(b)
+
+
+def assert_bits(got: Sequence[Any], expected: Sequence[Any], what: str) -> None:
+    """Every array equal bit for bit; the message shows the first elements that are not."""
+    assert len(got) == len(expected), f"{what}: {len(got)} results, expected {len(expected)}"
+    for number, (a, b) in enumerate(zip(map(np.asarray, got), map(np.asarray, expected), strict=True)):
+        assert (a.shape, a.dtype) == (b.shape, b.dtype), f"{what}, result {number}: {a.dtype}{a.shape}, {b.dtype}{b.shape}"
+        if bits(a) == bits(b):
+            continue
+        places = [i for i in np.ndindex(a.shape) if not same_bits(a[i], b[i])]
+        shown = "; ".join(f"{i}: got {a[i]!r}, expected {b[i]!r}" for i in places[:4])
+        raise AssertionError(f"{what}, result {number} of {len(got)}: {len(places)} of {a.size} elements differ: {shown}")
+
+
+# ------------------------------------------------------------------------------------------------- making functions
+
+
+def leaves(value: Any) -> list[Any]:
+    """The tensors of a nested result."""
+    return [x for x in tree.flatten(value)[0] if isinstance(x, TensorMethods)]
+
+
+def weight(shape: tuple[int, ...], dtype: Any, number: int = 0) -> Array:
+    """A fixed incoming gradient, different in each element."""
+    size = int(np.prod(shape))
+    values = np.random.default_rng(100 + number).uniform(0.5, 1.5, size)
+    return np.asarray(values.reshape(shape), dtype)
+
+
+def gradients(outputs: Sequence[Any], inputs: Sequence[Any], create_graph: bool = False) -> list[Any]:
+    """The gradient of a weighted sum of all differentiable outputs for each of the inputs; zeros where unused."""
+    useful = [x for x in outputs if x.requires_grad]
+    if not useful or not inputs:
+        return []
+    seeds = [weight(x.shape, x.dtype, n) for n, x in enumerate(useful)]
+    return dg.grad(useful, inputs, seeds, create_graph=create_graph, allow_unused=True, retain_graph=True)
+
+
+def differentiated(function: Function, order: int = 1) -> Function:
+    """`function` with the gradients of its outputs, of those gradients, … up to `order`, as further results."""
+
+    def run(*inputs: Any) -> list[Any]:
+        wanted = [x for x in inputs if x.requires_grad]
+        found = leaves(function(*inputs))
+        latest = found
+        for n in range(order):
+            latest = gradients(latest, wanted, create_graph=n + 1 < order)
+            found = [*found, *latest]
+        return found
+
+    return run
+
+
+# ------------------------------------------------------------------------------------------------- running
+
+
+def tensors(arrays: Sequence[Array]) -> list[Any]:
+    """Eager tensors; floats need gradients."""
+    return [dg.tensor(a, requires_grad=a.dtype.kind == "f") for a in arrays]
+
+
+def run_eager(function: Function, arrays: Sequence[Array]) -> list[Array]:
+    dg.manual_seed(SEED_OF_RUNS)
+    return [x.numpy() for x in leaves(function(*tensors(arrays)))]
+
+
+def define(function: Function, arrays: Sequence[Array]) -> tuple[static.Graph, list[Any]]:
+    """The function as a graph with an input for each array."""
+    graph = static.Graph()
+    with graph:
+        inputs = [
+            static.placeholder(f"x{n}", a.shape, a.dtype, requires_grad=a.dtype.kind == "f")
+            for n, a in enumerate(arrays)
+        ]
+        outputs = leaves(function(*inputs))
+    return graph, outputs
+
+
+def run_executable(executable: static.Executable, arrays: Sequence[Array]) -> list[Array]:
+    dg.manual_seed(SEED_OF_RUNS)
+    return [x.numpy() for x in executable(*arrays)]
+
+
+def run_static(function: Function, arrays: Sequence[Array], level: str = "exact") -> list[Array]:
+    graph, outputs = define(function, arrays)
+    return run_executable(static.compile(graph, outputs=outputs, optimize=level), arrays)
+
+
+def assert_modes_agree(
+    function: Function, arrays: Sequence[Array], what: str = "", levels: Sequence[str] = LEVELS, order: int = 1
+) -> list[Array]:
+    """Eager and static, at every level, by bits, with gradients up to `order`. Returns the eager results."""
+    full = differentiated(function, order) if order else function
+    expected = run_eager(full, arrays)
+    graph, outputs = define(full, arrays)
+    for level in levels:
+        executable = static.compile(graph, outputs=outputs, optimize=level)
+        assert_bits(run_executable(executable, arrays), expected, f"{what} static {level} against eager")
+    return expected
+
+
+def random_state() -> tuple[int, int]:
+    """(seed, draws made)."""
+    return int(SEED.numpy()), int(DRAW.numpy())

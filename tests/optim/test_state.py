@@ -1,0 +1,142 @@
+"""The state of optimisers: saving, resuming, and what is refused."""
+
+import numpy as np
+import pytest
+
+import dualgraph as dg
+from dualgraph import nn, optim
+from dualgraph.errors import ArgumentError, DTypeError
+
+MAKERS = {
+    "sgd": lambda params: optim.SGD(params, lr=0.1),
+    "momentum": lambda params: optim.SGD(params, lr=0.1, momentum=0.9),
+    "dampening": lambda params: optim.SGD(params, lr=0.1, momentum=0.9, dampening=0.5),
+    "adam": lambda params: optim.Adam(params, lr=0.1, weight_decay=0.1),
+    "adamw": lambda params: optim.AdamW([{"params": params[:1], "lr": 0.2}, {"params": params[1:]}]),
+}
+
+
+def fresh():
+    return [nn.Parameter(np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3)), nn.Parameter(np.array(0.5))]
+
+
+def train(params, optimizer, steps):
+    for _ in range(steps):
+        optimizer.zero_grad()
+        sum((p * p * p).sum().astype("float64") for p in params).backward()
+        optimizer.step()
+
+
+def bits(params, optimizer):
+    return [p.numpy().tobytes() for p in params] + [v.numpy().tobytes() for _, v in optimizer.named_variables()]
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_resume(kind):
+    params = fresh()
+    optimizer = MAKERS[kind](params)
+    train(params, optimizer, 3)
+    state, values = optimizer.state_dict(), [p.numpy().copy() for p in params]
+    train(params, optimizer, 3)
+    again = [nn.Parameter(x) for x in values]
+    resumed = MAKERS[kind](again)
+    variables = dict(resumed.named_variables())
+    resumed.load_state_dict(state)
+    assert all(variables[name] is v for name, v in resumed.named_variables())
+    train(again, resumed, 3)
+    assert bits(again, resumed) == bits(params, optimizer)
+
+
+def test_the_form_of_a_state():
+    params = fresh()
+    adam = optim.Adam(params, lr=0.5)
+    assert [name for name, _ in adam.named_variables()] == [
+        "lr.0", "step.0", "exp_avg.0", "exp_avg_sq.0", "exp_avg.1", "exp_avg_sq.1",
+    ]  # fmt: skip
+    train(params, adam, 2)
+    state = adam.state_dict()
+    assert state["param_groups"] == [
+        {"lr": 0.5, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0, "params": [0, 1]}
+    ]
+    assert {key: type(value).__name__ for key, value in state["state"][1].items()} == {
+        "step": "int", "exp_avg": "Tensor", "exp_avg_sq": "Tensor",
+    }  # fmt: skip
+    assert [slots["step"] for slots in state["state"].values()] == [2, 2]
+    before = state["state"][0]["exp_avg"].tolist()
+    train(params, adam, 1)
+    assert state["state"][0]["exp_avg"].tolist() == before
+
+
+def test_unfit_state_changes_nothing():
+    params = fresh()
+    adam = optim.Adam(params)
+    train(params, adam, 2)
+    before = bits(params, adam)
+
+    def refused(change, message):
+        state = adam.state_dict()
+        state["param_groups"][0]["lr"] = 0.7
+        change(state)
+        with pytest.raises(ArgumentError, match=message) as caught:
+            adam.load_state_dict(state)
+        assert __file__ in str(caught.value)
+        assert bits(params, adam) == before
+
+    refused(lambda s: s["param_groups"].append({}), "got 2 groups, must be 1")
+    refused(lambda s: s["param_groups"][0].update(params=[0]), r"got parameters \[0\], must be \[0, 1\]")
+    refused(lambda s: s["param_groups"][0].update(betas=(0.5, 0.9)), r"betas = \(0.5, 0.9\), this optimiser has")
+    refused(lambda s: s["param_groups"][0].update(lr=None), "missing: group 0: lr")
+    refused(lambda s: s["state"].pop(1), "missing: exp_avg of parameter 1")
+    refused(
+        lambda s: s["state"][0].update(exp_avg=np.zeros(2, np.float32)), r"exp_avg of parameter 0: got float32\[2\]"
+    )
+    refused(lambda s: s["state"][0].pop("step"), "missing: group 0: step")
+    refused(lambda s: s.clear(), "got 0 groups")
+
+
+W = nn.Parameter([1.0])
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: optim.SGD([]), ArgumentError, "got no parameters"),
+        (lambda: optim.SGD(p for p in ()), ArgumentError, "a generator is empty once it was read"),
+        (lambda: optim.SGD(W), DTypeError, "a single tensor"),
+        (lambda: optim.SGD({W}), DTypeError, "a set.*fixed order"),
+        (lambda: optim.SGD(3), DTypeError, "a int"),
+        (lambda: optim.SGD([dg.tensor([1.0])]), DTypeError, "parameter 0 is a Tensor.*nn.Parameter"),
+        (lambda: optim.SGD([np.ones(2)]), DTypeError, "parameter 0 is a ndarray"),
+        (lambda: optim.SGD([W, nn.Parameter([1.0]), W]), ArgumentError, "parameter 2 .* is parameter 0 again"),
+        (lambda: optim.SGD([{"params": [W]}, {"params": [W]}]), ArgumentError, "parameter 1 .* is parameter 0 again"),
+        (lambda: optim.SGD([{"params": []}]), ArgumentError, "a group without parameters"),
+        (lambda: optim.SGD([{"parms": [W]}]), ArgumentError, "did you mean 'params'"),
+        (lambda: optim.SGD([{"params": [W], "momentun": 0.5}]), ArgumentError, "did you mean 'momentum'"),
+        (lambda: optim.SGD([W], lr=-0.1), ArgumentError, "lr = -0.1; it must be a number of at least 0"),
+        (lambda: optim.SGD([W], lr=float("nan")), ArgumentError, "lr = nan"),
+        (lambda: optim.SGD([W], lr="0.1"), ArgumentError, "lr = '0.1'"),
+        (lambda: optim.SGD([W], momentum=-1), ArgumentError, "momentum = -1"),
+        (lambda: optim.SGD([W], nesterov=True), ArgumentError, "it needs a momentum above 0"),
+        (lambda: optim.SGD([W], momentum=0.9, dampening=0.1, nesterov=True), ArgumentError, "no dampening"),
+        (
+            lambda: optim.Adam([W], betas=(0.9, 1.0)),
+            ArgumentError,
+            r"betas\[1\] = 1.0; it must be a number in \[0, 1\)",
+        ),
+        (lambda: optim.Adam([W], betas=0.9), ArgumentError, "betas = 0.9; they are two numbers"),
+        (lambda: optim.Adam([W], eps=-1e-8), ArgumentError, "eps = -1e-08"),
+        (lambda: optim.AdamW([{"params": [W], "weight_decay": -1}]), ArgumentError, "weight_decay = -1"),
+        (lambda: setattr(optim.SGD([W]), "lr", -1), ArgumentError, "lr = -1"),
+        (lambda: optim.SGD([W]).param_groups[0].__setitem__("momentum", 0.5), ArgumentError, "only lr can be changed"),
+        (lambda: optim.SGD([W]).param_groups[0]["momentm"], ArgumentError, "did you mean 'momentum'"),
+        (
+            lambda: optim.SGD([{"params": [W]}, {"params": [nn.Parameter([1.0])], "lr": 1}]).lr,
+            ArgumentError,
+            "different rates",
+        ),
+    ],
+)
+def test_misuse(make, error, message):
+    with pytest.raises(error, match=message) as caught:
+        make()
+    assert __file__ in str(caught.value)
