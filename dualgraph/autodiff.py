@@ -15,7 +15,7 @@ from dualgraph.errors import DTypeError, GradientError, ShapeError
 from dualgraph.ops.elementwise import add
 from dualgraph.ops.op import Call, current, using
 from dualgraph.ops.reduce import sum_to
-from dualgraph.ops.shape import ones_like, zeros_like
+from dualgraph.ops.shape import zeros_like
 from dualgraph.ops.tensor import FUNCTIONS
 from dualgraph.spec import is_float
 
@@ -45,26 +45,32 @@ def sweep(
     gradients: dict[Key, Any] = {}
     leaves: dict[Key, Any] = {}
     pending: list[tuple[int, Call]] = []
-    queued: set[int] = set()
 
     def reach(x: Any, g: Any) -> None:
-        key = key_of(x)
+        call = x.call
+        key = (id(x), -1) if call is None else (id(call), x.index)
         held = gradients.get(key)
-        gradients[key] = g if held is None else add(held, g)
-        if x.call is None:
+        if held is not None:
+            gradients[key] = add(held, g)
+            return
+        gradients[key] = g
+        if call is None:
             leaves[key] = x
-        elif id(x.call) not in queued:
-            queued.add(id(x.call))
-            heapq.heappush(pending, (-x.call.serial, x.call))
+        else:
+            heapq.heappush(pending, (-call.serial, call))
 
     started = front.begin_sweep()
     useful = _paths_to(outputs, wanted) if wanted is not None else None
     with using(front):
         for x, seed in zip(outputs, seeds, strict=True):
             reach(x, seed)
+        last = None
         while pending:
             call = heapq.heappop(pending)[1]
-            _propagate(call, gradients, reach, useful, create_graph, intermediate)
+            if call is last:  # reached through several of its results
+                continue
+            last = call
+            _propagate(front, call, gradients, reach, useful, create_graph, intermediate)
             if not retain:
                 front.release(call)
         for key, x in leaves.items():
@@ -84,6 +90,7 @@ def _finished(hooks: Sequence[Callable[[Any], Any]] | None, g: Any) -> Any:
 
 
 def _propagate(
+    front: Any,
     call: Call,
     gradients: dict[Key, Any],
     reach: Callable[[Any, Any], None],
@@ -91,12 +98,17 @@ def _propagate(
     create_graph: bool,
     intermediate: Callable[[Any, int, Any], None] | None,
 ) -> None:
+    """Apply the gradient rules of one call to the gradients of its results."""
+    op = call.op
     if call.freed:
         raise GradientError(
-            f"backward: the values saved by {call.op.name} were freed by an earlier backward; "
+            f"backward: the values saved by {op.name} were freed by an earlier backward; "
             "call the first backward with retain_graph=True to go through a graph again"
         ).at(call.where)
-    front = current()
+    if op.vjp == ():
+        raise GradientError(
+            f"backward: {op.name} has no gradient rule; detach its input, or define the op with a vjp"
+        ).at(call.where)
     found: list[Any] = []
     for number in range(len(call.specs)):
         g = gradients.pop((id(call), number), None)
@@ -106,18 +118,14 @@ def _propagate(
             if intermediate is not None:
                 intermediate(call, number, g)
         found.append(g)
-    op = call.op
-    if op.vjp == ():
-        raise GradientError(
-            f"backward: {op.name} has no gradient rule; detach its input, or define the op with a vjp"
-        ).at(call.where)
     inputs = front.saved_inputs(call, create_graph)
+    g: Any
+    out: Any
     if len(found) == 1:
         g, out = found[0], front.result(call, 0)
     else:
-        outs = [front.result(call, n) for n in range(len(found))]
-        g = tuple(zeros_like(o) if h is None else h for h, o in zip(found, outs, strict=True))
-        out = tuple(outs)
+        out = tuple(front.result(call, n) for n in range(len(found)))
+        g = tuple(zeros_like(o) if h is None else h for h, o in zip(found, out, strict=True))
     params, rules = call.params, op.vjp
     for number, x in enumerate(call.inputs):
         if not x.requires_grad or (useful is not None and not _leads(x, useful)):
@@ -167,7 +175,7 @@ def _seed(output: Any, gradient: Any, name: str) -> Any:
                 f"{name}: got an output of shape {output.shape}; only a scalar has an implied gradient of 1; "
                 "reduce it with sum or mean, or pass the gradient"
             )
-        return ones_like(output)
+        return current().constant(1.0, output.layout[1])
     gradient = current().lift(gradient)
     if gradient.shape != output.shape:
         raise ShapeError(

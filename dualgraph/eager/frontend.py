@@ -29,7 +29,7 @@ class Plan:
     __slots__ = ("differentiable", "launch", "layouts", "loaded", "program", "single", "sources")
 
     def __init__(self, op: Op, layouts: tuple[Any, ...], params: dict[str, Any]):
-        specs = as_specs(op.spec(*layouts, **params))
+        specs = as_specs(op.spec(*[Spec(layout[0], layout[1]) for layout in layouts], **params))
         program = Program()
         operands = []
         for number, layout in enumerate(layouts):

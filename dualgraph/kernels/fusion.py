@@ -8,15 +8,17 @@ can go wrong is only *when* memory is read and written. Four questions decide ev
     `clash`, `row_clash`  would the one loop read or write what the two did not?
     `_loss`               does it keep the limits, and pay?
 
-Two ordered passes ask them: producers with their consumers, then siblings. Every group has a place in one total order
-in which each dependence points forward. So "no path through a third step" is a comparison of numbers, and the whole is
-near-linear. What is refused is recorded with its reason.
+Two ordered passes ask them: producers with their consumers, then siblings. Every group has a place, a number that grows
+along each dependence (at first: the length of the longest path to it). So "no path through a third step" is mostly a
+comparison of numbers, and the whole is near-linear. What is refused is recorded with its reason.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from heapq import heapify, heappop, heappush
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from dualgraph.kernels.expr import INDEX, INSTRUCTIONS, POSITION
@@ -48,6 +50,7 @@ class Limits(NamedTuple):
     broadcast: int = 4  # cost that may be computed again for each element it is broadcast to
     distance: int = 64  # steps for which a result may lie in memory only because it was computed early
     sibling: int = 1 << 16  # largest domain on which steps that share no operand are merged
+    search: int = 64  # groups looked at to make room for a merge
     reasons: int = 4  # refusals recorded per step
 
 
@@ -126,25 +129,27 @@ class _Fuser:
         self.groups = [self._single(number) for number in range(len(program.steps))]
         self.parent = list(range(len(program.steps)))
         for number, earlier in enumerate(before):
-            self.groups[number].before = earlier
+            group = self.groups[number]
+            group.before = earlier
+            group.place = 1 + max((self.groups[e].place for e in earlier), default=0)
             for e in earlier:
                 self.groups[e].after.add(number)
 
     def _single(self, number: int) -> Group:
         step = self.program.steps[number]
         if not isinstance(step.kernel, Loop):
-            return Group(number, [], barrier=f"a {type(step.kernel).__name__} is not a loop")
+            return Group(0, number, [], barrier=f"a {type(step.kernel).__name__} is not a loop")
         cost, ops = _facts(step.kernel)
         if POSITION in ops and not step.fold_axes:
-            return Group(number, [], barrier="a position along no axes means nothing in another loop")
+            return Group(0, number, [], barrier="a position along no axes means nothing in another loop")
         folds = len(step.kernel.folds)
         ins, outs = tuple(map(tidy, step.ins)), tuple(map(tidy, step.outs))
         members = [Member(number, step.kernel, ins, outs, folds > 0, False)]
         uses = uses_of(members)
         if any(use.written and len(use.read | use.written) > 1 for use in uses.values()):
-            return Group(number, [], barrier=f"step {number} overwrites a buffer that it reads through another view")
+            return Group(0, number, [], barrier=f"step {number} overwrites a buffer that it reads through another view")
         operands = sum(operands_of(b, use, self.stored) for b, use in uses.items())
-        return Group(number, members, step.domain, step.fold_axes, uses, cost, folds, INDEX in ops, operands)
+        return Group(0, number, members, step.domain, step.fold_axes, uses, cost, folds, INDEX in ops, operands)
 
     def stored(self, buffer: int, use: Use) -> bool:
         """Must the buffer be in memory after a group that uses it so? (What nobody reads stays: no value dies here.)"""
@@ -188,14 +193,14 @@ class _Fuser:
             keys: list[Any] = [buffer for buffer, use in sorted(group.uses.items()) if use.loaded]
             if group.size <= self.limits.sibling:
                 keys.append(tuple(member.kernel for member in sorted(group.members)))
-            domain, first = group.domain, min(group.members).number
+            domain, first = group.domain, group.first
             tried = {head}
             for key in keys:
                 other = self.find(newest.get((domain, key), head))
                 if other in tried or other == self.find(head):
                     continue
                 tried.add(other)
-                earlier = min(self.groups[other].members).number
+                earlier = self.groups[other].first
                 reason = self._merge(other, head, siblings=True)
                 what = f"both read buffer {key}" if isinstance(key, int) else "equal steps"
                 if reason is None:
@@ -206,8 +211,30 @@ class _Fuser:
                 newest[domain, key] = head
 
     def _in_order(self) -> list[int]:
-        heads = {self.find(number) for number in range(len(self.groups))}
-        return sorted(heads, key=lambda g: (self.groups[g].place, g))
+        """The groups in an order in which they can run, close to that of the program.
+
+        What is ready runs in the order of first steps; what others wait for, as early as they do.
+        """
+        heads = sorted({self.find(number) for number in range(len(self.groups))}, key=lambda g: self.groups[g].place)
+        before = {g: {self.find(e) for e in self.groups[g].before} - {g} for g in heads}
+        after: dict[int, list[int]] = {g: [] for g in heads}
+        urgent = {g: self.groups[g].first for g in heads}
+        for g in reversed(heads):
+            for e in before[g]:
+                after[e].append(g)
+                urgent[e] = min(urgent[e], urgent[g])
+        missing = {g: len(before[g]) for g in heads}
+        ready = [(urgent[g], self.groups[g].first, g) for g in heads if not missing[g]]
+        heapify(ready)
+        order: list[int] = []
+        while ready:
+            g = heappop(ready)[2]
+            order.append(g)
+            for later in after[g]:
+                missing[later] -= 1
+                if not missing[later]:
+                    heappush(ready, (urgent[later], self.groups[later].first, later))
+        return order
 
     def _record(self, kind: str, producer: int, consumer: int, reason: str) -> None:
         steps = self.program.steps
@@ -228,11 +255,13 @@ class _Fuser:
         place = self._place(a, b, {first, second})
         if place is None:
             return "another step must run between them"
-        if siblings and b.place - a.place > self.limits.distance and self._stores_scratch(b):
-            return f"they are {b.place - a.place:.0f} steps apart"
+        apart = abs(b.first - a.first)
+        if siblings and apart > self.limits.distance and self._stores_scratch(a if a.first > b.first else b):
+            return f"they are {apart} steps apart"
+        waiting = b.first - max((self.groups[g].first for g in (first, *map(self.find, b.before)) if g != second))
         reason: str | None = _domains(a, b)
         for x, y in self._meet(a, b):
-            reason = clash(x, y) or self._loss(x, y, place) or self._row_clash(x, y)
+            reason = clash(x, y) or self._loss(x, y, waiting) or self._row_clash(x, y)
             if reason is None:
                 self._commit(first, second, x, y, place)
                 return None
@@ -251,7 +280,35 @@ class _Fuser:
         if needed < a.place:
             return a.place
         middle = (needed + wanted) / 2
-        return middle if needed < middle < wanted else None
+        return middle if needed < middle < wanted else self._make_room(a, b, both, needed)
+
+    def _make_room(self, a: Group, b: Group, both: set[int], needed: float) -> float | None:
+        """Move what depends on `a` and lies before `needed` behind it, unless `b` depends on it: a path then exists."""
+        if len(a.after) + len(b.after) > 8 * self.limits.operands:
+            return None
+        moved: set[int] = set()
+        limit = needed + 1
+        stack = [self.find(g) for g in a.after]
+        blocking = {self.find(g) for g in b.before} - both
+        while stack:
+            g = stack.pop()
+            if g in both or g in moved:
+                continue
+            if self.groups[g].place > needed:
+                limit = min(limit, self.groups[g].place)
+                continue
+            if g in blocking or len(moved) == self.limits.search:
+                return None
+            moved.add(g)
+            stack.extend(map(self.find, self.groups[g].after))
+        limit = min(limit, *(self.groups[self.find(g)].place for g in b.after))
+        order = sorted(moved, key=lambda g: self.groups[g].place)
+        places = [needed + (limit - needed) * (n + 1) / (len(order) + 2) for n in range(len(order) + 1)]
+        if not all(x < y for x, y in pairwise([needed, *places, limit])):
+            return None  # no numbers are left between
+        for g, place in zip(order, places[1:], strict=True):
+            self.groups[g].place = place
+        return places[0]
 
     def _meet(self, a: Group, b: Group) -> Iterator[tuple[Group, Group]]:
         """Both groups on one domain, in each way that there is."""
@@ -306,7 +363,8 @@ class _Fuser:
         if repeated:
             yield repeated, b
 
-    def _loss(self, a: Group, b: Group, place: float) -> str | None:
+    def _loss(self, a: Group, b: Group, waiting: int) -> str | None:
+        """`waiting`: for how many steps the results of b would be ready before they were asked for."""
         limits = self.limits
         if a.cost + b.cost > limits.instructions:
             return f"limit of {limits.instructions} instructions"
@@ -314,11 +372,11 @@ class _Fuser:
             return f"limit of {limits.folds} folds"
         if self._operands(a, b) > limits.operands:
             return f"limit of {limits.operands} operands"
-        if place < b.place - limits.distance:
+        if waiting > limits.distance:
             common = a.uses.keys() & b.uses.keys()
             freed = sum(not self.stored(buffer, a.uses[buffer] | b.uses[buffer]) for buffer in common)
             if freed < self._stores_scratch(b):
-                return f"its result would be kept for {b.place - place:.0f} steps"
+                return f"its result would be kept for {waiting} steps"
         return None
 
     def _operands(self, a: Group, b: Group) -> int:
@@ -357,7 +415,7 @@ class _Fuser:
         large.members.extend(small.members)
         large.fold_axes = a.fold_axes or b.fold_axes
         large.cost, large.folds, large.operands = a.cost + b.cost, a.folds + b.folds, operands
-        large.indexed, large.place = a.indexed or b.indexed, place
+        large.indexed, large.place, large.first = a.indexed or b.indexed, place, min(a.first, b.first)
         self.parent[gone] = stays
         self.groups[stays] = large
         for name in ("before", "after"):

@@ -1,7 +1,8 @@
 """Groups of Loop steps on one domain: what they read and write, whether they can be one loop, and that one loop.
 
-Within one Loop step all loads of an element come before its stores. So a group may write a buffer only through the one
-view through which it also reads it; and where folds make several passes over a row, it may not overwrite what it reads.
+Within one Loop step all loads of an element come before its stores; where folds make several passes over a row, results
+that may overlap operands are stored in the last. So a group may write a buffer only through the one view through which
+it also reads it.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ class Group:
     """Steps that become one. `place`: its moment in a total order in which every dependence points forward."""
 
     place: float
+    first: int  # the lowest number among its steps
     members: list[Member]
     domain: Shape = ()
     fold_axes: tuple[int, ...] = ()
@@ -111,7 +113,7 @@ def relaid(group: Group, domain: Shape, relay: Callable[[View], View | None], li
             return None
         members.append(member._replace(ins=tuple(good_ins), outs=tuple(good_outs), lifted=lifted or member.lifted))
     return Group(
-        group.place, members, domain, (), uses_of(members), group.cost, group.folds, group.indexed, group.operands
+        group.place, group.first, members, domain, (), uses_of(members), group.cost, group.folds, group.indexed, group.operands
     )
 
 
@@ -157,9 +159,7 @@ def row_clash(
     a, r, b = extents(domain, fold_axes)
     longest = longest_row if b == 1 else longest_column
     for buffer, use in uses.items():
-        if use.written and use.loaded:
-            return f"buffer {buffer} is overwritten, and a row kernel may read it in several passes"
-        if len(fold_axes) > 1 and not all(collapses(view, fold_axes) for view in use.read | use.written):
+        if not all(collapses(view, fold_axes) for view in use.read | use.written):
             return f"the folded axes of buffer {buffer} are not walked by one stride"
     known: dict[int, Level] = {}
     for member in sorted(members):

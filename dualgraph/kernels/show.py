@@ -20,7 +20,7 @@ from dualgraph.kernels import expr as E
 from dualgraph.kernels.fusion_layout import tidy
 from dualgraph.kernels.kinds import Loop
 from dualgraph.kernels.program import Program, Step, View
-from dualgraph.spec import contiguous_strides
+from dualgraph.spec import NUMPY_DTYPES, contiguous_strides
 
 AXES = "ijklmnpqrstuvw"
 SIGNS: dict[str, tuple[str, int]] = {  # instruction -> (sign, how tightly it binds)
@@ -180,7 +180,7 @@ class _Text:
         if instr.op == E.INPUT:
             return self._element(self.step.ins[instr.attr])
         if instr.op == E.LITERAL:
-            return str(E.literal_value(instr.attr, instr.dtype))
+            return str(NUMPY_DTYPES[instr.dtype].type(E.literal_value(instr.attr, instr.dtype)))
         if not instr.args:
             return instr.op
         sign, binds = SIGNS.get(instr.op, ("", ATOM))

@@ -18,6 +18,7 @@ class _Numbered(Module):
             while str(number) in self._modules:  # named by the user
                 number += 1
             self._modules[str(number)] = checked_module(f"{type(self).__name__}: item {number}", module)
+        self._restructured()
 
     def _items(self) -> list[Module]:
         return [module for module in self._modules.values() if module is not None]
@@ -39,6 +40,7 @@ class _Numbered(Module):
     def __setitem__(self, index: int, module: Module) -> None:
         name = self._name(index)
         self._modules[name] = checked_module(f"{type(self).__name__}: item {index}", module)
+        self._restructured()
 
 
 class Sequential(_Numbered):
@@ -155,6 +157,7 @@ class ModuleDict(Module):
                 here()
             )
         self._modules[name] = checked_module(f"ModuleDict: item {name!r}", module)
+        self._restructured()
 
     def __getitem__(self, name: str) -> Module:
         found = self._modules.get(name)
@@ -167,6 +170,7 @@ class ModuleDict(Module):
     def __delitem__(self, name: str) -> None:
         self[name]
         del self._modules[name]
+        self._restructured()
 
     def __len__(self) -> int:
         return len(self._modules)

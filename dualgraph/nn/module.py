@@ -16,6 +16,7 @@ from dualgraph.eager.tensor import Variable
 from dualgraph.errors import ArgumentError, DTypeError, DualgraphError, here
 from dualgraph.nn.parameter import Parameter
 from dualgraph.ops.creation import asarray
+from dualgraph.ops.op import current
 from dualgraph.ops.tensor import TensorMethods
 
 Self = TypeVar("Self", bound="Module")
@@ -34,13 +35,15 @@ class Unfit(NamedTuple):
 class Handle:
     """A registered hook; `remove()` takes it off, and may be called again."""
 
-    def __init__(self, hooks: list[Any], hook: Any):
-        self._hooks, self._entry = hooks, (hook,)
+    def __init__(self, module: Module, hooks: list[Any], hook: Any):
+        self._module, self._hooks, self._entry = module, hooks, (hook,)
         hooks.append(self._entry)
+        module._restructured()
 
     def remove(self) -> None:
         # By identity: the same function may be registered twice.
         self._hooks[:] = [entry for entry in self._hooks if entry is not self._entry]
+        self._module._restructured()
 
 
 class Module:
@@ -66,19 +69,19 @@ class Module:
     ['hidden.weight', 'hidden.bias', 'out.weight', 'out.bias']
     """
 
-    training: bool
     _parameters: dict[str, Parameter | None]
     _buffers: dict[str, Variable | None]
     _modules: dict[str, Module | None]
     _transient: set[str]
     _pre_hooks: list[Any]
     _hooks: list[Any]
+    _training: bool
+    _structure: int  # moves on with each change of parts or hooks, so that compiled graphs notice
 
     def __init__(self) -> None:
         # Into __dict__, because __setattr__ needs them.
-        self.__dict__.update(
-            training=True, _parameters={}, _buffers={}, _modules={}, _transient=set(), _pre_hooks=[], _hooks=[]
-        )
+        self.__dict__.update(_parameters={}, _buffers={}, _modules={}, _transient=set(), _pre_hooks=[], _hooks=[])
+        self.__dict__.update(_training=True, _structure=0)
 
     def _no_forward(self, *_: Any, **__: Any) -> NoReturn:
         raise ArgumentError(
@@ -88,6 +91,7 @@ class Module:
     forward: Callable[..., Any] = _no_forward
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        current().observe(self, "_structure", self._structure)
         if not self._pre_hooks and not self._hooks:
             return self.forward(*args, **kwargs)
         for (pre_hook,) in tuple(self._pre_hooks):
@@ -102,11 +106,11 @@ class Module:
 
     def register_forward_pre_hook(self, hook: PreHook) -> Handle:
         """Call `hook(module, args)` before each forward; a result other than None replaces the arguments."""
-        return Handle(self._pre_hooks, hook)
+        return Handle(self, self._pre_hooks, hook)
 
     def register_forward_hook(self, hook: Hook) -> Handle:
         """Call `hook(module, args, out)` after each forward; a result other than None replaces the output."""
-        return Handle(self._hooks, hook)
+        return Handle(self, self._hooks, hook)
 
     # Registration
 
@@ -128,12 +132,17 @@ class Module:
             for table in self._tables() if value is None else ():
                 if name in table:
                     table[name] = None
+                    self._restructured()
             object.__setattr__(self, name, value)
 
     def __delattr__(self, name: str) -> None:
         for table in self._tables():
             table.pop(name, None)
+        self._restructured()
         object.__delattr__(self, name)
+
+    def _restructured(self) -> None:
+        self.__dict__["_structure"] = self.__dict__.get("_structure", 0) + 1
 
     def _tables(self) -> tuple[dict[str, Any], ...]:
         return tuple(self.__dict__.get(table, {}) for table in ("_parameters", "_buffers", "_modules"))
@@ -148,6 +157,7 @@ class Module:
             if number != kind:
                 table.pop(name, None)
         self._tables()[kind][name] = value
+        self._restructured()
         object.__setattr__(self, name, value)
 
     def _check_name(self, what: str, name: str, table: Mapping[str, Any]) -> None:
@@ -168,6 +178,7 @@ class Module:
         self._check_name("register_parameter", name, self._parameters)
         if parameter is None:
             self._parameters[name] = None
+            self._restructured()
             object.__setattr__(self, name, None)
         elif isinstance(parameter, Parameter):
             self._register(name, parameter)
@@ -195,6 +206,7 @@ class Module:
         """Add a module by name."""
         self._check_name("register_module", name, self._modules)
         self._modules[name] = checked_module(f"{type(self).__name__}.register_module", module)
+        self._restructured()
         object.__setattr__(self, name, module)
 
     add_module = register_module
@@ -320,6 +332,16 @@ class Module:
 
     # Switches
 
+    @property
+    def training(self) -> bool:
+        """Whether the module is in training mode. A graph that depends on it is compiled once for each mode."""
+        current().observe(self, "_training", self._training)
+        return self._training
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        self._training = bool(mode)
+
     def train(self: Self, mode: bool = True) -> Self:
         """Put this module and all below it into training mode."""
         for module in self.modules():
@@ -334,6 +356,8 @@ class Module:
         """Switch gradients of all parameters on or off."""
         for parameter in self.parameters():
             parameter.requires_grad_(requires_grad)
+        for module in self.modules():
+            module._restructured()
         return self
 
     def zero_grad(self) -> None:

@@ -29,7 +29,7 @@ class Scalar:
         self.floats = floats  # integers are taken to the default float
         self.conditions = conditions  # this many leading operands are bool and do not take part in promotion
         self._loops: dict[Any, Loop] = {}
-        self._gradients: dict[tuple[int, str], Any] = {}
+        self._rules: dict[Any, Any] = {}
 
     def common(self, dtypes: tuple[str, ...]) -> str:
         """The dtype in which the operands meet."""
@@ -72,18 +72,12 @@ class Scalar:
         code, results = E.linearise([self.result(leaves, params)])
         return Loop(code, results, tuple(dtypes), (False,) * len(dtypes))
 
-    def gradient(self, number: int, dtype: str, params: dict[str, Any]) -> tuple[Op | None, tuple[int, ...]] | None:
+    def _derive(self, number: int, dtype: str, params: dict[str, Any]) -> tuple[Op | None, tuple[int, ...]] | None:
         """The op that computes the gradient of operand `number`, and which of (g, out, *inputs) it takes.
 
         None: the gradient is zero. An op of None: the gradient is `g` itself.
         """
-        key = (number, dtype, *params.values())
-        if key not in self._gradients:
-            self._gradients[key] = self._derive(number, dtype, params)
-        found: tuple[Op | None, tuple[int, ...]] | None = self._gradients[key]
-        return found
 
-    def _derive(self, number: int, dtype: str, params: dict[str, Any]) -> tuple[Op | None, tuple[int, ...]] | None:
         def leaves(start: int) -> list[E.Expr]:
             return [E.input(start + i, "bool" if i < self.conditions else dtype) for i in range(self.arity)]
 
@@ -110,8 +104,11 @@ class Scalar:
         return elementwise_op(f"{self.name}_vjp{number}", expression, len(order), conditions=conditions), order
 
     def vjp(self, number: int, g: Any, out: Any, *inputs: Any, **params: Any) -> Any:
-        dtype = self.common(tuple(x.layout[1] for x in inputs))
-        rule = self.gradient(number, dtype, params)
+        dtypes = tuple([x.layout[1] for x in inputs])
+        key = (number, dtypes, *params.values())
+        rule = self._rules.get(key, self)
+        if rule is self:
+            rule = self._rules[key] = self._derive(number, self.common(dtypes), params)
         if rule is None:
             return None
         op, order = rule

@@ -8,8 +8,7 @@ once, for both modes and all devices; nothing in `ops/` knows which mode it runs
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -146,14 +145,20 @@ def bind(op: Op, *inputs: Any, **params: Any) -> Any:
     return _front_end.get(_default).apply(op, inputs, params)
 
 
-@contextmanager
-def using(front: Any) -> Iterator[Any]:
-    """Make `front` the current front end."""
-    token = _front_end.set(front)
-    try:
-        yield front
-    finally:
-        _front_end.reset(token)
+class using:  # noqa: N801 - reads as a word: with using(front)
+    """Context manager: make `front` the current front end."""
+
+    __slots__ = ("_front", "_token")
+
+    def __init__(self, front: Any):
+        self._front = front
+
+    def __enter__(self) -> Any:
+        self._token = _front_end.set(self._front)
+        return self._front
+
+    def __exit__(self, *exc: object) -> None:
+        _front_end.reset(self._token)
 
 
 class no_grad:

@@ -321,9 +321,11 @@ def argmin(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Any
 
 def sum_to(x: Any, spec: Spec) -> Any:
     """x summed over the axes along which `spec` was broadcast, in the dtype of `spec`: the gradient of broadcasting."""
-    have = x.layout[0]
-    if have != spec.shape:
-        new = len(have) - len(spec.shape)
-        axes = tuple(range(new)) + tuple(new + a for a, n in enumerate(spec.shape) if n == 1 and have[new + a] != 1)
-        x = reshape(sum(x, axis=axes, keepdims=True) if axes else x, spec.shape)
-    return ew.astype(x, spec.dtype)
+    have, want = x.layout[0], spec[0]
+    if have != want:
+        new = len(have) - len(want)
+        ones = tuple(new + a for a, n in enumerate(want) if n == 1 and have[new + a] != 1)
+        x = bind(_SUM, x, axes=(*range(new), *ones), keepdims=bool(ones)) if new or ones else x
+        if ones:
+            x = reshape(x, want)
+    return x if x.layout[1] == spec[1] else ew.astype(x, spec[1])

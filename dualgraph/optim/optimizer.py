@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -87,7 +88,7 @@ class Optimizer:
 
     def __init__(self, params: Iterable[Any], defaults: Options):
         self._checked({**defaults})
-        self.param_groups: list[Group] = []
+        groups: list[Group] = []
         seen: dict[int, int] = {}
         for given in _groups(self._name, params):
             unknown = [key for key in given if key != "params" and key not in defaults]
@@ -96,7 +97,8 @@ class Optimizer:
             members = _members(self._name, given, seen)
             options = {**defaults, **{key: value for key, value in given.items() if key != "params"}}
             options = self._checked(options)
-            self.param_groups.append(Group(self._name, members, options, self._slots(options), self._counted(options)))
+            groups.append(Group(self._name, members, options, self._slots(options), self._counted(options)))
+        self.param_groups = tuple(groups)
 
     @property
     def _name(self) -> str:
@@ -214,7 +216,7 @@ class Optimizer:
 
 def checked_number(name: str, option: str, value: Any, below: float = math.inf) -> float:
     """A finite number in [0, below)."""
-    number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    number: Any = value if isinstance(value, Real) and not isinstance(value, bool) else None
     if number is None or not 0.0 <= number < below:
         rule = "a number of at least 0" if below == math.inf else f"a number in [0, {below:g})"
         raise ArgumentError(f"{name}: got {option} = {value!r}; it must be {rule}").at(here())

@@ -95,6 +95,11 @@ def _erf(x: Array) -> Array:
     return np.vectorize(math.erf, otypes=[np.float64])(x)
 
 
+def _minimum(x: Array, y: Array) -> Array:
+    """NumPy leaves open which zero it returns; IEEE 754-2019 does not: -0 < +0."""
+    return np.where((x == 0) & (y == 0), np.where(np.signbit(x), x, y), np.minimum(x, y))
+
+
 def _softmax(x: Array, axis: Any) -> Array:
     e = np.exp(x - x.max(axis=axis, keepdims=True))
     return e / e.sum(axis=axis, keepdims=True)
@@ -133,7 +138,7 @@ SAMPLES: tuple[Sample, ...] = (
     binary("pow", np.power, x="positive", ulp=MATH),
     binary("pow", lambda x, y: x**2, function=lambda x, y: dg.power(x, 2.0) + 0 * y, ulp=1.0, name="pow-2"),
     binary("pow", lambda x, y: x**3, function=lambda x, y: dg.power(x, 3) + 0 * y, ulp=MATH, name="pow-3"),
-    binary("minimum", np.minimum), binary("maximum", np.maximum), binary("copysign", np.copysign),
+    binary("minimum", _minimum), binary("maximum", lambda x, y: -_minimum(-x, -y)), binary("copysign", np.copysign),
     binary("atan2", np.arctan2, ulp=MATH), unary("negative", np.negative), unary("abs", np.abs), unary("sign", np.sign),
     unary("square", np.square), unary("reciprocal", np.reciprocal, "away"),
     unary("floor", np.floor), unary("ceil", np.ceil), unary("round", np.rint), unary("trunc", np.trunc),
@@ -195,8 +200,9 @@ SAMPLES: tuple[Sample, ...] = (
     Sample("argmax", lambda x: dg.argmax(x, axis=1), ("ties:4,5",), lambda x: x.argmax(1), smooth=False),
     Sample("argmin", dg.argmin, ("ties:4,5",), np.argmin, smooth=False),
     # activations
-    unary("relu", lambda x: np.maximum(x, 0), "away"), unary("silu", lambda x: x / (1 + np.exp(-x)), ulp=4.0),
-    unary("softplus", lambda x: np.log1p(np.exp(x)), ulp=4.0), unary("log_sigmoid", lambda x: -np.log1p(np.exp(-x)), ulp=4.0),
+    unary("relu", lambda x: np.where(x <= 0, 0, x), "away"), unary("silu", lambda x: x / (1 + np.exp(-x)), ulp=4.0),
+    unary("softplus", lambda x: np.logaddexp(x, 0), ulp=4.0),
+    unary("log_sigmoid", lambda x: 0 - np.logaddexp(-x, 0), ulp=4.0),
     unary("gelu", lambda x: x * 0.5 * (1 + _erf(x * math.sqrt(0.5))), near=1e-6),
     Sample("gelu_tanh", lambda x: dg.gelu(x, approximate="tanh"), ("real:3,4",),
            lambda x: x * 0.5 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))), near=1e-6),

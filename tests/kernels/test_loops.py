@@ -223,7 +223,7 @@ def test_kernels_serve_every_size() -> None:
 
 # --------------------------------------------------------------------------------------------------------------- folds
 
-LENGTHS = (0, 1, 2, 10, 16, 17, 31, 32, 33, 100, 4095, 4096, 4097, 10000, 20481)
+LENGTHS = (0, 1, 2, 10, 16, 17, 31, 32, 33, 63, 64, 65, 100, 128, 129, 4095, 4096, 4097, 10000, 20481)
 
 
 @pytest.mark.parametrize("monoid", ["sum", "prod", "max", "min"])
@@ -294,7 +294,7 @@ def normalised(n: int) -> list[E.Expr]:
     return [centred / E.call("sqrt", variance) * weight, mean, variance, centred]
 
 
-@pytest.mark.parametrize("n", [1, 2, 10, 16, 30, 33, 200, 300, 4096, 4100])
+@pytest.mark.parametrize("n", [1, 2, 10, 16, 30, 33, 64, 100, 200, 300, 4096, 4100])
 @pytest.mark.parametrize("axis", [0, 1])
 def test_folds_of_folds(n: int, axis: int) -> None:
     rng = np.random.default_rng(12)

@@ -140,6 +140,8 @@ def test_the_learning_rate_may_be_computed():
     sgd = optim.SGD([nn.Parameter([0.0])], lr=0.5)
     sgd.lr = sgd.param_groups[0].rate * 0.5
     assert sgd.lr == 0.25
+    sgd.lr = np.float32(0.75)
+    assert sgd.lr == 0.75
     sgd.lr = dg.tensor(0.5)
     assert sgd.lr == 0.5
 

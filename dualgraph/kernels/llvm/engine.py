@@ -23,6 +23,7 @@ from dualgraph.kernels.llvm.command import Variant
 
 SPEED_LEVEL = 2
 _NOT_EMITTERS = ("cache.py", "provider.py")
+_ALSO_EMITTED = ("expr.py", "kinds.py", "blas.py", "cpu/pool.py")  # constants of these are in machine code
 
 _addresses: dict[Variant, int] = {}
 _lock = threading.RLock()
@@ -86,7 +87,7 @@ def _environment() -> bytes:
     here = Path(__file__).parent
     sources = sorted(path for path in here.glob("*.py") if path.name not in _NOT_EMITTERS)
     try:
-        for path in (*sources, here.parent / "expr.py", here.parent / "kinds.py"):
+        for path in (*sources, *(here.parent / name for name in _ALSO_EMITTED)):
             digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     except OSError:  # installed without sources: nothing tells which emitters made an object, so share none
         digest.update(os.urandom(32))

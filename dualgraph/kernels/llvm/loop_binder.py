@@ -34,9 +34,13 @@ from dualgraph.kernels.llvm.loop_variants import (
     Rows,
 )
 from dualgraph.kernels.program import Step, replace, row_shape
+from dualgraph.spec import ITEMSIZE
 
 # Columns of large domains: four vectors side by side use the whole of what memory delivers. Only for cheap code.
 WIDE, WIDE_DOMAIN, WIDE_WORK = 64, 1 << 15, 24
+
+SHORT_WIDTHS = (16, LANES, 64, 128)
+SHORT_WORK, SHORT_BYTES = 4096, 512
 
 _NOTHING = Command(Flat(Loop((), (), (), ()), (), 0, WIDTH), (0, 0), 0, 0)  # an empty domain
 
@@ -70,11 +74,21 @@ def _flat(kernel: Loop, step: Step, operands: list[Leaf], width: int) -> Command
 
 def _rows(kernel: Loop, nest: Nest, operands: list[Leaf], early: bool, width: int) -> Command:
     extent = nest.inner.extent
-    short = next((w for w in (16, LANES) if extent <= w), 0)
+    short = _short_width(kernel, extent)
     length = SHORT if short else ONE_CHUNK if extent <= CHUNK else MANY_CHUNKS
     variant = Rows(kernel, _signatures(nest, operands), len(nest.outer), short or width, length, early)
     args = [extent, *(axis.extent for axis in nest.outer), *_operand_args(nest, operands, variant.operands)]
     return Command(variant, tuple(args), nest.outer_size, work(kernel.code) * nest.outer_size * extent)
+
+
+def _short_width(kernel: Loop, extent: int) -> int:
+    """The width of a vector that holds a whole row, or 0: several registers side by side, while the code stays small."""
+    size = max((ITEMSIZE[instr.dtype] for instr in kernel.code), default=1)
+    for width in SHORT_WIDTHS:
+        if extent <= width:
+            small = width <= LANES or (width * work(kernel.code) <= SHORT_WORK and width * size <= SHORT_BYTES)
+            return width if small else 0
+    return 0
 
 
 def _columns(kernel: Loop, nest: Nest, operands: list[Leaf], early: bool, width: int) -> Command:

@@ -13,6 +13,7 @@ from llvmlite import ir
 from dualgraph.kernels.llvm.lanes import Lanes, Value
 from dualgraph.kernels.llvm.loop_code import combine
 from dualgraph.kernels.llvm.loop_frame import I32, I64, For, Frame, i64
+from dualgraph.kernels.llvm.loop_variants import LANES
 
 _STACK = 64  # one entry per bit of a chunk count
 
@@ -28,6 +29,20 @@ def tree(x: Value, monoid: str) -> Value:
     one = Lanes(builder, 1)
     first, second = (one.wrap(x.dtype, builder.extract_element(value.ir, ir.Constant(I32, i))) for i in (0, 1))
     return combine(one, monoid, first, second)
+
+
+def fold_vector(x: Value, monoid: str) -> Value:
+    """A row that fits one vector, however wide: element k goes to lane k % 32 in turn, then the tree."""
+    builder, lanes = x.lanes.builder, Lanes(x.lanes.builder, LANES)
+    if x.lanes.width <= LANES:
+        return tree(x, monoid)
+    firsts = range(0, x.lanes.width, LANES)
+    total, *others = (
+        lanes.wrap(x.dtype, builder.shuffle_vector(x.ir, x.ir, _lane_numbers(first, LANES))) for first in firsts
+    )
+    for part in others:
+        total = accumulate(lanes, monoid, total, part)
+    return tree(total, monoid)
 
 
 def accumulate(lanes: Lanes, monoid: str, total: Value, x: Value) -> Value:

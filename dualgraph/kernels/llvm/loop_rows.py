@@ -13,7 +13,7 @@ from llvmlite import ir
 
 from dualgraph.kernels.llvm.lanes import Lanes, Value
 from dualgraph.kernels.llvm.loop_code import Values, combine, identity
-from dualgraph.kernels.llvm.loop_folds import Chunks, accumulate, tree
+from dualgraph.kernels.llvm.loop_folds import Chunks, accumulate, fold_vector, tree
 from dualgraph.kernels.llvm.loop_frame import For, Frame, Mask, i64
 from dualgraph.kernels.llvm.loop_layout import BROADCAST
 from dualgraph.kernels.llvm.loop_operand import Operand, store_all
@@ -67,7 +67,7 @@ class _Row:
         mask = self.frame.mask(self.extent)
         value = self.values.full(plan, self._loader(i64(0), mask), self.registers)
         self._store(plan, i64(0), mask, value)
-        return [tree(self._masked(f, mask, value), self._monoid(f)) for f in plan.folds]
+        return [fold_vector(self._masked(f, mask, value), self._monoid(f)) for f in plan.folds]
 
     def _chunks(self, plan: Pass) -> list[Value]:
         builder = self.frame.builder

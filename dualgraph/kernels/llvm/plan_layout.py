@@ -1,8 +1,8 @@
 """Where things lie in the two tables that native code reads: the plan of a program and the machine table.
 
-A plan is an int64 array: a header (words `PLAN_*`), then the slots, the table of outputs, their dims, the command table and
-the arguments of the commands. The machine table holds the entry points and objects of the process. Addresses are in these
-tables and never in code, so that code can be cached on disk.
+A plan is an int64 array: a header (words `PLAN_*`), then the slots, the table of outputs, their dims, the command table
+and the arguments of the commands. The machine table holds the entry points and objects of the process. Addresses are in
+these tables and never in code, so that code can be cached on disk.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 `builtin(plan)` makes a `METH_FASTCALL` builtin whose `self` is the plan: an int64 array that holds everything a call
 needs (see `plan_layout`; filled in by `provider`). What a call does is `runtime_launch`, what a pool thread does is
-`runtime_pool`; both are code like any kernel, cached on disk. `machine()` is the table of addresses that they work with.
+`runtime_pool`; both are code like any kernel, cached on disk. `machine()` is the table of the addresses they work with.
 """
 
 from __future__ import annotations

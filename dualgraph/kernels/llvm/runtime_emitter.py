@@ -1,4 +1,4 @@
-"""A builder with the few idioms of native code that is not a kernel: tables of words, atomics, calls through pointers."""
+"""A builder with the idioms of native code that is not a kernel: tables of words, atomics, calls through pointers."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """One launch of a program: check the arguments, allocate the results, run the commands.
 
 A call checks its arguments, takes their data pointers, allocates the results through NumPy's C API, runs the command
-table and returns. Slots (data pointers) live in the plan itself, as does the arena of scratch buffers. A call that finds
-the plan busy (another thread while the GIL is released, or a finaliser run by an allocation) works on copies of its own.
+table and returns. Slots (data pointers) live in the plan itself, and it has an arena of scratch buffers. A call that
+finds the plan busy (another thread while the GIL is released, or a finaliser run by an allocation) works on copies.
 """
 
 from __future__ import annotations

@@ -1,0 +1,119 @@
+"""What eager mode does in a step: the operations it applies, and the launches of kernels behind them.
+
+Nothing is added to the hot path. Operations are heard by a front end that takes the place of the eager one for a step;
+launches by replacing, for a step, the launch of each plan of those operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from dualgraph.compare.arms import Arm
+from dualgraph.eager import Eager, Plan
+from dualgraph.kernels.program import Program
+from dualgraph.ops.op import Op, using
+
+Heard = Callable[[Op, tuple[Any, ...], dict[str, Any], Any], None]
+
+
+class Listening(Eager):
+    """The eager front end, telling `heard` of every operation: op, inputs, parameters, results."""
+
+    __slots__ = ("heard",)
+
+    def __init__(self, heard: Heard, grad_enabled: bool = True):
+        super().__init__(grad_enabled)
+        self.heard = heard
+
+    def apply(self, op: Op, inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:
+        results = super().apply(op, inputs, params)
+        self.heard(op, inputs, params, results)
+        return results
+
+    def with_grad(self, enabled: bool) -> Eager:
+        return self if enabled == self.grad_enabled else Listening(self.heard, enabled)
+
+
+class Launch(NamedTuple):
+    """One call into native code."""
+
+    launch: Callable[..., Any]
+    arrays: tuple[Any, ...]
+    program: Program
+
+
+def launches(arm: Arm) -> list[Launch]:
+    """The launches of a steady eager step, with the arrays they took. The arm does two steps."""
+    ops: dict[Op, None] = {}
+    with arm.turn(), using(Listening(lambda op, *_: ops.setdefault(op))):
+        arm.step()
+    found: list[Launch] = []
+    plans = [plan for op in ops for plan in op.plans.values() if plan.launch is not None]
+    with arm.turn(), _replaced(plans, found):
+        arm.step()
+    return found
+
+
+@contextmanager
+def _replaced(plans: list[Plan], found: list[Launch]) -> Iterator[None]:
+    originals = [plan.launch for plan in plans]
+    try:
+        for plan in plans:
+            plan.launch = _noting(plan, found)
+        yield
+    finally:
+        for plan, launch in zip(plans, originals, strict=True):
+            plan.launch = launch
+
+
+def _noting(plan: Plan, found: list[Launch]) -> Callable[..., Any]:
+    launch = plan.launch
+    assert launch is not None
+
+    def noting(*arrays: Any) -> Any:
+        found.append(Launch(launch, arrays, plan.program))
+        return launch(*arrays)
+
+    return noting
+
+
+def replayed(found: list[Launch]) -> Callable[[int], None]:
+    """The launches of a step again and again, without anything around them. Results live to the end of the step."""
+    calls = [(x.launch, x.arrays) for x in found]
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            [launch(*arrays) for launch, arrays in calls]
+
+    return run
+
+
+def program_alone(arm: Arm) -> tuple[Callable[[int], None], Callable[[], None]]:
+    """The native program of a static arm on copies of its arrays: run it n times, and put the copies back."""
+    executable, kept = arm.executable, []
+    launch = executable._launch
+
+    def noting(*arrays: Any) -> Any:
+        kept.append([a.copy() for a in arrays])
+        return launch(*arrays)
+
+    executable._launch = noting
+    try:
+        with arm.turn():
+            arm.step()
+    finally:
+        executable._launch = launch
+    (first,) = kept
+    arrays = [a.copy() for a in first]
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            launch(*arrays)
+
+    def restore() -> None:
+        for array, value in zip(arrays, first, strict=True):
+            array[...] = value
+
+    return run, restore

@@ -1,0 +1,182 @@
+"""The value of every op: against NumPy, against the reference provider, in special values, integers and bools."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from conformance import samples
+from conformance.modes import NATIVE, assert_bits, assert_modes_agree, define, differentiated, random_state, run_eager
+from conformance.samples import ELEMENTWISE, SAMPLES, Sample
+
+import dualgraph as dg
+from dualgraph import static
+from dualgraph.kernels import memory, reference
+from dualgraph.ops import OPS
+
+FLOATS = ("float32", "float64")
+BY_DTYPE = [(s, d) for s in SAMPLES for d in FLOATS if d == "float32" or s.has_floats]
+
+
+def special_values(dtype: str) -> np.ndarray[Any, Any]:
+    """Zeros, infinities, NaN, subnormals, ends of the range, ties of rounding, ends of exp."""
+    f = np.finfo(dtype)
+    ends = [f.max, f.tiny, f.smallest_subnormal, f.smallest_subnormal * 5, f.eps, np.inf]
+    plain = [0.0, 0.5, 1.0, 1 + f.eps, 1.5, 2.5, 3.0, np.pi, 88.5, 103.0, 1e4]
+    positive = np.array([*plain, *ends], dtype)
+    return np.concatenate([positive, -positive, np.array([np.nan], dtype)])
+
+
+def distance(got: Any, expected: Any) -> Any:
+    """In units in the last place of `got`'s dtype; 0 for equal infinities and NaNs, infinite for a wrong kind of value."""
+    with np.errstate(all="ignore"):
+        rounded = np.asarray(expected).astype(got.dtype)
+        away = np.abs(np.asarray(got, np.longdouble) - expected) / np.spacing(np.abs(rounded))
+    same = (got == rounded) | (np.isnan(got) & np.isnan(rounded))
+    return np.where(same, 0.0, np.where(np.isfinite(away), away, np.inf))
+
+
+def assert_close(got: Any, expected: Any, sample: Sample) -> None:
+    """As near as the sample promises; anything but floats exactly."""
+    expected = np.asarray(expected)
+    assert got.shape == expected.shape
+    if got.dtype.kind != "f":
+        np.testing.assert_array_equal(got, expected)
+    elif sample.near:
+        room = sample.near * max(1e-30, float(np.abs(expected).max(initial=0.0)))
+        np.testing.assert_allclose(got.astype(float), expected.astype(float), rtol=0, atol=room)
+    else:
+        away = distance(got, expected)
+        allowed = max(sample.ulp, 0.5 if expected.dtype != got.dtype else 0.0)
+        assert away.max(initial=0.0) <= allowed, f"{away.max()} ULP at {np.unravel_index(away.argmax(), away.shape)}"
+
+
+def expected_of(sample: Sample, arrays: list[Any], dtype: str) -> list[Any]:
+    found = sample.expected(arrays, dtype)
+    return found if isinstance(found, list) else [found]
+
+
+def test_every_op_has_samples() -> None:
+    assert samples.missing(OPS) == []
+
+
+def test_a_missing_sample_is_named() -> None:
+    assert samples.missing([*OPS, "brand_new"]) == ["brand_new"]
+
+
+@pytest.mark.parametrize(("sample", "dtype"), [c for c in BY_DTYPE if c[0].reference], ids=str)
+def test_value_against_numpy(sample: Sample, dtype: str) -> None:
+    arrays = sample.arrays(dtype)
+    for got, expected in zip(run_eager(sample.function, arrays), expected_of(sample, arrays, dtype), strict=True):
+        assert_close(got, expected, sample)
+
+
+# A composed function loses digits where its parts cancel or underflow.
+COMPOSED = ("silu", "softplus", "log_sigmoid", "gelu", "gelu_tanh")
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("sample", [s for s in ELEMENTWISE if s.has_floats], ids=str)
+def test_special_values(sample: Sample, dtype: str) -> None:
+    """Every pair of special values: NumPy's result, the signs of zeros included, and the same bits in every mode."""
+    values = special_values(dtype)
+    floats = sum(1 for o in sample.operands if o.split(":")[0] in samples.FLOAT_DOMAINS)
+    arrays = [values] if floats == 1 else [np.repeat(values, len(values)), np.tile(values, len(values))]
+    if sample.op == "where":
+        arrays = [np.arange(len(arrays[0])) % 2 == 0, *arrays]
+    got = assert_modes_agree(sample.function, arrays, f"{sample} {dtype}", order=2)[0]
+    expected = np.asarray(sample.expected(arrays, dtype))
+    if sample.op in COMPOSED:
+        return
+    if got.dtype.kind != "f":
+        np.testing.assert_array_equal(got, expected)
+        return
+    away = distance(got, expected)
+    worst = int(away.argmax())
+    allowed = max(sample.ulp, 0.5 if expected.dtype != got.dtype else 0.0)
+    assert away[worst] <= allowed, f"{away[worst]} ULP for {[a[worst] for a in arrays]}: {got[worst]}, not {expected[worst]}"
+    signs = (np.signbit(got) != np.signbit(expected)) & ~np.isnan(got)
+    assert not signs.any(), f"sign of {got[signs]} for {[a[signs] for a in arrays]}"
+
+
+# ------------------------------------------------------------------------------------------------- integers and bools
+
+INTEGER_OPS: dict[str, Any] = {
+    "add": np.add, "subtract": np.subtract, "multiply": np.multiply, "minimum": np.minimum, "maximum": np.maximum,
+    "negative": np.negative, "abs": np.abs, "sign": np.sign, "square": np.square, "equal": np.equal, "less": np.less,
+    "greater_equal": np.greater_equal, "bitwise_and": np.bitwise_and, "bitwise_xor": np.bitwise_xor,
+    "bitwise_invert": np.invert, "where": np.where, "logical_and": np.logical_and,
+    "floor_divide": lambda x, y: np.where(y == 0, 0, x // np.where(y == 0, 1, y)),
+    "remainder": lambda x, y: np.where(y == 0, 0, x % np.where(y == 0, 1, y)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+@pytest.mark.parametrize("op", INTEGER_OPS)
+def test_integers(op: str, dtype: str) -> None:
+    """Also at the ends of the range, where arithmetic wraps."""
+    info = np.iinfo(dtype)
+    values = np.array([0, 1, -1, 7, -7, 3, info.max, info.min, info.max - 1], dtype)
+    arrays = [values] if OPS[op].scalar.arity == 1 else [np.repeat(values, len(values)), np.tile(values, len(values))]
+    if op == "where":
+        arrays = [arrays[0] > 0, *arrays]
+    (got,) = assert_modes_agree(getattr(dg, op), arrays, op, order=0)
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(got, INTEGER_OPS[op](*arrays))
+
+
+REDUCTIONS: dict[str, Any] = {"sum": np.sum, "prod": np.prod, "max": np.max, "min": np.min, "any": np.any, "all": np.all,
+                              "argmax": np.argmax, "argmin": np.argmin}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int32", "int64"])
+@pytest.mark.parametrize("op", REDUCTIONS)
+def test_reductions_of_integers(op: str, dtype: str) -> None:
+    array = np.random.default_rng(1).integers(0, 3, (5, 70)).astype(dtype)
+    for axis in (0, 1):
+        (got,) = assert_modes_agree(lambda x, axis=axis: getattr(dg, op)(x, axis=axis), [array], op, order=0)
+        np.testing.assert_array_equal(got, REDUCTIONS[op](array, axis=axis))
+
+
+@pytest.mark.parametrize("integer", ["int32", "int64"])
+@pytest.mark.parametrize("sample", [s for s in SAMPLES if any(o.split(":")[0] in samples.INTEGER_DOMAINS for o in s.operands)], ids=str)
+def test_every_integer_dtype_in_every_mode(sample: Sample, integer: str) -> None:
+    arrays = sample.arrays("float32", integer)
+    results = assert_modes_agree(sample.function, arrays, f"{sample} {integer}")
+    for got, expected in zip(results, expected_of(sample, arrays, "float32"), strict=False):
+        assert_close(got, expected, sample)
+
+
+# ------------------------------------------------------------------------------------------------- the two providers
+
+# Where the two providers compute another way; all else (arithmetic, folds, indexing, random integers) has the same bits.
+APPROXIMATE = 1e-5
+
+
+def _programs(sample: Sample, arrays: Sequence[Any]) -> list[static.Executable]:
+    graph, outputs = define(differentiated(sample.function, 1 if sample.has_floats else 0), arrays)
+    return [static.compile(graph, outputs=outputs, optimize=level) for level in ("none", "exact")]
+
+
+@pytest.mark.skipif(not NATIVE, reason="compares the native provider with the reference")
+@pytest.mark.parametrize(("sample", "dtype"), BY_DTYPE, ids=str)
+def test_against_the_reference_provider(sample: Sample, dtype: str) -> None:
+    """Value and gradient; and the reference itself gives the same bits before and after the passes."""
+    arrays = sample.arrays(dtype)
+    dg.manual_seed(5)
+    found = []
+    for executable in _programs(sample, arrays):
+        fed = [*arrays, *[np.array(v, np.int64) for v in random_state()][: len(executable.program.inputs) - len(arrays)]]
+        plain = reference.load(executable.program, memory.plan(executable.program)).launch(*[a.copy() for a in fed])
+        native = executable._loaded.launch(*[a.copy() for a in fed])
+        found.append([a.reshape(-1) for a in (plain if isinstance(plain, tuple) else (plain,))])  # storages: of any shape
+        for a, b in zip(found[-1], native if isinstance(native, tuple) else (native,), strict=True):
+            assert a.dtype == b.dtype
+            b = b.reshape(-1)
+            if a.dtype.kind == "f":
+                np.testing.assert_allclose(a, b, rtol=APPROXIMATE, atol=APPROXIMATE)
+            else:
+                np.testing.assert_array_equal(a, b)
+    assert_bits(found[1], found[0], "reference provider, exact against none")
