@@ -111,13 +111,13 @@ def _propagate(
         ).at(call.where)
     found: list[Any] = []
     for number in range(len(call.specs)):
-        g = gradients.pop((id(call), number), None)
-        if g is not None:
+        arrived = gradients.pop((id(call), number), None)
+        if arrived is not None:
             if call.hooks:
-                g = _finished(call.hooks.get(number), g)
+                arrived = _finished(call.hooks.get(number), arrived)
             if intermediate is not None:
-                intermediate(call, number, g)
-        found.append(g)
+                intermediate(call, number, arrived)
+        found.append(arrived)
     inputs = front.saved_inputs(call, create_graph)
     g: Any
     out: Any

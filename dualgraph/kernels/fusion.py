@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 from heapq import heapify, heappop, heappush
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 from dualgraph.kernels.expr import INDEX, INSTRUCTIONS, POSITION
@@ -48,7 +48,7 @@ class Limits(NamedTuple):
     row: int = 1 << 17  # longest row that later passes find in cache
     column: int = 1 << 13  # the same where the folded axis is not the innermost
     broadcast: int = 4  # cost that may be computed again for each element it is broadcast to
-    distance: int = 64  # steps for which a result may lie in memory only because it was computed early
+    distance: int = 1  # steps other than loops during which a result may wait because it was computed early
     sibling: int = 1 << 16  # largest domain on which steps that share no operand are merged
     search: int = 64  # groups looked at to make room for a merge
     reasons: int = 4  # refusals recorded per step
@@ -121,6 +121,8 @@ class _Fuser:
         self.program, self.limits = program, limits
         self.decisions: list[Decision] = []
         self.touches = [0] * len(program.buffers)
+        loops = (isinstance(step.kernel, Loop) for step in program.steps)
+        self.clock = list(accumulate((not loop for loop in loops), initial=0))  # time, in steps that are no loops
         self.kept = {*program.inputs, *program.outputs, *program.constants}
         for step in program.steps:
             for buffer in reads(step) | writes(step):
@@ -138,18 +140,18 @@ class _Fuser:
     def _single(self, number: int) -> Group:
         step = self.program.steps[number]
         if not isinstance(step.kernel, Loop):
-            return Group(0, number, [], barrier=f"a {type(step.kernel).__name__} is not a loop")
+            return Group(0, number, number, [], barrier=f"a {type(step.kernel).__name__} is not a loop")
         cost, ops = _facts(step.kernel)
         if POSITION in ops and not step.fold_axes:
-            return Group(0, number, [], barrier="a position along no axes means nothing in another loop")
+            return Group(0, number, number, [], barrier="a position along no axes means nothing in another loop")
         folds = len(step.kernel.folds)
         ins, outs = tuple(map(tidy, step.ins)), tuple(map(tidy, step.outs))
         members = [Member(number, step.kernel, ins, outs, folds > 0, False)]
         uses = uses_of(members)
         if any(use.written and len(use.read | use.written) > 1 for use in uses.values()):
-            return Group(0, number, [], barrier=f"step {number} overwrites a buffer that it reads through another view")
+            return Group(0, number, number, [], barrier=f"step {number} overwrites a buffer that it reads through another view")
         operands = sum(operands_of(b, use, self.stored) for b, use in uses.items())
-        return Group(0, number, members, step.domain, step.fold_axes, uses, cost, folds, INDEX in ops, operands)
+        return Group(0, number, number, members, step.domain, step.fold_axes, uses, cost, folds, INDEX in ops, operands)
 
     def stored(self, buffer: int, use: Use) -> bool:
         """Must the buffer be in memory after a group that uses it so? (What nobody reads stays: no value dies here.)"""
@@ -255,10 +257,12 @@ class _Fuser:
         place = self._place(a, b, {first, second})
         if place is None:
             return "another step must run between them"
-        apart = abs(b.first - a.first)
-        if siblings and apart > self.limits.distance and self._stores_scratch(a if a.first > b.first else b):
-            return f"they are {apart} steps apart"
-        waiting = b.first - max((self.groups[g].first for g in (first, *map(self.find, b.before)) if g != second))
+        early, late = (a, b) if a.first < b.first else (b, a)
+        apart = self.clock[late.first] - self.clock[early.last]
+        if siblings and apart > self.limits.distance and self._stores_scratch(late):
+            return f"{apart} steps that are no loops lie between them"
+        ready = max(self.groups[g].last for g in (first, *map(self.find, b.before)) if g != second)
+        waiting = self.clock[b.first] - self.clock[ready]
         reason: str | None = _domains(a, b)
         for x, y in self._meet(a, b):
             reason = clash(x, y) or self._loss(x, y, waiting) or self._row_clash(x, y)
@@ -364,7 +368,7 @@ class _Fuser:
             yield repeated, b
 
     def _loss(self, a: Group, b: Group, waiting: int) -> str | None:
-        """`waiting`: for how many steps the results of b would be ready before they were asked for."""
+        """`waiting`: for how long the results of b would be ready before they were asked for."""
         limits = self.limits
         if a.cost + b.cost > limits.instructions:
             return f"limit of {limits.instructions} instructions"
@@ -376,7 +380,7 @@ class _Fuser:
             common = a.uses.keys() & b.uses.keys()
             freed = sum(not self.stored(buffer, a.uses[buffer] | b.uses[buffer]) for buffer in common)
             if freed < self._stores_scratch(b):
-                return f"its result would be kept for {waiting} steps"
+                return f"its result would lie in memory while {waiting} steps run that are no loops"
         return None
 
     def _operands(self, a: Group, b: Group) -> int:
@@ -416,6 +420,7 @@ class _Fuser:
         large.fold_axes = a.fold_axes or b.fold_axes
         large.cost, large.folds, large.operands = a.cost + b.cost, a.folds + b.folds, operands
         large.indexed, large.place, large.first = a.indexed or b.indexed, place, min(a.first, b.first)
+        large.last = max(a.last, b.last)
         self.parent[gone] = stays
         self.groups[stays] = large
         for name in ("before", "after"):

@@ -64,6 +64,7 @@ class Group:
 
     place: float
     first: int  # the lowest number among its steps
+    last: int  # the highest
     members: list[Member]
     domain: Shape = ()
     fold_axes: tuple[int, ...] = ()
@@ -113,7 +114,7 @@ def relaid(group: Group, domain: Shape, relay: Callable[[View], View | None], li
             return None
         members.append(member._replace(ins=tuple(good_ins), outs=tuple(good_outs), lifted=lifted or member.lifted))
     return Group(
-        group.place, group.first, members, domain, (), uses_of(members), group.cost, group.folds, group.indexed, group.operands
+        group.place, group.first, group.last, members, domain, (), uses_of(members), group.cost, group.folds, group.indexed, group.operands
     )
 
 

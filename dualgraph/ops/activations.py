@@ -12,7 +12,8 @@ from dualgraph.ops import elementwise as ew
 from dualgraph.ops.composite import composite
 from dualgraph.ops.elementwise import OPS, unary
 from dualgraph.ops.op import Op, bind, current
-from dualgraph.ops.reduce import logsumexp, max, normalize_axes, sum
+from dualgraph.ops.reduce import logsumexp, max, sum
+from dualgraph.ops.shape import normalize_axes
 from dualgraph.spec import is_float
 
 Axes = tuple[int, ...]

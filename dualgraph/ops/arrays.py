@@ -41,4 +41,4 @@ def _holds_tensors(data: Any) -> bool:
 def _plain(data: Any) -> Any:
     if isinstance(data, (list, tuple)):
         return [_plain(x) for x in data]
-    return data.tolist() if isinstance(data, TensorMethods) else data
+    return data.tolist() if isinstance(data, TensorMethods) else data  # type: ignore[attr-defined]

@@ -62,7 +62,8 @@ class Scalar:
         return (out,)
 
     def _loop(self, signature: tuple[Any, ...], params: dict[str, Any]) -> Loop:
-        leaves, dtypes = [], []
+        leaves: list[E.Expr] = []
+        dtypes: list[str] = []
         for item in signature:
             if isinstance(item, str):
                 leaves.append(E.input(len(dtypes), item))
@@ -134,7 +135,7 @@ def elementwise_op(
 OPS: dict[str, Op] = {}  # every public op by name; the conformance tests are generated from it
 
 
-def unary(name: str, expression: Expression | None = None, floats: bool = True, doc: str = "") -> Callable[[Any], Any]:
+def unary(name: str, expression: Expression | None = None, floats: bool = True, doc: str = "") -> Any:
     op = OPS[name] = elementwise_op(name, expression or (lambda x: E.call(name, x)), 1, floats)
 
     def function(x: Any, /) -> Any:
@@ -146,7 +147,7 @@ def unary(name: str, expression: Expression | None = None, floats: bool = True, 
 
 def binary(
     name: str, expression: Expression | None = None, floats: bool = False, doc: str = ""
-) -> Callable[[Any, Any], Any]:
+) -> Any:
     op = OPS[name] = elementwise_op(name, expression or (lambda x, y: E.call(name, x, y)), 2, floats)
 
     def function(x: Any, y: Any, /) -> Any:

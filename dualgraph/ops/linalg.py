@@ -65,7 +65,7 @@ def _in_dtype(program: Program, view: View, dtype: str) -> View:
     return out
 
 
-_MATMUL = OPS["matmul"] = Op(
+_MATMUL: Op = Op(
     "matmul",
     _matmul_spec,
     _matmul_lower,
@@ -75,6 +75,7 @@ _MATMUL = OPS["matmul"] = Op(
     ),
     literal_scalars=False,
 )
+OPS["matmul"] = _MATMUL
 
 
 def matmul(a: Any, b: Any, /) -> Any:

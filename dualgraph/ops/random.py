@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from dualgraph.errors import ArgumentError
 from dualgraph.kernels import expr as E
 from dualgraph.kernels import random as philox
 from dualgraph.kernels.kinds import Loop
 from dualgraph.kernels.program import Program, View
-from dualgraph.ops.creation import checked_shape, full
+from dualgraph.ops.creation import asarray, checked_shape
 from dualgraph.ops.elementwise import OPS
 from dualgraph.ops.op import Op, Operand, as_view, bind
 from dualgraph.spec import DEFAULT_FLOAT, Spec, dtype_name, is_float
@@ -39,8 +41,8 @@ def manual_seed(seed: int) -> None:
     """Start the random numbers anew from a seed (any integer of 64 bits)."""
     if not -(2**63) <= seed < 2**63:
         raise ArgumentError(f"manual_seed: got {seed}; a seed has 64 bits; take it modulo 2**63")
-    _state[0].assign(full((), seed, dtype="int64"))
-    _state[1].assign(full((), 0, dtype="int64"))
+    _state[0].assign(asarray(np.array(seed)))
+    _state[1].assign(asarray(np.array(0)))
 
 
 def _random_op(name: str, expression: Callable[..., E.Expr], arity: int) -> Op:
@@ -101,7 +103,7 @@ def bernoulli(shape: int | Sequence[int], p: float, *, dtype: Any = "bool") -> A
     return bind(
         _BERNOULLI,
         *_next(),
-        full((), float(p), dtype=DEFAULT_FLOAT),
+        asarray(np.array(p, np.float32)),
         shape=checked_shape("bernoulli", shape),
         dtype=dtype_name(dtype),
     )
@@ -111,7 +113,7 @@ def randint(shape: int | Sequence[int], low: int, high: int, *, dtype: Any = "in
     """Integers uniform on [low, high)."""
     if not low < high:
         raise ArgumentError(f"randint: got low = {low} and high = {high}; low must be below high")
-    bounds = (full((), low, dtype="int64"), full((), high, dtype="int64"))
+    bounds = (asarray(np.array(low)), asarray(np.array(high)))
     return bind(_INTEGERS, *_next(), *bounds, shape=checked_shape("randint", shape), dtype=dtype_name(dtype))
 
 

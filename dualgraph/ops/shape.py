@@ -238,7 +238,7 @@ def window_view(view: View, window: Window) -> View:
     return view.with_layout(tuple(n for _, _, n in window), strides, view.offset if empty else offset)
 
 
-SLICE = _view_op(
+SLICE: Op = _view_op(
     "slice",
     _slice_spec,
     lambda view, out, *, window: window_view(view, window),
@@ -257,12 +257,13 @@ def _embed_lower(
     return (out,)
 
 
-_EMBED = OPS["embed"] = Op(
+_EMBED: Op = Op(
     "embed",  # zeros of a shape with x in a window: the gradient of slice
     lambda x, *, shape, window: Spec(shape, x[1]),
     _embed_lower,
     (lambda g, out, x, *, shape, window: bind(SLICE, g, window=window),),
 )
+OPS["embed"] = _EMBED
 
 
 def flip(x: Any, /, axis: int | Sequence[int] | None = None) -> Any:

@@ -42,7 +42,7 @@ class Rewriter:
         self.flow = flow
         self.calls: list[Call] = []
         self.replaced: dict[tuple[int, int], Symbol] = {}
-        self.notes: list[str] = []
+        self.recorder: Any = next((x.recorder for x in flow.results), None)
 
     def run(self, rule: Rule) -> Dataflow:
         for call in self.flow.calls:
@@ -63,7 +63,7 @@ class Rewriter:
             again = Call(call.op, inputs, call.params, call.specs, call.where)
             again.serial = call.serial
             for number in range(len(call.specs)):
-                self.replaced[id(call), number] = Symbol(self._recorder(call, inputs), again, number)
+                self.replaced[id(call), number] = Symbol(self.recorder, again, number)
             call = again
         self.calls.append(call)
 
@@ -72,11 +72,7 @@ class Rewriter:
         call = Call(op, inputs, params, (spec,), like.where)
         call.serial = like.serial
         self.calls.append(call)
-        return Symbol(self._recorder(like, inputs), call, 0)
+        return Symbol(self.recorder, call, 0)
 
     def constant(self, like: Call, array: Any) -> Symbol:
         return self.emit(like, CONSTANT, (), Spec(array.shape, array.dtype.name), value=Constant(array))
-
-    @staticmethod
-    def _recorder(call: Call, inputs: tuple[Symbol, ...]) -> Any:
-        return inputs[0].recorder if inputs else None

@@ -129,6 +129,7 @@ class Graph(Recorder):
             )
             symbol.source, symbol.hooks = tensor, tensor.hooks
             found = self.variables[id(tensor)] = Variable(tensor, symbol)
+            self.observe(tensor, "requires_grad", tensor.requires_grad)
         return found
 
     # State, as the operations of tensors see it

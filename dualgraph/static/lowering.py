@@ -12,6 +12,7 @@ from dualgraph.ops.linalg import contiguous_copy
 from dualgraph.ops.op import Call, Operand, as_view
 from dualgraph.ops.shape import copy_loop
 from dualgraph.ops.symbol import PLACEHOLDER, Symbol, literal_of
+from dualgraph.spec import contiguous_strides
 from dualgraph.static.dataflow import Dataflow
 from dualgraph.static.graph import GRADIENT, VARIABLE
 
@@ -46,22 +47,19 @@ def lower(flow: Dataflow, leaves: Sequence[Call], results: int, updates: Sequenc
     for symbol in flow.results[:results]:
         view = as_view(program, values[id(symbol.node), symbol.index])
         program.outputs.append(_own_buffer(program, view, fixed))
-    targets = [(leaves.index(variable), values[id(x.node), x.index]) for variable, x in updates]
-    targets = [(number, as_view(program, value)) for number, value in targets]
-    targets = [(number, view) for number, view in targets if view.buffer != number or not _whole(program, view)]
+    numbers = {id(call): number for number, call in enumerate(leaves)}
+    targets: list[tuple[int, View]] = []
+    for variable, x in updates:
+        view = as_view(program, values[id(x.node), x.index])
+        if view.buffer != numbers[id(variable)] or not _whole(program, view):
+            targets.append((numbers[id(variable)], view))
     written = {number for number, _ in targets}
     sources = [contiguous_copy(program, v) if v.buffer in written else v for _, v in targets]
     for (number, _), source in zip(targets, sources, strict=True):
-        target = View(number, source.shape, _strides(program, number), 0, source.dtype)
+        target = View(number, source.shape, contiguous_strides(source.shape), 0, source.dtype)
         program.add(copy_loop(source.dtype, source.dtype), (target,), (source,), source.shape)
     _checks_first(program, fixed, written)
     return Lowered(program, tuple(leaves), frozenset(written))
-
-
-def _strides(program: Program, buffer: int) -> tuple[int, ...]:
-    from dualgraph.spec import contiguous_strides
-
-    return contiguous_strides(program.buffers[buffer].shape)
 
 
 def _whole(program: Program, view: View) -> bool:

@@ -113,9 +113,9 @@ def common_subexpressions(flow: Dataflow) -> tuple[Dataflow, list[str]]:
         if first is None:
             rw.keep(call, inputs)
             seen[key] = rw.calls[-1]
-            return [rw.value(Symbol(None, call, n)) for n in range(len(call.specs))]
+            return [rw.value(Symbol(rw.recorder, call, n)) for n in range(len(call.specs))]
         notes.append(f"{call.name} is {first.name}")
-        return [Symbol(None, first, n) for n in range(len(call.specs))]
+        return [Symbol(rw.recorder, first, n) for n in range(len(call.specs))]
 
     return Rewriter(flow).run(rule), notes
 
