@@ -20,6 +20,7 @@ FLOORS = (
     ("kernels",),
     ("ops",),
     ("autodiff",),
+    ("extend",),
     ("eager", "static"),
     ("nn", "optim", "data"),
     ("dualgraph",),

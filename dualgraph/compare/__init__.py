@@ -7,7 +7,7 @@ the time goes, `accuracy.py` training to the end, `environment.py` the machine, 
 """
 
 from dualgraph.compare.identity import Difference, check_workload
-from dualgraph.compare.measure import measure
+from dualgraph.compare.measure import measure_workload
 from dualgraph.compare.report import SCHEMA_VERSION, Report
 from dualgraph.compare.workloads import WORKLOADS, Instance, Workload, find
 
@@ -20,5 +20,5 @@ __all__ = [
     "Workload",
     "check_workload",
     "find",
-    "measure",
+    "measure_workload",
 ]

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from dualgraph import static
+from dualgraph import models, static
+from dualgraph.compare import workloads
 from dualgraph.compare.arms import Arm, eager_arm, specs
 from dualgraph.compare.recording import Listening
 from dualgraph.compare.workloads import Batch, Instance, Workload
@@ -26,6 +27,7 @@ from dualgraph.static.graph import GRADIENT, VARIABLE
 from dualgraph.static.report import kernel_name
 
 SCHEMA_VERSION = 1
+_MODELS = os.path.dirname(models.__file__)
 STAGES = ("defined", "optimised", "fused")
 MODES = ("eager", "static")
 PARTS = ("forward", "step")
@@ -89,7 +91,9 @@ def _spec(layout: Any) -> str:
 
 
 def _place(where: Where | None) -> str:
-    return f"{os.path.basename(where.file)}:{where.line}" if where is not None else ""
+    """The line of the model or of the step; empty where an operation has none of its own, as in the reverse sweep."""
+    own = where is not None and (where.file == workloads.__file__ or os.path.dirname(where.file) == _MODELS)
+    return f"{os.path.basename(where.file)}:{where.line}" if where is not None and own else ""
 
 
 def draw(workload: Workload, mode: str = "static", stage: str = "defined", what: str = "forward") -> Drawing:
@@ -199,7 +203,9 @@ def _eager_step(arm: Arm, title: str) -> Drawing:
             output = arm.step()
         results = [operand(output)]
         results += [operand(p.grad) for p in instance.model.parameters() if p.grad is not None]
-        results += [operand(v) for _, v in instance.variables() if key(v) in builder.names]
+        changed = [key(v) for _, v in instance.variables()]
+    leaves = {node.name for node in builder.nodes if node.kind != "operation"}
+    results += [builder.names[k] for k in changed if builder.names.get(k, "") not in {"", *leaves}]
     return _used(title, builder, results)
 
 
@@ -289,13 +295,22 @@ def as_text(drawing: Drawing) -> str:
         what = f"{node.op}({', '.join(node.operands)})" if node.kind in ("operation", "kernel") else node.kind
         if node.note:
             what += f": {node.note}"
-        rows.append((node.name, "=" if node.operands or node.kind == "operation" else ":", what, ", ".join(node.results), node.where))
+        rows.append(
+            (
+                node.name,
+                "=" if node.operands or node.kind == "operation" else ":",
+                what,
+                ", ".join(node.results),
+                node.where,
+            )
+        )
     widths = [min(max((len(row[n]) for row in rows), default=0), 60) for n in range(5)]
     lines = [drawing.title, ""]
     for name, sign, what, result, where in rows:
         lines.append(f"  {name:{widths[0]}} {sign} {what:{widths[2]}}  {result:{widths[3]}}  {where}".rstrip())
     count = sum(node.kind in ("operation", "kernel") for node in drawing.nodes)
-    kind = "kernels" if any(node.kind == "kernel" for node in drawing.nodes) else "operations"
+    kind = "kernel" if any(node.kind == "kernel" for node in drawing.nodes) else "operation"
+    kind += "" if count == 1 else "s"
     lines += ["", f"  {count} {kind}; result{'s' if len(drawing.results) > 1 else ''}: {', '.join(drawing.results)}"]
     return "\n".join(lines)
 

@@ -47,17 +47,29 @@ class Unequal(DualgraphError, RuntimeError):
     """A timed run did not end with the same bits as its peer."""
 
 
-def measure(workload: Workload, settings: Settings = FULL, on: Progress = lambda text: None) -> WorkloadRecord:
+def measure_workload(workload: Workload, settings: Settings = FULL, on: Progress = lambda text: None) -> WorkloadRecord:
     """Everything about one workload."""
     on("comparing bits")
     found = identity.check_workload(workload, on=lambda label: on(f"comparing bits: {label}"))
     records = {label: _identity_record(x) for label, x in found.items()}
     if not all(x.equal for x in records.values()):
         return WorkloadRecord(workload.summary, False, records)
-    trained, same_end = _trained(workload, on)
-    if trained is not None and not same_end:
+    trained = _trained(workload, on)
+    if trained is not None and not trained.equal:
         return WorkloadRecord(workload.summary, False, records, accuracy=trained)
+    try:
+        return _timings(workload, settings, records, trained, on)
+    except Unequal as error:
+        return WorkloadRecord(workload.summary, False, records, warnings=(str(error),))
 
+
+def _timings(
+    workload: Workload,
+    settings: Settings,
+    records: dict[str, IdentityRecord],
+    trained: AccuracyRecord | None,
+    on: Progress,
+) -> WorkloadRecord:
     on("compiling")
     eager = eager_arm(workload)
     statics = {label: static_arm(workload, passes=passes, name=f"static ({label})") for label, passes in ABLATION}
@@ -137,8 +149,8 @@ def _timed(arms: dict[str, Arm]) -> dict[str, Timed]:
             digest = digest_of(arm.values())
             if expected.setdefault(arm.number, digest) != digest:
                 raise Unequal(
-                    f"a timed run of {arm.name} ended after {arm.number} steps with other bits than its peers; nothing is "
-                    "reported for it; run `dualgraph check`, and report this as a fault"
+                    f"a timed run of {arm.name} ended after {arm.number} steps with other bits than its peers; no time "
+                    "is reported where bits differ; run `dualgraph check`, and report this as a fault"
                 )
 
         return Timed(run, prepare, finish)
@@ -146,14 +158,14 @@ def _timed(arms: dict[str, Arm]) -> dict[str, Timed]:
     return {name: one(arm) for name, arm in arms.items()}
 
 
-def _trained(workload: Workload, on: Progress) -> tuple[AccuracyRecord | None, bool]:
+def _trained(workload: Workload, on: Progress) -> AccuracyRecord | None:
     if not workload.epochs:
-        return None, True
+        return None
     on("training in both modes")
     eager, static = (accuracy.train(arm, workload) for arm in (eager_arm(workload), static_arm(workload)))
     same = eager.digest == static.digest
     seconds = {"eager": eager.seconds, "static": static.seconds}
-    return AccuracyRecord(workload.epochs, eager.steps, eager.accuracy, static.accuracy, same, seconds), same
+    return AccuracyRecord(workload.epochs, eager.steps, eager.accuracy, static.accuracy, same, seconds)
 
 
 def _identity_record(found: Identity) -> IdentityRecord:
@@ -166,16 +178,15 @@ def _ratio_record(ratio: Ratio) -> RatioRecord:
 
 
 def _arm_record(samples: Samples, name: str, without_python: str, **counts: Any) -> ArmRecord:
-    step, alone = samples.median(name), samples.median(without_python)
+    step = samples.median(name)
+    alone = step * samples.ratio(without_python, name).value  # paired by round, as everything that is compared
     return ArmRecord(step, samples.quartiles(name), alone, step - alone, **counts)
 
 
 def _passes_record(label: str, passes: tuple[str, ...], arm: Arm, samples: Samples) -> PassesRecord:
     executable = arm.executable
     ratio = _ratio_record(samples.ratio("eager", label))
-    return PassesRecord(
-        label, passes, samples.median(label), executable.cost.launches, executable.memory.arena, ratio
-    )
+    return PassesRecord(label, passes, samples.median(label), executable.cost.launches, executable.memory.arena, ratio)
 
 
 def _warnings(samples: Samples) -> list[str]:
@@ -186,7 +197,9 @@ def _warnings(samples: Samples) -> list[str]:
         spread = (high - low) / samples.median(name)
         if spread > 0.1:
             shown = "static" if name == "all" else name
-            found.append(f"{shown}: step times vary by {spread:.0%} (interquartile); close other programs, or use --rounds")
+            found.append(
+                f"{shown}: step times vary by {spread:.0%} (interquartile); close other programs, or use --rounds"
+            )
     load = load_average()
     if load is not None and load > processors() / 2 + 1:
         found.append(f"load average {load} on {processors()} processors; close other programs")

@@ -31,7 +31,7 @@ class Arm:
 
     step: float
     quartiles: tuple[float, float]
-    kernels_alone: float  # the kernels of a step without any Python around them
+    kernels_alone: float  # the kernels of a step, and the memory of their results, without any Python around them
     python: float  # step - kernels_alone: dispatch, tape, sweep; in static mode: taking feeds and giving results
     calls: int  # from Python into native code, per step
     kernels: int  # run by them

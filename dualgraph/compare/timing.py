@@ -29,7 +29,7 @@ class Plan(NamedTuple):
 
 
 FULL = Plan(rounds=21, seconds=0.02, warmups=2)
-QUICK = Plan(rounds=9, seconds=0.005, warmups=1)
+QUICK = Plan(rounds=15, seconds=0.004, warmups=1)
 
 
 class Timed(NamedTuple):

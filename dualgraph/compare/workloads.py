@@ -33,9 +33,9 @@ class Instance:
     batches: tuple[Batch, ...]  # one epoch
     held_out: Batch | None = None  # inputs and labels for the accuracy
 
-    def forward(self, *batch: Any) -> Any:
-        """The model alone, of the inputs of a batch."""
-        return self.model(batch[0])
+    def forward(self, x: Any) -> Any:
+        """The model alone."""
+        return self.model(x)
 
     def variables(self) -> Iterator[tuple[str, Any]]:
         """Everything a step may change, but for gradients: parameters, buffers, optimiser state, random numbers."""

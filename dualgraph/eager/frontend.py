@@ -72,7 +72,7 @@ class Eager:
         plan = op.plans.get(key)
         if plan is None:
             plan = self._prepare(op, key, inputs, params)
-        launch = plan.launch
+        launch: Any = plan.launch
         needs_grad = False
         if self.grad_enabled and plan.differentiable:
             for x in inputs:

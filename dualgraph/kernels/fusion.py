@@ -149,7 +149,9 @@ class _Fuser:
         members = [Member(number, step.kernel, ins, outs, folds > 0, False)]
         uses = uses_of(members)
         if any(use.written and len(use.read | use.written) > 1 for use in uses.values()):
-            return Group(0, number, number, [], barrier=f"step {number} overwrites a buffer that it reads through another view")
+            return Group(
+                0, number, number, [], barrier=f"step {number} overwrites a buffer that it reads through another view"
+            )
         operands = sum(operands_of(b, use, self.stored) for b, use in uses.items())
         return Group(0, number, number, members, step.domain, step.fold_axes, uses, cost, folds, INDEX in ops, operands)
 
@@ -185,14 +187,15 @@ class _Fuser:
     def merge_siblings(self) -> None:
         """Groups over one domain of which none reads the other: those that share operands, and equal small ones.
 
-        Unlike steps that share nothing stay apart: a launch costs less than the code of one more kernel.
+        Unlike steps that share little stay apart: a launch and a load cost less than the code of one more kernel.
         """
         newest: dict[tuple[Shape, Any], int] = {}  # (domain, buffer that is read or kernels) -> group
         for head in self._in_order():
             group = self.groups[head]
             if group.barrier:
                 continue
-            keys: list[Any] = [buffer for buffer, use in sorted(group.uses.items()) if use.loaded]
+            loaded = _loaded(group)
+            keys: list[Any] = sorted(loaded)
             if group.size <= self.limits.sibling:
                 keys.append(tuple(member.kernel for member in sorted(group.members)))
             domain, first = group.domain, group.first
@@ -202,6 +205,9 @@ class _Fuser:
                 if other in tried or other == self.find(head):
                     continue
                 tried.add(other)
+                theirs = _loaded(self.groups[other])
+                if isinstance(key, int) and 2 * len(loaded & theirs) < min(len(loaded), len(theirs)):
+                    continue
                 earlier = self.groups[other].first
                 reason = self._merge(other, head, siblings=True)
                 what = f"both read buffer {key}" if isinstance(key, int) else "equal steps"
@@ -448,6 +454,10 @@ def _facts(kernel: Loop) -> tuple[int, set[str]]:
     """Cost in instructions, and the instructions."""
     cost = sum(INSTRUCTIONS[i.op].cost if i.op in INSTRUCTIONS else 1 for i in kernel.code if i.args)
     return cost, {i.op for i in kernel.code}
+
+
+def _loaded(group: Group) -> set[int]:
+    return {buffer for buffer, use in group.uses.items() if use.loaded}
 
 
 def _domains(a: Group, b: Group) -> str:

@@ -114,7 +114,17 @@ def relaid(group: Group, domain: Shape, relay: Callable[[View], View | None], li
             return None
         members.append(member._replace(ins=tuple(good_ins), outs=tuple(good_outs), lifted=lifted or member.lifted))
     return Group(
-        group.place, group.first, group.last, members, domain, (), uses_of(members), group.cost, group.folds, group.indexed, group.operands
+        group.place,
+        group.first,
+        group.last,
+        members,
+        domain,
+        (),
+        uses_of(members),
+        group.cost,
+        group.folds,
+        group.indexed,
+        group.operands,
     )
 
 

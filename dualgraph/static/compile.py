@@ -296,8 +296,8 @@ class Jitted:
     def _reason(self, key: Any, names: list[str]) -> str:
         if not self._cache:
             return "first call"
-        best = min((_differences(old, key, names) for old in self._cache), key=len)
-        return "; ".join(best)
+        nearest = min(self._cache, key=lambda old: (old[0] != key[0], len(_differences(old, key, names))))
+        return "; ".join(_differences(nearest, key, names))
 
 
 def _differences(old: Any, new: Any, names: list[str]) -> list[str]:

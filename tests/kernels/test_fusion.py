@@ -403,7 +403,6 @@ def within(step: Step, limits: Limits) -> None:
     ("rule", "always"),
     [
         ("clash", lambda *_: None),
-        ("row_clash", lambda *_: None),
         ("_Fuser._place", lambda self, a, b, both: b.place),
     ],
 )

@@ -1,123 +1,26 @@
-"""Native loop and indexing kernels against the reference, bit for bit: layouts, dtypes, folds, cuts, in-place results.
+"""Native loop kernels against the reference, bit for bit: layouts, dtypes, folds, cuts, in-place results.
 
 Where the reference uses NumPy's own exp, the native kernels are compared among themselves.
 """
 
 from __future__ import annotations
 
-import ctypes
 import itertools
-import math
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pytest
 
 from dualgraph.kernels import expr as E
-from dualgraph.kernels.kinds import CheckIndex, Gather, GatherAlong, Loop, ScatterAdd, ScatterAddAlong
 from dualgraph.kernels.llvm import engine
-from dualgraph.kernels.llvm.commands import command
 from dualgraph.kernels.llvm.loop_binder import loop_command
 from dualgraph.kernels.llvm.loop_variants import Columns, Flat, Rows
-from dualgraph.kernels.program import Step, View, row_shape, row_view
-from dualgraph.kernels.reference.steps import RUN
+from dualgraph.kernels.program import Step, row_shape
 from dualgraph.spec import DTYPES, FLOATS, NUMPY_DTYPES
-
-Array = np.ndarray[Any, Any]
-KERNEL = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
-FORMS = ({}, {"orientation": "rows"}, {"orientation": "columns"}, {"width": 32})
-
-
-# ------------------------------------------------------------------------------------------------------------- harness
-
-
-def loop(results: Sequence[E.Expr], dtypes: Sequence[str], rows: Sequence[bool] | None = None) -> Loop:
-    code, numbers = E.linearise(results)
-    return Loop(code, numbers, tuple(dtypes), tuple(rows or [False] * len(dtypes)))
-
-
-def view(buffer: int, array: Array) -> View:
-    """A view of a whole NumPy array, which must start at the buffer's first element or lie behind it."""
-    strides = tuple(s // array.itemsize for s in array.strides)
-    return View(buffer, array.shape, strides, 0, array.dtype.name)
-
-
-def run(step: Step, arrays: Sequence[Array], cuts: Sequence[int] = (), **form: Any) -> int:
-    """Run the step's native kernel, its units cut as told."""
-    where = [array.__array_interface__["data"][0] for array in arrays]
-    locate = lambda buffer: (buffer, 0)  # noqa: E731
-    bound = loop_command(step, locate, **form) if isinstance(step.kernel, Loop) else command(step, locate)
-    kernel = KERNEL(engine.addresses([bound.variant])[0])
-    slots, args = np.array([*where, 0], np.int64), np.array([*bound.args, 0], np.int64)
-    edges = [0, *sorted(min(cut, bound.units) for cut in cuts), bound.units]
-    failed = [kernel(slots.ctypes.data, args.ctypes.data, begin, end) for begin, end in itertools.pairwise(edges)]
-    return max(failed)
-
-
-def assert_same(x: Array, y: Array, note: object = "") -> None:
-    """Equal bits; a NaN equals any NaN."""
-    x, y = np.ascontiguousarray(x), np.ascontiguousarray(y)
-    assert (x.shape, x.dtype) == (y.shape, y.dtype)
-    equal = x.view(f"u{x.itemsize}") == y.view(f"u{y.itemsize}")
-    if x.dtype.kind == "f":
-        equal |= np.isnan(x) & np.isnan(y)
-    assert equal.all(), (note, x[~equal][:5], y[~equal][:5])
-
-
-def compare(step: Step, arrays: Sequence[Array], first_output: int, note: object = "", **form: Any) -> list[Array]:
-    """Native against reference on copies of the outputs; returns the native outputs."""
-    native = [*arrays[:first_output], *(np.copy(a, order="K") for a in arrays[first_output:])]
-    with np.errstate(all="ignore"):
-        RUN[Loop](step.kernel, step, dict(enumerate(arrays)))
-    assert run(step, native, **form) == 0
-    for x, y in zip(native[first_output:], arrays[first_output:], strict=True):
-        assert_same(x, y, note)
-    return native[first_output:]
-
-
-def sample(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Array:
-    x = rng.standard_normal(shape) * 50
-    return np.asarray(x > 0 if dtype == "bool" else x).astype(dtype)
-
-
-def fold_step(kernel: Loop, arrays: Sequence[Array], outs: Sequence[Array], axes: tuple[int, ...]) -> Step:
-    """Views of inputs and outputs over the domain of the first input; arrays with folded axes of length 1 are rows."""
-    domain = arrays[0].shape
-    views = [view(i, a) for i, a in enumerate((*arrays, *outs))]
-    whole = [
-        v
-        if v.shape == domain
-        else row_view(v, domain, axes)
-        if v.shape == row_shape(domain, axes)
-        else v.broadcast_to(domain)
-        for v in views
-    ]
-    return Step(kernel, tuple(whole[len(arrays) :]), tuple(whole[: len(arrays)]), domain, axes)
-
+from native import FORMS, Array, assert_same, compare, fold_step, layouts, loop, run, sample, view
 
 # --------------------------------------------------------------------------------------------------------- elementwise
 
 X, Y = E.input(0, "float32"), E.input(1, "float32")
-
-
-def layouts(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> dict[str, Array]:
-    """The same shape in all kinds of memory order."""
-    order = tuple(reversed(range(len(shape))))
-    doubled = tuple(2 * n for n in shape)
-    steps = (slice(None, None, 2),) * len(shape)
-    back = (slice(None, None, -1),) * len(shape)
-    found = {
-        "contiguous": sample(rng, shape, dtype),
-        "transposed": sample(rng, shape[::-1], dtype).transpose(order),
-        "every second": sample(rng, doubled, dtype)[steps],
-        "backwards": sample(rng, shape, dtype)[back],
-        "scalar": np.broadcast_to(sample(rng, (), dtype), shape),
-    }
-    if shape:
-        found["row"] = np.broadcast_to(sample(rng, shape[-1:], dtype), shape)
-        found["column"] = np.broadcast_to(sample(rng, (*shape[:-1], 1), dtype), shape)
-    return {name: np.asarray(x) for name, x in found.items()}  # indexing makes scalars of arrays without axes
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (7,), (33,), (3, 20), (5, 1, 6), (2, 3, 4, 5)], ids=str)
@@ -365,55 +268,62 @@ def test_wide_columns_have_the_bits_of_narrow_ones() -> None:
     compare(step, [x, out], 1)
 
 
-# ------------------------------------------------------------------------------------------------------------ indexing
-
-SHAPES = ((1, 5, 7, 20), (3, 4, 2, 1), (2, 1, 3, 600), (1, 10, 0, 3), (2, 3, 4, 0), (0, 3, 1, 2))  # A, N, I, B
+# ---------------------------------------------------------------------------------------------------- all of it at once
 
 
-def index_step(kernel: Any, ins: Sequence[Array], out: Array) -> int:
-    """Run natively and by the reference, on outputs in this order; returns 1 where both refuse."""
-    expected = np.copy(out, order="K")
-    step = Step(kernel, (view(len(ins), out),), tuple(view(i, a) for i, a in enumerate(ins)))
-    failed = run(step, [*ins, out], cuts=(1, 3))
-    assert RUN[type(kernel)](kernel, step, dict(enumerate((*ins, expected)))) == (not failed)
-    if not failed:
-        assert_same(out, expected, (kernel, [a.shape for a in ins]))
-    return failed
+def scattered(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Array:
+    """An array with axes in any order in memory, and gaps."""
+    order = rng.permutation(len(shape))
+    room = [shape[axis] * int(rng.integers(1, 3)) + int(rng.integers(0, 2)) for axis in order]
+    x = sample(rng, tuple(room), dtype).transpose(np.argsort(order)) / 20
+    return np.asarray(x.astype(dtype)[tuple(slice(n) for n in shape)])
 
 
-def empty(shape: tuple[int, ...], dtype: str, order: Any) -> Array:
-    return np.full(shape, 7, NUMPY_DTYPES[dtype], order=order)
+def random_results(rng: np.random.Generator, exprs: list[E.Expr], folded: bool) -> list[E.Expr]:
+    """Grow expressions from `exprs`, mostly of the newest ones, and choose results."""
+    leaves = len(exprs)
+
+    def pick() -> E.Expr:
+        return exprs[int(rng.integers(max(0, len(exprs) - 6), len(exprs)))]
+
+    for _ in range(int(rng.integers(2, 14))):
+        kind = rng.random()
+        if kind < 0.25 and folded:
+            exprs.append(E.fold(str(rng.choice(["sum", "max", "min", "prod"])), pick()))
+        elif kind < 0.75:
+            exprs.append(E.call(str(rng.choice(["add", "sub", "mul", "minimum", "maximum", "div"])), pick(), pick()))
+        elif kind < 0.85:
+            exprs.append(E.select(E.call("gt", pick(), pick()), pick(), pick()))
+        else:
+            exprs.append(E.call(str(rng.choice(["neg", "abs", "square", "floor", "sqrt", "sign"])), pick()))
+    return [exprs[i] for i in {len(exprs) - 1, *(int(i) for i in rng.integers(leaves - 1, len(exprs), 2))}]
 
 
-@pytest.mark.parametrize("order", ["C", "F"])
-@pytest.mark.parametrize("index_dtype", ["int64", "int32"])
-@pytest.mark.parametrize("dtype", ["float32", "int64", "bool"])
-def test_indexing_follows_the_reference(dtype: str, index_dtype: str, order: Any) -> None:
-    rng = np.random.default_rng(16)
-    for a, n, i, b in SHAPES:
-        x, g = (np.asarray(sample(rng, s, dtype), order=order) for s in ((a, n, b), (a, i, b)))
-        index = rng.integers(-n, n, i).astype(index_dtype)
-        along = np.asarray(rng.integers(-n, n, (a, i, b)).astype(index_dtype), order=order)
-        assert not index_step(Gather(dtype, index_dtype), [x, index], empty((a, i, b), dtype, order))
-        assert not index_step(GatherAlong(dtype, index_dtype), [x, along], empty((a, i, b), dtype, order))
-        if dtype != "bool":
-            assert not index_step(ScatterAdd(dtype, index_dtype), [g, index], empty((a, n, b), dtype, order))
-            assert not index_step(ScatterAddAlong(dtype, index_dtype), [g, along], empty((a, n, b), dtype, order))
-        for bad in (n, -n - 1) if math.prod((a, i, b)) else ():
-            index[-1], along[-1, -1, -1] = bad, bad
-            assert index_step(Gather(dtype, index_dtype), [x, index], empty((a, i, b), dtype, order))
-            assert index_step(GatherAlong(dtype, index_dtype), [x, along], empty((a, i, b), dtype, order))
-            if dtype != "bool":
-                assert index_step(ScatterAdd(dtype, index_dtype), [g, index], empty((a, n, b), dtype, order))
-
-
-@pytest.mark.parametrize("dtype", ["int64", "int32"])
-def test_check_index(dtype: str) -> None:
-    rng = np.random.default_rng(17)
-    for shape in ((), (5,), (7, 11), (9000,), (0,)):
-        for name, x in layouts(rng, shape, dtype).items():
-            low, high = (int(x.min()), int(x.max()) + 1) if x.size else (0, 0)
-            for lower, upper in ((low, high), (low + 1, high), (low, high - 1), (high, low)):
-                step = Step(CheckIndex(dtype, lower, upper, "index"), (), (view(0, x),), shape)
-                expected = 0 if RUN[CheckIndex](step.kernel, step, {0: x}) else 1
-                assert run(step, [x]) == expected, (shape, name, lower, upper)
+@pytest.mark.parametrize("seed", range(40))
+def test_random_kernels_follow_the_reference(seed: int) -> None:
+    """Random code with folds of folds over scattered operands, in every form, with cuts, perhaps in place."""
+    rng = np.random.default_rng(seed)
+    dtype, folded = str(rng.choice(FLOATS)), bool(rng.random() < 0.8)
+    before, after = (tuple(int(n) for n in rng.integers(1, 24, rng.integers(0, 3))) for _ in range(2))
+    shape = (*before, int(rng.choice([1, 2, 7, 16, 20, 33, 70])), *after)
+    axes = (len(before),) if folded else ()
+    rows = [bool(folded and rng.random() < 0.3) for _ in range(int(rng.integers(1, 5)))]
+    shapes = [row_shape(shape, axes) if row else shape for row in rows]
+    arrays = [scattered(rng, s, dtype) for s in shapes]
+    exprs = [E.input(i, dtype) for i in range(len(rows))]
+    exprs += [E.cast(E.index(), dtype), E.cast(E.position(), dtype), E.literal(float(rng.standard_normal()), dtype)]
+    kernel = loop(random_results(rng, exprs, folded), [dtype] * len(rows), rows)
+    is_row = kernel.is_row()
+    outs = [scattered(rng, row_shape(shape, axes) if is_row[r] else shape, dtype) for r in kernel.results]
+    step = fold_step(kernel, arrays, outs, axes, shape)
+    target = next((n for n, r in enumerate(kernel.results) if not is_row[r]), None)
+    source = next((i for i, row in enumerate(rows) if not row), None)
+    for form in FORMS:
+        results = compare(step, [*arrays, *outs], len(arrays), form, cuts=sorted(rng.integers(0, 50, 2)), **form)
+        if target is not None and source is not None:
+            fresh = [np.copy(a, order="K") for a in arrays]
+            on_fresh = fold_step(kernel, fresh, outs, axes, shape)
+            aliased = list(on_fresh.outs)
+            aliased[target] = on_fresh.ins[source]
+            run(Step(kernel, tuple(aliased), on_fresh.ins, shape, axes), [*fresh, *outs], **form)
+            assert_same(fresh[source], results[target], ("in place", form))

@@ -39,6 +39,7 @@ from dualgraph.spec import ITEMSIZE
 # Columns of large domains: four vectors side by side use the whole of what memory delivers. Only for cheap code.
 WIDE, WIDE_DOMAIN, WIDE_WORK = 64, 1 << 15, 24
 
+# Rows that fit one vector of so many lanes need no loop. Above LANES there are limits on lanes × work and on bytes.
 SHORT_WIDTHS = (16, LANES, 64, 128)
 SHORT_WORK, SHORT_BYTES = 4096, 512
 
@@ -82,7 +83,7 @@ def _rows(kernel: Loop, nest: Nest, operands: list[Leaf], early: bool, width: in
 
 
 def _short_width(kernel: Loop, extent: int) -> int:
-    """The width of a vector that holds a whole row, or 0: several registers side by side, while the code stays small."""
+    """The width of a vector that holds a whole row, or 0. It may be several registers, while the code stays small."""
     size = max((ITEMSIZE[instr.dtype] for instr in kernel.code), default=1)
     for width in SHORT_WIDTHS:
         if extent <= width:
@@ -159,6 +160,8 @@ def _simplified(step: Step) -> tuple[Loop, Step, bool]:
         return _of_nothing(kernel, step)
     if extent > 1 and (kernel.folds or any(is_row[r] for r in kernel.results)):
         return kernel, step, False
+    if not kernel.folds and not any(kernel.row_inputs):
+        return kernel, step, True
     numbers: list[int] = []  # new number of each instruction; a fold of one element is that element
     code: list[Instr] = []
     for instr in kernel.code:
@@ -167,7 +170,8 @@ def _simplified(step: Step) -> tuple[Loop, Step, bool]:
             continue
         code.append(instr._replace(args=tuple(numbers[a] for a in instr.args)))
         numbers.append(len(code) - 1)
-    return _elementwise(kernel, code, [numbers[r] for r in kernel.results]), step, True
+    results = tuple(numbers[r] for r in kernel.results)
+    return Loop(tuple(code), results, kernel.input_dtypes, (False,) * len(kernel.input_dtypes)), step, True
 
 
 def _of_nothing(kernel: Loop, step: Step) -> tuple[Loop, Step, bool]:
@@ -191,7 +195,3 @@ def _of_nothing(kernel: Loop, step: Step) -> tuple[Loop, Step, bool]:
     domain = row_shape(step.domain, step.fold_axes)
     ins, outs = (step.ins[n] for n in inputs), (step.outs[n] for n in rows)
     return simple, replace(step, kernel=simple, domain=domain, ins=tuple(ins), outs=tuple(outs), fold_axes=()), True
-
-
-def _elementwise(kernel: Loop, code: list[Instr], results: list[int]) -> Loop:
-    return Loop(tuple(code), tuple(results), kernel.input_dtypes, (False,) * len(kernel.input_dtypes))

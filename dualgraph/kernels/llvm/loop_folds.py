@@ -46,7 +46,7 @@ def fold_vector(x: Value, monoid: str) -> Value:
 
 
 def accumulate(lanes: Lanes, monoid: str, total: Value, x: Value) -> Value:
-    """`total op x`. Maxima and minima take x first: what tests signs and NaN then stands outside the chain of totals."""
+    """`total op x`. Maxima and minima take x first: the tests of sign and NaN then are no part of the chain."""
     return combine(lanes, monoid, x, total) if monoid in ("max", "min") else combine(lanes, monoid, total, x)
 
 

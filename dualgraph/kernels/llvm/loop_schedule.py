@@ -12,6 +12,7 @@ from dualgraph.kernels.expr import FOLD, INDEX, INSTRUCTIONS, POSITION, Code
 from dualgraph.kernels.kinds import Loop
 
 EXPENSIVE = 20  # cost from which a value is rather kept than computed again
+MOST_KEPT = 8  # values: scratch lies on the stack, and that of a thread may be small
 
 
 class Pass(NamedTuple):
@@ -42,13 +43,13 @@ def passes(kernel: Loop, *, early: bool, keep: bool) -> tuple[Pass, ...]:
             i = stack.pop()
             if row[i] or i in full:
                 continue
-            if keep and i in known and _cost(code[i].op) >= EXPENSIVE:
+            if keep and i in known and _cost(code[i].op) >= EXPENSIVE and (i in kept or len(kept) < MOST_KEPT):
+                kept.add(i)
                 reused.add(i)
                 continue
             full.add(i)
             stack.extend(code[i].args)
         known |= full
-        kept |= reused
         plans.append((folds, stores, sorted(full), sorted(reused)))
     saved: set[int] = set()
     result = []

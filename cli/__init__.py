@@ -1,0 +1,1 @@
+"""The command `dualgraph`: one file for each subcommand, installed as the package `dualgraph.cli`."""

@@ -1,0 +1,125 @@
+"""What goes to the terminal: tables (plain text in a pipe), progress (on a terminal only), figures with their units."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from dualgraph.compare.workloads import WORKLOADS, Workload, find
+from dualgraph.errors import ArgumentError
+
+FAILED, DIFFERENT, INTERRUPTED = 1, 2, 130
+Rows = Sequence[Sequence[str]]
+
+
+class WorkloadName(click.ParamType[Workload]):
+    """A workload by its name; completed in the shell, with a suggestion where it is misspelled."""
+
+    name = "workload"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Workload:
+        if isinstance(value, Workload):
+            return value
+        try:
+            return find(value)
+        except ArgumentError as error:
+            self.fail(str(error), param, ctx)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[click.shell_completion.CompletionItem]:
+        return [
+            click.shell_completion.CompletionItem(w.name, help=w.summary)
+            for w in WORKLOADS.values()
+            if w.name.startswith(incomplete)
+        ]
+
+
+def chosen(workloads: tuple[Workload, ...]) -> list[Workload]:
+    """The workloads named, each once; all of them where none is."""
+    return list({w.name: w for w in workloads or WORKLOADS.values()}.values())
+
+
+def table(title: str, header: Sequence[str], rows: Rows, left: int = 1) -> None:
+    """Print a table; the first `left` columns to the left, the others to the right."""
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        shown = Table(title=Text(title), title_justify="left", title_style="bold")
+        for number, name in enumerate(header):
+            shown.add_column(Text(name), justify="left" if number < left else "right")
+        for row in rows:
+            shown.add_row(*map(Text, row))
+        Console().print(shown)
+    else:
+        click.echo(plain_table(title, header, rows, left))
+
+
+def plain_table(title: str, header: Sequence[str], rows: Rows, left: int = 1) -> str:
+    """The same as text, in columns two blanks apart.
+
+    >>> print(plain_table("steps", ("mode", "time"), [("eager", "12 µs"), ("static", "3 µs")]))
+    steps
+      mode     time
+      eager   12 µs
+      static   3 µs
+    """
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = [title] if title else []
+    for row in (header, *rows):
+        cells = [
+            cell.ljust(w) if n < left else cell.rjust(w) for n, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  " + "  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+@contextmanager
+def progress(parts: int) -> Iterator[tuple[Callable[[str], None], Callable[[], None]]]:
+    """(say what is being done, one part is done), shown on stderr where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda text: None, lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (BarColumn(bar_width=20), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=parts)
+        yield lambda text: bar.update(task, description=text), lambda: bar.advance(task)
+
+
+def seconds(value: float) -> str:
+    """A time with three figures.
+
+    >>> seconds(0.0123456), seconds(3.2e-6), seconds(0)
+    ('12.3 ms', '3.20 µs', '0 s')
+    """
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9)):
+        if abs(value) >= 0.9995 * size:
+            return f"{_three(value / size)} {unit}"
+    return "0 s"
+
+
+def amount(value: float | None, unit: str = "B") -> str:
+    """A number of bytes (or of something else) with three figures and a decimal prefix.
+
+    >>> amount(134400), amount(12), amount(9378241, ""), amount(None)
+    ('134 kB', '12 B', '9.38 M', '-')
+    """
+    if value is None:
+        return "-"
+    for prefix, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= 0.9995 * size:
+            return f"{_three(value / size)} {prefix}{unit}"
+    return f"{value:.0f} {unit}".rstrip()
+
+
+def _three(value: float) -> str:
+    return f"{value:.{2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0}f}"
