@@ -44,7 +44,7 @@ def training_step(name: str, mode: str) -> dict[str, Case]:
     """`mode` is jit."""
     start = workloads.WORKLOADS[name]()
     objective, update = (_line, _sgd) if name == "affine" else (_classifier, _adam)
-    x, target = jnp.array(start.x), jnp.array(start.target)
+    x, target = jnp.array(start.x), jnp.array(start.target, jnp.int32 if name == "mlp" else jnp.float32)
 
     def step(p: Any, state: Any, x: Any, target: Any) -> Any:
         loss, g = jax.value_and_grad(objective)(p, x, target)

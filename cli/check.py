@@ -17,8 +17,8 @@ from .console import DIFFERENT, WorkloadName, chosen, progress, table
 def command(ctx: click.Context, workloads: tuple[Workload, ...], steps: int) -> None:
     """Check that eager and static WORKLOADs (all of them, if none is named) agree bit for bit.
 
-    After every step the outputs, all gradients, parameters, buffers, optimiser state and random numbers are compared, at
-    each exact level of optimisation, and for a training that goes over from eager to static half-way.
+    After every step the outputs, all gradients, parameters, buffers, optimiser state and random numbers are compared:
+    at each exact level of optimisation, and for a training that goes over from eager to static half-way.
     """
     todo = chosen(workloads)
     found = {}

@@ -68,18 +68,19 @@ def here(depth: int = 1) -> Where | None:
 
 
 class DualgraphError(Exception):
-    """Base of all errors raised by dualgraph. `where` is the user's own place, if known."""
+    """Base of all errors raised by dualgraph. `where` is the user's own place: the line that ran, unless `at` names another."""
 
-    where: Where | None = None
+    def __init__(self, *args: object):
+        super().__init__(*args)
+        self.where: Where | None = here(2)
 
     def __str__(self) -> str:
         message = super().__str__()
         return f"{message}\n  at {self.where}" if self.where is not None else message
 
     def at(self, where: Where | None) -> DualgraphError:
-        """Name the user's place, unless one is named already."""
-        if self.where is None:
-            self.where = where
+        """Name the user's place, such as that of the call which was recorded; None keeps the one known."""
+        self.where = where or self.where
         return self
 
 

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dualgraph.errors import DTypeError
+
 Shape = tuple[int, ...]
 
 FLOATS = ("float32", "float64")
@@ -54,7 +56,7 @@ def dtype_name(dtype: Any) -> str:
         except TypeError:
             name = None
     if name is None:
-        raise TypeError(f"got dtype {dtype!r}; supported are {', '.join(DTYPES)}; convert the data to one of these")
+        raise DTypeError(f"got dtype {dtype!r}; supported are {', '.join(DTYPES)}; convert the data to one of these")
     return name
 
 

@@ -311,7 +311,7 @@ class _Fuser:
                 return None
             moved.add(g)
             stack.extend(map(self.find, self.groups[g].after))
-        limit = min(limit, *(self.groups[self.find(g)].place for g in b.after))
+        limit = min([limit, *(self.groups[self.find(g)].place for g in b.after)])
         order = sorted(moved, key=lambda g: self.groups[g].place)
         places = [needed + (limit - needed) * (n + 1) / (len(order) + 2) for n in range(len(order) + 1)]
         if not all(x < y for x, y in pairwise([needed, *places, limit])):

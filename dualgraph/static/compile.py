@@ -320,7 +320,10 @@ def _differences(old: Any, new: Any, names: list[str]) -> list[str]:
 
 
 def _shown(description: Any) -> str:
-    return str(description) if isinstance(description, Spec) else repr(description[1])
+    if isinstance(description, Spec):
+        return str(description)
+    kind, value = description
+    return str(value) if kind is float else repr(value)
 
 
 def _describe(x: Any) -> Any:

@@ -30,7 +30,7 @@ from dualgraph.static.dataflow import Dataflow
 from dualgraph.static.graph import VARIABLE, Graph
 from dualgraph.static.lowering import Lowered, lower
 from dualgraph.static.passes import Pass
-from dualgraph.static.verify import verify
+from dualgraph.static.verify import ulp_distance, verify
 
 Array = np.ndarray[Any, Any]
 
@@ -133,7 +133,9 @@ class Executable:
         self._single = self._structure is None and self._n_wanted == 1
         self._reset_first = [t for t, s in self._graded if id(t) not in {id(v.tensor) for v in self._read_gradients}]
         self._by_tensor = by_tensor
-        self._verify_next = verified
+        self._first, self._verify_next = True, verified
+        self.ulp_distance: int | None = None
+        """At level "fast": how far the results of the first run were from those of the graph as defined."""
 
     def _run_pass(self, p: Pass, subject: Any, size: Callable[[Any], int]) -> Any:
         start = time.perf_counter()
@@ -208,9 +210,12 @@ class Executable:
         return tuple(given[n] for n in names)
 
     def _run(self, arrays: list[Array]) -> Any:
-        if self._verify_next:
-            self._verify_next = False
-            self.check(arrays)
+        if self._first:
+            self._first = False
+            if self._verify_next:
+                verify(self, arrays)
+            if any(p.numerics != "exact" for p in self._chosen):
+                self.ulp_distance = ulp_distance(self, arrays)
         for tensor in self._in_place:
             if getrefcount(tensor.storage) > 2:  # somebody else sees this storage: leave it to them
                 tensor.storage = tensor.storage.copy()
@@ -271,10 +276,6 @@ class Executable:
         calls = {c.serial: c for c in self.defined.calls}
         call = calls.get(step.origins[0]) if step.origins else None
         return explain(call.op.name if call else "check", step, values).at(call.where if call else None)
-
-    def check(self, arrays: Sequence[Array]) -> None:
-        """Run the graph as defined, after every pass, and as compiled; all bits must be equal (see `verify`)."""
-        verify(self, arrays)
 
     @property
     def kernels(self) -> list[report.Kernel]:

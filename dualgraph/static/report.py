@@ -177,6 +177,8 @@ def explain(executable: Executable) -> str:
         f"work     {work.flops:,} floating-point operations, {work.bytes:,} bytes touched",
         "compile  " + ", ".join(f"{name} {seconds * 1e3:.1f} ms" for name, seconds in executable.times.items()),
     ]
+    if executable.ulp_distance is not None:
+        lines.append(f"bits     results up to {executable.ulp_distance:,} ULP from those of the graph as defined")
     return "\n".join(lines)
 
 

@@ -45,6 +45,35 @@ def verify(executable: Executable, feeds: Sequence[Array]) -> None:
         _compare("fusion and memory plan", before[1][:count], compiled)
 
 
+def ulp_distance(executable: Executable, feeds: Sequence[Array]) -> int:
+    """The largest distance, in units in the last place, between the results as defined and as compiled.
+
+    Counted as the number of floats of the result's dtype between the two; a NaN against a number counts as the whole
+    range. What level "fast" costs on these feeds and the present state.
+    """
+    inputs = [*feeds, *(t.storage for t in executable._bound)]
+    inputs += [executable._held_gradient(v) for v in executable._read_gradients]
+    defined, _ = _run_stage(executable, executable.defined, inputs)
+    compiled = _run_poisoned(executable.program, executable.arena, inputs)
+    pairs = zip(defined[: executable._n_results], compiled, strict=True)
+    return max((_ulps(x, y.reshape(x.shape)) for x, y in pairs), default=0)
+
+
+def _ulps(x: Array, y: Array) -> int:
+    if x.dtype.kind != "f" or not x.size:
+        return int(np.any(x != y))
+    x, y = np.ascontiguousarray(x).reshape(-1), np.ascontiguousarray(y).reshape(-1)
+    either, both = np.isnan(x) | np.isnan(y), np.isnan(x) & np.isnan(y)
+    bits = np.int32 if x.dtype.itemsize == 4 else np.int64
+    lowest = int(np.iinfo(bits).min)
+    a, b = (v.view(bits).astype(object) for v in (x, y))
+    ordered = [np.where(v >= 0, v, lowest - v) for v in (a, b)]  # two's complement order: neighbours differ by 1
+    distance = np.abs(ordered[0] - ordered[1])
+    distance[either] = -2 * lowest
+    distance[both] = 0
+    return int(distance.max())
+
+
 def check_order(name: str, flow: Dataflow) -> None:
     """Every operand comes before its use, and networkx finds no cycle."""
     import networkx

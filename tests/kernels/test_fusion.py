@@ -221,6 +221,30 @@ class TestWhatDoesNot:
         total = folded(p, SUM, x, (1,), keepdims=True)
         assert len(fused(p, elementwise(p, ADD, x, total), limits=Limits(row=32))) == 2
 
+    def test_backward_values_are_not_computed_forward(self) -> None:
+        p = Program()
+        x, g = p.input(Spec((8, 8), F32)), p.input(Spec((8, 8), F32))
+        y = out = elementwise(p, TANH, x)
+        for _ in range(3):
+            product = p.new(Spec((8, 8), F32))
+            p.add(MatMul(F32), [product], [out, g])
+            out = product
+        factor = elementwise(p, SQUARE, y)
+        p.add(MatMul(F32), [p.new(Spec((8, 8), F32))], [factor, g])
+        assert len(fused(p, elementwise(p, MUL, factor, out))) == 6
+        assert any("would lie in memory while 3 steps run" in d.reason for d in refusals(p))
+
+    def test_room_is_made_where_no_path_is(self) -> None:
+        p = Program()
+        x = p.input(Spec((8, 8), F32))
+        y = elementwise(p, TANH, x)
+        other = x
+        for operand in (y, x, None, None):
+            product = p.new(Spec((8, 8), F32))
+            p.add(MatMul(F32), [product], [other if operand is None else operand, x])
+            other = product
+        assert len(fused(p, elementwise(p, MUL, y, other), limits=Limits(distance=9))) == 5
+
     def test_limits(self) -> None:
         p = Program()
         x = p.input(Spec((8,), F32))
@@ -445,7 +469,7 @@ def mesh(levels: int, width: int) -> Program:
 
 @pytest.mark.parametrize(
     ("program", "steps", "kernels"),
-    [(chain(10_000), 400, 3), (mesh(100, 50), 300, 8), (mesh(500, 10), 40, 8)],
+    [(chain(10_000), 400, 3), (mesh(100, 50), 300, 100), (mesh(500, 10), 40, 8)],
     ids=["chain", "mesh", "narrow mesh"],
 )
 def test_large_programs(program: Program, steps: int, kernels: int) -> None:

@@ -127,3 +127,22 @@ def test_dag_is_a_networkx_graph_with_ordered_operands():
     assert networkx.is_directed_acyclic_graph(dag)
     edges = dag.get_edge_data(x.node, y.node)
     assert sorted(e["operand"] for e in edges.values()) == [0, 1]
+
+
+def test_level_fast_reports_what_it_costs():
+    fast = compiled(lambda x: dg.log(dg.exp(x / 3.0)), static.spec((64,)), optimize="fast")
+    assert fast.ulp_distance is None
+    fast(np.linspace(-5, 5, 64).astype(np.float32))
+    assert 0 < fast.ulp_distance < 1000
+    assert "ULP" in fast.explain()
+    assert compiled(lambda x: x * 2.0).ulp_distance is None
+
+
+def test_ulp_distance_counts_floats():
+    from dualgraph.static.verify import _ulps
+
+    one = np.array([1.0], np.float32)
+    assert _ulps(one, np.nextafter(one, np.float32(2))) == 1
+    assert _ulps(np.array([-0.0]), np.array([0.0])) == 0
+    assert _ulps(np.array([np.nan]), np.array([np.nan])) == 0
+    assert _ulps(-np.array([5e-324]), np.array([5e-324])) == 2
