@@ -101,13 +101,13 @@ def verdict(report: Report) -> str:
     trained = [r.accuracy.steps for r in report.workloads.values() if r.accuracy is not None]
     longest = f", and after {max(trained)} steps of training" if trained else ""
     return (
-        f"All outputs, gradients, weights, optimiser states and random numbers were equal bit for bit: {STEPS} steps, levels "
-        f"{' and '.join(LEVELS)}, modes mixed half-way, every timed run{longest}. {report.seconds:.0f} s in all."
+        f"All outputs, gradients, weights, optimiser states and random numbers were equal bit for bit: {STEPS} steps, "
+        f"levels {' and '.join(LEVELS)}, modes mixed half-way, every timed run{longest}. {report.seconds:.0f} s in all."
     )
 
 
 def summary(report: Report) -> list[tuple[str, ...]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name, r in report.workloads.items():
         if r.arms is None or r.ratio is None:
             rows.append((name, "NO", "-", "-", "-", "-"))

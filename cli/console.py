@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,8 +10,9 @@ from typing import Any
 
 import click
 
+from dualgraph import models
 from dualgraph.compare.workloads import WORKLOADS, Workload, find
-from dualgraph.errors import ArgumentError
+from dualgraph.errors import ArgumentError, DualgraphError
 
 FAILED, DIFFERENT, INTERRUPTED = 1, 2, 130
 Rows = Sequence[Sequence[str]]
@@ -27,7 +29,7 @@ class WorkloadName(click.ParamType[Workload]):
         try:
             return find(value)
         except ArgumentError as error:
-            self.fail(str(error), param, ctx)
+            self.fail(message(error), param, ctx)
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
@@ -39,6 +41,12 @@ class WorkloadName(click.ParamType[Workload]):
         ]
 
 
+def message(error: DualgraphError) -> str:
+    """What an error says; with the place if that is in a built-in model, not where this command was called from."""
+    inside = error.where is not None and error.where.file.startswith(os.path.dirname(models.__file__))
+    return str(error) if inside else str(error.args[0])
+
+
 def chosen(workloads: tuple[Workload, ...]) -> list[Workload]:
     """The workloads named, each once; all of them where none is."""
     return list({w.name: w for w in workloads or WORKLOADS.values()}.values())
@@ -47,11 +55,12 @@ def chosen(workloads: tuple[Workload, ...]) -> list[Workload]:
 def table(title: str, header: Sequence[str], rows: Rows, left: int = 1) -> None:
     """Print a table; the first `left` columns to the left, the others to the right."""
     if sys.stdout.isatty():
+        from rich import box
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
 
-        shown = Table(title=Text(title), title_justify="left", title_style="bold")
+        shown = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
         for number, name in enumerate(header):
             shown.add_column(Text(name), justify="left" if number < left else "right")
         for row in rows:

@@ -71,7 +71,7 @@ def _blas() -> Finding:
         return Finding(
             "BLAS",
             "none found; products go through numpy.matmul",
-            "no BLAS with known names is loaded by NumPy; products are slower in small sizes: use a NumPy wheel from PyPI",
+            "NumPy has loaded no BLAS with known names; small products are slower: use a NumPy wheel from PyPI",
         )
     symbols = ", ".join(gemm.symbol for gemm in library.gemms.values())
     name = f"{library.name} {library.version} {library.architecture}"
@@ -117,7 +117,5 @@ def _gpu() -> Finding:
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
-        return Finding(
-            "GPU", f"none: {error}", "cupy is installed but finds no device; check the driver with nvidia-smi"
-        )
+        return Finding("GPU", f"none: {error}", "cupy finds no device; check the driver with nvidia-smi")
     return Finding("GPU", f"{count} found by cupy {cupy.__version__}")

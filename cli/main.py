@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
@@ -15,7 +15,7 @@ import dualgraph
 from dualgraph.errors import CacheWarning, DualgraphError
 
 from . import check, compare, doctor, graph
-from .console import FAILED, INTERRUPTED
+from .console import FAILED, INTERRUPTED, message
 
 EPILOG = """\b
 Exit codes: 0 well, 1 wrong usage or another error, 2 the modes gave different bits.
@@ -32,7 +32,7 @@ class Commands(click.Group):
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             try:
-                code = super().main(*args, standalone_mode=False, **extra)
+                code = super().main(*args, standalone_mode=False, **extra)  # type: ignore[call-overload]
                 return _leave(code if isinstance(code, int) else 0, standalone_mode)
             except click.Abort:
                 click.echo("interrupted", err=True)
@@ -41,11 +41,11 @@ class Commands(click.Group):
                 error.show()
                 return _leave(FAILED, standalone_mode)
             except DualgraphError as error:
-                click.echo(f"Error: {error}", err=True)
+                click.echo(f"Error: {message(error)}", err=True)
                 return _leave(FAILED, standalone_mode)
 
 
-def _leave(code: int, standalone: bool) -> int | NoReturn:
+def _leave(code: int, standalone: bool) -> int:
     if standalone:
         sys.exit(code)
     return code

@@ -26,6 +26,7 @@ from dualgraph.ops.activations import (
     silu,
     softmax,
     softplus,
+    softsign,
 )
 from dualgraph.ops.creation import (
     arange,
@@ -297,6 +298,7 @@ __all__ = [
     "sinh",
     "softmax",
     "softplus",
+    "softsign",
     "split",
     "sqrt",
     "square",

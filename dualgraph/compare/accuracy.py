@@ -16,7 +16,7 @@ from dualgraph.compare.workloads import Workload
 
 @dataclass(frozen=True)
 class Training:
-    """An arm after its training. `digest`: of gradients, parameters, optimiser state and scores of held-out examples."""
+    """An arm after its training. `digest`: of gradients, parameters, optimiser state, scores of held-out examples."""
 
     accuracy: float  # on held-out examples
     loss: float  # of the last step

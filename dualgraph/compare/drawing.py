@@ -171,7 +171,8 @@ def _eager_step(arm: Arm, title: str) -> Drawing:
 
     A value is known by its storage and layout: gradients and updates have no place on the tape.
     """
-    builder, kept = _Builder(), []
+    builder = _Builder()
+    kept: list[Any] = []  # what is alive keeps its identity
     with arm.turn():
         instance, batch = arm.instance, arm.batch()
         named = dict(zip(map(id, batch), _argument_names(instance), strict=False))
@@ -193,7 +194,7 @@ def _eager_step(arm: Arm, title: str) -> Drawing:
         def heard(op: Op, inputs: tuple[Any, ...], params: dict[str, Any], results: Any) -> None:
             found = results if isinstance(results, tuple) else (results,)
             lifted = [front.lift(x) for x in inputs]
-            kept.append((lifted, [x.storage for x in (*lifted, *found)]))  # what is alive keeps its identity
+            kept.append((lifted, [x.storage for x in (*lifted, *found)]))
             where = found[0].call.where if found[0].call is not None else None
             name = builder.node(op.name, map(operand, lifted), [x.layout for x in found], "operation", where)
             builder.results(name, [key(x) for x in found])
@@ -290,28 +291,20 @@ def _owners(drawing: Drawing) -> dict[str, str]:
 
 def as_text(drawing: Drawing) -> str:
     """One line per node: name, what it is, result, the user's line."""
+    made = ("operation", "kernel")
     rows = []
     for node in drawing.nodes:
-        what = f"{node.op}({', '.join(node.operands)})" if node.kind in ("operation", "kernel") else node.kind
-        if node.note:
-            what += f": {node.note}"
-        rows.append(
-            (
-                node.name,
-                "=" if node.operands or node.kind == "operation" else ":",
-                what,
-                ", ".join(node.results),
-                node.where,
-            )
-        )
+        what = f"{node.op}({', '.join(node.operands)})" if node.kind in made else node.kind
+        what += f": {node.note}" if node.note else ""
+        rows.append((node.name, "=" if node.kind in made else ":", what, ", ".join(node.results), node.where))
     widths = [min(max((len(row[n]) for row in rows), default=0), 60) for n in range(5)]
     lines = [drawing.title, ""]
     for name, sign, what, result, where in rows:
         lines.append(f"  {name:{widths[0]}} {sign} {what:{widths[2]}}  {result:{widths[3]}}  {where}".rstrip())
-    count = sum(node.kind in ("operation", "kernel") for node in drawing.nodes)
+    count = sum(node.kind in made for node in drawing.nodes)
     kind = "kernel" if any(node.kind == "kernel" for node in drawing.nodes) else "operation"
-    kind += "" if count == 1 else "s"
-    lines += ["", f"  {count} {kind}; result{'s' if len(drawing.results) > 1 else ''}: {', '.join(drawing.results)}"]
+    lines += ["", f"  {count} {kind}{'' if count == 1 else 's'}"]
+    lines[-1] += f"; result{'s' if len(drawing.results) > 1 else ''}: {', '.join(drawing.results)}"
     return "\n".join(lines)
 
 

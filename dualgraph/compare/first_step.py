@@ -7,6 +7,7 @@ first one finds an empty cache directory, the next one what the first has left.
 from __future__ import annotations
 
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -36,7 +37,7 @@ def first_step(name: str, mode: str) -> FirstStep:
     step = instance.step
     if mode == "static":
         step = static.compile(instance.step, *specs(batch))
-        found = {stage: step.times[stage] for stage in STAGES}  # type: ignore[attr-defined]
+        found = {stage: step.times[stage] for stage in STAGES}
     compiled = time.perf_counter()
     step(*batch)
     end = time.perf_counter()
@@ -59,12 +60,12 @@ def _in_process(name: str, mode: str, cache: str) -> FirstStep:
     here = str(Path(dualgraph.__file__).resolve().parents[1])
     path = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "DUALGRAPH_CACHE_DIR": cache, "PYTHONPATH": path}
-    command = [sys.executable, "-m", "dualgraph.compare.first_step", name, mode]
+    command = [sys.executable, "-P", "-m", "dualgraph.compare.first_step", name, mode]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if result.returncode:
         raise KernelError(
-            f"the process that measures the first step of {name} ({mode}) ended with {result.returncode}; it must print "
-            f"its times; run it by hand: {' '.join(command[1:])}\n{result.stderr}"
+            f"the process that measures the first step of {name} ({mode}) ended with {result.returncode}; it must "
+            f"print its times; run it by hand: {' '.join(command[1:])}\n{result.stderr}"
         )
     times: FirstStep = json.loads(result.stdout)
     return times
@@ -83,7 +84,7 @@ def break_even(first_eager: float, first_static: float, eager: float, static: fl
     extra, gain = first_static - first_eager, eager - static
     if extra <= 0:
         return 1 if gain >= 0 else None
-    return None if gain <= 0 else 1 + -int(-extra // gain)
+    return None if gain <= 0 else 1 + math.ceil(extra / gain)
 
 
 def main(arguments: list[str]) -> Any:

@@ -27,7 +27,7 @@ def peak_of_step(arm: Arm) -> int:
         tracemalloc.reset_peak()
         arm.step()
         peak = tracemalloc.get_traced_memory()[1]
-    return peak - before + held + _arena(arm)
+    return int(peak - before + held + _arena(arm))
 
 
 def _arena(arm: Arm) -> int:

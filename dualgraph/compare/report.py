@@ -16,7 +16,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class IdentityRecord:
-    """Eager mode against one other execution: bits of outputs, gradients, parameters, optimiser state, random numbers."""
+    """Eager mode against another execution: bits of outputs, gradients, parameters, optimiser state, random numbers."""
 
     equal: bool
     steps: int

@@ -111,7 +111,7 @@ def find(name: str) -> Workload:
 
     >>> find("mpl")
     Traceback (most recent call last):
-    dualgraph.errors.ArgumentError: got the workload 'mpl'; there is none of this name; did you mean 'mlp'?
+    dualgraph.errors.ArgumentError: got the workload 'mpl'; there is none of this name; did you mean 'mlp'?...
     """
     if name in WORKLOADS:
         return WORKLOADS[name]

@@ -125,7 +125,7 @@ class Eager:
 
     def _failure(self, op: Op, plan: Plan, failed: int, saved: list[Any]) -> DualgraphError:
         step = plan.program.steps[failed]
-        seen: dict[int, Any] = dict(enumerate(saved))
+        seen: dict[int, Any] = {**plan.program.constants, **dict(enumerate(saved))}
 
         def observe(number: int, buffers: Any) -> None:
             seen.update(buffers)

@@ -28,6 +28,7 @@ PUBLIC: dict[str, tuple[str, ...]] = {
     "indexing": ("getitem", "one_hot", "take", "take_along_axis"),
     "activations": (
         "elu", "gelu", "leaky_relu", "log_sigmoid", "log_softmax", "relu", "silu", "softmax", "softplus",
+        "softsign",
     ),
     "losses": ("cross_entropy", "mse_loss", "nll_loss"),
     "creation": ("arange", "asarray", "eye", "full", "linspace", "ones", "zeros"),

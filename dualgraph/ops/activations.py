@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from dualgraph.errors import DTypeError
+from dualgraph.errors import ArgumentError, DTypeError
 from dualgraph.kernels import expr as E
 from dualgraph.ops import elementwise as ew
 from dualgraph.ops.composite import composite
@@ -36,6 +36,7 @@ log_sigmoid = unary(
     lambda x: E.call("minimum", x, 0.0) - E.call("log1p", E.call("exp", -E.call("abs", x))),
     doc="log(sigmoid(x))",
 )
+softsign = unary("softsign", lambda x: x / (E.call("abs", x) + 1.0), doc="x / (1 + abs(x))")
 _gelu = unary(
     "gelu", lambda x: x * 0.5 * (E.call("erf", x * math.sqrt(0.5)) + 1.0), doc="x * Phi(x), Phi the normal distribution"
 )
@@ -48,6 +49,8 @@ _gelu_tanh = unary(
 
 def gelu(x: Any, approximate: str = "none") -> Any:
     """x * Phi(x), Phi the standard normal distribution function (Hendrycks & Gimpel 2016); or its tanh approximation."""
+    if approximate not in ("none", "tanh"):
+        raise ArgumentError(f"gelu: got approximate = {approximate!r}; it must be 'none' or 'tanh'")
     return _gelu_tanh(x) if approximate == "tanh" else _gelu(x)
 
 
@@ -143,4 +146,5 @@ __all__ = [
     "silu",
     "softmax",
     "softplus",
+    "softsign",
 ]

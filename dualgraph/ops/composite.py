@@ -76,6 +76,7 @@ def composite(
     function: Callable[..., Any],
     vjp: tuple[Vjp | None, ...] | Vjp = (),
     spec: Callable[..., Any] | None = None,
+    checks: bool = False,
 ) -> Op:
     """An op computed by `function(*inputs, **params)`, written in public ops."""
     traces: dict[Any, Traced] = {}
@@ -103,4 +104,4 @@ def composite(
         lower_calls(program, trace.calls, values)
         return tuple(as_view(program, values[operand_key(x)]) for x in trace.outputs)
 
-    return Op(name, infer, lower, vjp, composition=function)
+    return Op(name, infer, lower, vjp, composition=function, checks=checks)

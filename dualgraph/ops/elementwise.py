@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from dualgraph.errors import DTypeError
 from dualgraph.kernels import derivative
 from dualgraph.kernels import expr as E
 from dualgraph.kernels.kinds import Loop
@@ -246,12 +247,23 @@ isfinite = unary("isfinite", doc="x is neither infinite nor NaN")
 signbit = unary("signbit", doc="The sign bit of x, also of zeros and NaN")
 
 # Bits
-bitwise_and = binary("bitwise_and", doc="Bits set in both")
-bitwise_or = binary("bitwise_or", doc="Bits set in either")
-bitwise_xor = binary("bitwise_xor", doc="Bits set in exactly one")
-bitwise_invert = unary("bitwise_invert", lambda x: E.call("bitwise_not", x), floats=False, doc="Every bit inverted")
-bitwise_left_shift = binary("bitwise_left_shift", lambda x, y: E.call("left_shift", x, y), doc="x * 2**y, wrapped")
-bitwise_right_shift = binary("bitwise_right_shift", lambda x, y: E.call("right_shift", x, y), doc="floor(x / 2**y)")
+def _bits(name: str, instruction: str) -> Expression:
+    def expression(*xs: E.Expr) -> E.Expr:
+        if is_float(xs[0].dtype):
+            raise DTypeError(f"{name}: got {xs[0].dtype}; bits are those of integers and bools; cast with astype(x, 'int32')")
+        return E.call(instruction, *xs)
+
+    return expression
+
+
+bitwise_and = binary("bitwise_and", _bits("bitwise_and", "bitwise_and"), doc="Bits set in both")
+bitwise_or = binary("bitwise_or", _bits("bitwise_or", "bitwise_or"), doc="Bits set in either")
+bitwise_xor = binary("bitwise_xor", _bits("bitwise_xor", "bitwise_xor"), doc="Bits set in exactly one")
+bitwise_invert = unary("bitwise_invert", _bits("bitwise_invert", "bitwise_not"), floats=False, doc="Every bit inverted")
+bitwise_left_shift = binary("bitwise_left_shift", _bits("bitwise_left_shift", "left_shift"), doc="x * 2**y, wrapped")
+bitwise_right_shift = binary(
+    "bitwise_right_shift", _bits("bitwise_right_shift", "right_shift"), doc="floor(x / 2**y)"
+)
 
 _WHERE = OPS["where"] = elementwise_op("where", lambda c, x, y: E.select(c, x, y), 3, conditions=1)
 

@@ -59,7 +59,7 @@ def _take_vjp(g: Any, out: Any, x: Any, index: Any, *, axis: int) -> Any:
     return bind(_PUT, g, index, axis=axis, shape=x.layout[0])
 
 
-_TAKE = OPS["take"] = Op("take", _take_spec, _take_lower, (_take_vjp, None), literal_scalars=False)
+_TAKE = OPS["take"] = Op("take", _take_spec, _take_lower, (_take_vjp, None), literal_scalars=False, checks=True)
 
 
 def _put_lower(
@@ -83,6 +83,7 @@ _PUT = OPS["scatter_add"] = Op(
     _put_lower,
     (lambda g, out, x, index, *, axis, shape: take(g, index, axis=axis), None),
     literal_scalars=False,
+    checks=True,
 )
 
 
@@ -132,7 +133,7 @@ def _along_vjp(g: Any, out: Any, x: Any, index: Any, *, axis: int) -> Any:
 
 
 _ALONG = OPS["take_along_axis"] = Op(
-    "take_along_axis", _along_spec, _along_lower, (_along_vjp, None), literal_scalars=False
+    "take_along_axis", _along_spec, _along_lower, (_along_vjp, None), literal_scalars=False, checks=True
 )
 
 
@@ -157,6 +158,7 @@ _PUT_ALONG = OPS["scatter_add_along_axis"] = Op(
     _put_along_lower,
     (lambda g, out, x, index, *, axis, shape: take_along_axis(g, index, axis=axis), None),
     literal_scalars=False,
+    checks=True,
 )
 
 
@@ -178,7 +180,7 @@ def getitem(x: Any, key: Any) -> Any:
         return take(x, keys[0], axis=0)
     if any(isinstance(k, bool) or _is_index_array(k) for k in keys):
         raise ArgumentError(
-            f"indexing: got {key!r}; a tensor or list can be the only index (x[indices]); use dg.take along an axis, "
+            f"indexing: got {_shown(key)}; a tensor or list can be the only index (x[indices]); use dg.take along an axis, "
             "dg.take_along_axis, or dg.where for a mask"
         )
     shape = x.layout[0]
@@ -212,6 +214,13 @@ def _is_index_array(key: Any) -> bool:
     return isinstance(key, (TensorMethods, list)) or (hasattr(key, "__array__") and getattr(key, "ndim", 0) > 0)
 
 
+def _shown(key: Any) -> str:
+    """An index in words that are the same in both modes."""
+    if isinstance(key, tuple):
+        return f"({', '.join(map(_shown, key))})"
+    return f"a tensor of {key.spec}" if isinstance(key, TensorMethods) else repr(key)
+
+
 def _checked_index(key: Any, n: int, axis: int) -> int:
     try:
         i = index(key)
@@ -241,6 +250,7 @@ IN_RANGE = OPS["in_range"] = Op(
     _in_range_lower,
     (None,),
     literal_scalars=False,
+    checks=True,
 )
 
 

@@ -99,6 +99,7 @@ _CROSS_ENTROPY = OPS["cross_entropy"] = composite(
     _cross_entropy,
     (lambda g, out, x, labels, *, reduction: bind(_CROSS_ENTROPY_GRADIENT, g, x, labels, reduction=reduction), None),
     _rows_spec("cross_entropy"),
+    checks=True,
 )
 
 
@@ -125,6 +126,7 @@ _NLL_LOSS = OPS["nll_loss"] = composite(
     _nll_loss,
     (lambda g, out, x, labels, *, reduction: bind(_NLL_GRADIENT, g, x, labels, reduction=reduction), None),
     _rows_spec("nll_loss"),
+    checks=True,
 )
 
 

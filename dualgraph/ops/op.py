@@ -45,6 +45,7 @@ class Op:
     scalar: Any = None  # elementwise ops: what is computed for one element
     composition: Callable[..., Any] | None = None  # composite ops: the function over public ops
     literal_scalars: bool = True  # lowering accepts scalar operands as literals
+    checks: bool = False  # refuses some values of its operands: so it runs even where nobody uses its result
     plans: dict[Any, Any] = field(default_factory=dict, repr=False)  # the eager mode's prepared launches
 
     def __repr__(self) -> str:

@@ -83,7 +83,8 @@ def _float_dtype(name: str, dtype: Any) -> str:
 
 def rand(shape: int | Sequence[int], *, dtype: Any = DEFAULT_FLOAT) -> Any:
     """Uniform on [0, 1)."""
-    return bind(_UNIFORM, *_next(), shape=checked_shape("rand", shape), dtype=_float_dtype("rand", dtype))
+    params = {"shape": checked_shape("rand", shape), "dtype": _float_dtype("rand", dtype)}  # before the counter moves
+    return bind(_UNIFORM, *_next(), **params)
 
 
 def uniform(shape: int | Sequence[int], low: float = 0.0, high: float = 1.0, *, dtype: Any = DEFAULT_FLOAT) -> Any:
@@ -93,20 +94,16 @@ def uniform(shape: int | Sequence[int], low: float = 0.0, high: float = 1.0, *, 
 
 def randn(shape: int | Sequence[int], *, dtype: Any = DEFAULT_FLOAT) -> Any:
     """Normal with mean 0 and variance 1."""
-    return bind(_NORMAL, *_next(), shape=checked_shape("randn", shape), dtype=_float_dtype("randn", dtype))
+    params = {"shape": checked_shape("randn", shape), "dtype": _float_dtype("randn", dtype)}
+    return bind(_NORMAL, *_next(), **params)
 
 
 def bernoulli(shape: int | Sequence[int], p: float, *, dtype: Any = "bool") -> Any:
     """True (1) with probability p."""
     if not 0.0 <= p <= 1.0:
         raise ArgumentError(f"bernoulli: got p = {p}; a probability lies in [0, 1]")
-    return bind(
-        _BERNOULLI,
-        *_next(),
-        asarray(np.array(p, np.float32)),
-        shape=checked_shape("bernoulli", shape),
-        dtype=dtype_name(dtype),
-    )
+    params = {"shape": checked_shape("bernoulli", shape), "dtype": dtype_name(dtype)}
+    return bind(_BERNOULLI, *_next(), asarray(np.array(p, np.float32)), **params)
 
 
 def randint(shape: int | Sequence[int], low: int, high: int, *, dtype: Any = "int64") -> Any:
@@ -114,7 +111,8 @@ def randint(shape: int | Sequence[int], low: int, high: int, *, dtype: Any = "in
     if not low < high:
         raise ArgumentError(f"randint: got low = {low} and high = {high}; low must be below high")
     bounds = (asarray(np.array(low)), asarray(np.array(high)))
-    return bind(_INTEGERS, *_next(), *bounds, shape=checked_shape("randint", shape), dtype=dtype_name(dtype))
+    params = {"shape": checked_shape("randint", shape), "dtype": dtype_name(dtype)}
+    return bind(_INTEGERS, *_next(), *bounds, **params)
 
 
 __all__ = ["bernoulli", "manual_seed", "rand", "randint", "randn", "uniform"]

@@ -264,7 +264,7 @@ class Executable:
     def _failure_of(self, program: Program, failed: int, arrays: Sequence[Array]) -> Exception:
         """The error of a failed check, at the line that defined the operation."""
         step = program.steps[failed]
-        seen: dict[int, Array] = dict(zip(program.inputs, arrays, strict=False))
+        seen: dict[int, Array] = {**program.constants, **dict(zip(program.inputs, arrays, strict=False))}
         view = checked_operand(step)
         if view.buffer not in seen:
             copies = [np.array(a) for a in arrays]

@@ -16,7 +16,6 @@ from dualgraph.errors import ArgumentError
 from dualgraph.kernels import fusion, provider
 from dualgraph.kernels.program import Program
 from dualgraph.ops.composite import lower_call
-from dualgraph.ops.indexing import IN_RANGE
 from dualgraph.ops.op import Call
 from dualgraph.ops.shape import FILL
 from dualgraph.ops.symbol import CONSTANT, PLACEHOLDER, Symbol
@@ -48,7 +47,7 @@ def dead_code(flow: Dataflow) -> tuple[Dataflow, list[str]]:
     kept: list[Call] = []
     removed: list[str] = []
     for call in reversed(flow.calls):  # program order is a topological order: no search is needed
-        if id(call) in live or call.op is IN_RANGE:
+        if id(call) in live or call.op.checks:
             live.update(id(x.node) for x in call.inputs)
         elif call.op not in LEAVES:
             removed.append(f"removed {call.name}")
@@ -66,7 +65,7 @@ def constant_folding(flow: Dataflow) -> tuple[Dataflow, list[str]]:
         if call.op is FILL and spec.shape == ():
             bits, dtype = call.params["bits"], NUMPY_DTYPES[spec.dtype]
             return [rw.constant(call, np.frombuffer(bits.to_bytes(dtype.itemsize, "little"), dtype).reshape(()))]
-        if not inputs or call.op is IN_RANGE or any(x.node.op is not CONSTANT for x in inputs):
+        if not inputs or call.op.checks or any(x.node.op is not CONSTANT for x in inputs):
             return None
         if any(s.size > LARGEST_FOLD for s in call.specs):
             return None

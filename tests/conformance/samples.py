@@ -202,6 +202,7 @@ SAMPLES: tuple[Sample, ...] = (
     # activations
     unary("relu", lambda x: np.where(x <= 0, 0, x), "away"), unary("silu", lambda x: x / (1 + np.exp(-x)), ulp=4.0),
     unary("softplus", lambda x: np.logaddexp(x, 0), ulp=4.0),
+    unary("softsign", lambda x: x / (1 + np.abs(x)), ulp=1.0),
     unary("log_sigmoid", lambda x: 0 - np.logaddexp(-x, 0), ulp=4.0),
     unary("gelu", lambda x: x * 0.5 * (1 + _erf(x * math.sqrt(0.5))), near=1e-6),
     Sample("gelu_tanh", lambda x: dg.gelu(x, approximate="tanh"), ("real:3,4",),

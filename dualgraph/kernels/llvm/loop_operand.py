@@ -1,7 +1,7 @@
 """Operands in code: where they lie, and how a vector of their elements is read and written.
 
-Vectors are masked, so that one body serves full vectors and the tail. Where masked instructions are slow (stores, and
-bytes, before AVX-512) a branch chooses the plain one for full vectors.
+Vectors are masked, so that one body serves full vectors and the tail. Most processors have no masked instructions for
+all dtypes, or slow ones: a branch, which is foreseen, chooses plain instructions for full vectors.
 """
 
 from __future__ import annotations
@@ -66,18 +66,16 @@ class Operand:
         rest = [self._align(), mask.lanes, ir.Constant(type_, None)]
         if layout == STRIDED:
             loaded = self._call("masked.gather", type_, [self._pointers(base, i), *rest])
-        elif self.dtype == "bool":  # masked bytes are slow before AVX-512
-            loaded = self._load_bytes(type_, self.element(base, i), mask, rest)
         else:
-            loaded = self._call("masked.load", type_, [self.element(base, i), *rest])
+            loaded = self._load_contiguous(type_, self.element(base, i), mask, rest)
         return lanes.from_memory(self.dtype, loaded)
 
-    def _load_bytes(self, type_: Any, place: Any, mask: Mask, rest: list[Any]) -> Any:
+    def _load_contiguous(self, type_: Any, place: Any, mask: Mask, rest: list[Any]) -> Any:
         builder = self.frame.builder
         with builder.if_else(mask.full, likely=True) as (whole, part):
             with whole:
                 x, x_block = builder.load(place, typ=type_), builder.block
-                x.align = 1
+                x.align = ITEMSIZE[self.dtype]
             with part:
                 y, y_block = self._call("masked.load", type_, [place, *rest]), builder.block
         loaded = builder.phi(type_)

@@ -1,0 +1,205 @@
+"""The command line: outputs, exit codes, messages."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+import dualgraph
+from dualgraph.cli import check, console, doctor
+from dualgraph.cli.main import main
+from dualgraph.compare import identity
+from dualgraph.compare.arms import static_arm
+from dualgraph.errors import KernelError
+
+COMMANDS = ("compare", "check", "graph", "doctor")
+
+
+def run(*arguments, **named):
+    return CliRunner().invoke(main, arguments, prog_name="dualgraph", **named)
+
+
+def shifted(workload, *args, **named):
+    """A static arm whose loss is off by a rounding."""
+    arm = static_arm(workload, *args, **named)
+    step = arm.run
+    arm.run = lambda *batch: step(*batch) * 1.0000001
+    return arm
+
+
+def test_version_and_help():
+    assert run("--version").stdout == f"dualgraph {dualgraph.__version__}\n"
+    text = run("--help").stdout
+    assert all(command in text for command in COMMANDS)
+    assert "_DUALGRAPH_COMPLETE" in text
+    assert "NO_COLOR" in text
+    for command in COMMANDS:
+        assert run(command, "-h").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("compare", "mpl"), "did you mean 'mlp'?"),
+        (("check", "affin"), "did you mean 'affine'?"),
+        (("graph",), "Missing argument"),
+        (("graph", "affine", "--stage", "late"), "'late' is not one of"),
+        (("graph", "affine", "--mode", "eager", "--stage", "fused"), "use --mode static"),
+        (("compare", "--rounds", "1"), "1 is not in the range"),
+        (("compare", "--json", "/no/such/folder/x.json"), "make it first"),
+        (("compare", "--fast"), "No such option"),
+        (("rave",), "No such command"),
+    ],
+)
+def test_wrong_usage(arguments, message):
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_check():
+    result = run("check", "affine", "--steps", "4")
+    assert result.exit_code == 0
+    header, *rows = [line.split() for line in result.stdout.splitlines()[1:5]]
+    assert header == ["workload", "execution", "steps", "arrays", "sha256", "same", "bits"]
+    assert [row[-1] for row in rows] == ["yes"] * 3
+    assert len({row[-2] for row in rows}) == 1
+    assert result.stdout.endswith("All bits were equal.\n")
+
+
+@pytest.mark.parametrize("command", ["check", "compare"])
+def test_a_difference_ends_with_2(command, monkeypatch):
+    monkeypatch.setattr(identity, "static_arm", shifted)
+    result = run(command, "affine")
+    assert result.exit_code == 2
+    assert "DIFFERENT: affine, eager against static none: step 1, output: 1 of 1 elements differ" in result.stdout
+    assert "faster" not in result.stdout
+
+
+def test_compare_writes_json_alone_to_stdout():
+    result = run("compare", "affine", "--quick", "--rounds", "3", "--json", "-")
+    assert result.exit_code == 0
+    report = json.loads(result.stdout)
+    assert (report["schema"], report["identical"], report["quick"]) == (1, True, True)
+    assert report["workloads"]["affine"]["rounds"] == 3
+    assert report["seconds"] < 60
+
+
+def test_compare_prints_tables_and_writes_json(tmp_path):
+    file = tmp_path / "report.json"
+    result = run("compare", "affine", "--quick", "--rounds", "3", "--json", str(file))
+    assert result.exit_code == 0
+    assert json.loads(file.read_text())["identical"] is True
+    for text in ("summary", "kernels alone", "static, cold cache", "pays from step", "equal bit for bit"):
+        assert text in result.stdout
+    assert "\x1b" not in result.stdout
+    (row,) = re.findall(r"^  affine +yes .*$", result.stdout, re.MULTILINE)
+    assert re.search(r"(static|eager) \d+\.\d\dx faster \[\d+\.\d\d, \d+\.\d\d\]|same \[", row)
+
+
+def test_graph_shows_figure_1_6_in_both_modes():
+    tape, dag = (run("graph", "affine", "--mode", mode).stdout.splitlines()[1:] for mode in ("eager", "static"))
+    assert tape == dag
+    assert "multiply_1 = multiply(w, x)" in "\n".join(dag)
+    assert "add_1      = add(multiply_1, b)" in "\n".join(dag)
+
+
+@pytest.mark.parametrize(("form", "start"), [("dot", "digraph"), ("mermaid", "flowchart TD"), ("json", "{")])
+def test_graph_formats(form, start):
+    assert run("graph", "affine", "--format", form).stdout.startswith(start)
+
+
+def test_doctor():
+    result = run("doctor")
+    assert result.exit_code == 0
+    for what in ("dualgraph", "numpy", "kernels", "BLAS", "processor", "threads", "GPU"):
+        assert re.search(rf"^  {what} ", result.stdout, re.MULTILINE)
+
+
+def test_doctor_names_a_remedy(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("DUALGRAPH_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    monkeypatch.setenv("DUALGRAPH_NUM_THREADS", "4096")
+    problems = {x.what: x.problem for x in doctor.findings() if x.problem}
+    assert "set DUALGRAPH_NUM_THREADS=" in problems["threads"]
+    if doctor.provider.name() == "llvm":
+        assert "set DUALGRAPH_CACHE_DIR" in problems["cache holds"]
+    assert "Problem: threads" in run("doctor").stdout
+
+
+def test_errors_of_dualgraph_are_one_message(monkeypatch):
+    def broken(*_, **__):
+        raise KernelError("got nothing; something is needed; bring it")
+
+    monkeypatch.setattr(check, "check_workload", broken)
+    result = run("check", "affine")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "Error: got nothing; something is needed; bring it\n"
+
+
+def test_an_interrupt_ends_cleanly(monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(check, "check_workload", interrupted)
+    result = run("check", "affine")
+    assert result.exit_code == 130
+    assert result.stderr.strip() == "interrupted"
+
+
+def test_completion():
+    result = run(env={"_DUALGRAPH_COMPLETE": "bash_complete", "COMP_WORDS": "dualgraph check m", "COMP_CWORD": "2"})
+    assert result.stdout == "plain,mlp\n"
+
+
+def on_a_terminal(*arguments, **environment):
+    """What the command prints on a terminal."""
+    leader, follower = pty.openpty()
+    code = "from dualgraph.cli.main import main; main(prog_name='dualgraph')"
+    environment = (
+        {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "CI")} | {"TERM": "xterm-256color"} | environment
+    )
+    with subprocess.Popen(
+        [sys.executable, "-P", "-c", code, *arguments],
+        stdout=follower,
+        stderr=follower,
+        stdin=follower,
+        env=environment,
+    ) as process:
+        os.close(follower)
+        text = b""
+        while True:
+            try:
+                found = os.read(leader, 65536)
+            except OSError:  # the other end was closed
+                break
+            if not found:
+                break
+            text += found
+    os.close(leader)
+    return process.returncode, text.decode()
+
+
+def test_no_color():
+    colour = re.compile(r"\x1b\[[0-9;]*(3[0-7]|9[0-7])m")
+    code, text = on_a_terminal("check", "affine", "--steps", "2", NO_COLOR="1")
+    assert code == 0
+    assert "All bits were equal." in text
+    assert not colour.search(text)
+    assert colour.search(on_a_terminal("check", "affine", "--steps", "2")[1])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1.0, "1.00 s"), (0.9999, "1.00 s"), (9.996e-3, "10.0 ms"), (2.5e-9, "2.50 ns"), (-3e-6, "-3.00 µs")],
+)
+def test_seconds(value, text):
+    assert console.seconds(value) == text
