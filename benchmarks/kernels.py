@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import cases
 import options
-from processes import Implementation, Settings, in_turns, median, micro, ratio, say, table, workers
+from processes import Implementation, Settings, in_turns, median, micro, say, table, times_as_fast, workers
 
 ARMS = (
     Implementation("dualgraph", "with_dualgraph", ("kernels",)),
@@ -32,9 +32,8 @@ def report(settings: Settings) -> dict[str, str]:
             samples = in_turns(running, names, replace(settings, seconds=settings.seconds / 4))
         rows = []
         for case, arms in samples.items():
-            own = arms["dualgraph"]
             times = [micro(median(arms[a.name])) if a.name in arms else "-" for a in ARMS]
-            ratios = [f"{ratio(arms[a.name], own):.2f}" if a.name in arms else "-" for a in ARMS[1:]]
+            ratios = [times_as_fast(arms, a.name) for a in ARMS[1:]]
             rows.append([case, *times, *ratios])
         word = "1 thread" if threads == 1 else f"{threads} threads"
         head = [f"µs per call, {word}", *(a.name for a in ARMS), "NumPy / dualgraph", "PyTorch / dualgraph"]

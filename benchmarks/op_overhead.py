@@ -1,13 +1,13 @@
 """The overhead of one eager operation on 8 elements: dualgraph, NumPy, PyTorch.
 
-    python benchmarks/op_overhead.py [--python PYTHON_WITH_TORCH]
+python benchmarks/op_overhead.py [--python PYTHON_WITH_TORCH]
 """
 
 from __future__ import annotations
 
 import cases
 import options
-from processes import Implementation, Settings, in_turns, median, ratio, say, table, workers
+from processes import Implementation, Settings, in_turns, median, say, table, times_as_fast, workers
 
 ARMS = (
     Implementation("dualgraph", "with_dualgraph", ("ops",)),
@@ -24,9 +24,8 @@ def report(settings: Settings) -> dict[str, str]:
         samples = in_turns(running, names, settings)
     rows = []
     for case, arms in samples.items():
-        own = arms["dualgraph"]
         times = [f"{median(arms[a.name]) * 1e9:.0f}" if a.name in arms else "-" for a in ARMS]
-        ratios = [f"{ratio(arms[a.name], own):.2f}" if a.name in arms else "-" for a in ARMS[1:]]
+        ratios = [times_as_fast(arms, a.name) for a in ARMS[1:]]
         rows.append([case, *times, *ratios])
     head = ["ns per call", *(a.name for a in ARMS), "NumPy / dualgraph", "PyTorch / dualgraph"]
     return {"op-overhead": table(head, rows)}

@@ -139,15 +139,22 @@ def in_turns(running: Sequence[Worker], cases: Sequence[str], settings: Settings
     """case -> implementation -> seconds per step of each round; A B C, A B C, …"""
     samples: dict[str, dict[str, list[float]]] = {}
     for case in cases:
-        able = [w for w in running if case in w.facts["cases"]]
-        for worker in able:
-            worker.calibrate(case, settings.seconds)
+        able = [w for w in running if case in w.facts["cases"] and _calibrated(w, case, settings.seconds)]
         samples[case] = {w.name: [] for w in able}
         for _ in range(settings.rounds):
             for worker in able:
                 samples[case][worker.name].append(worker.sample(case))
         say(f"  {case}: " + ", ".join(f"{name} {micro(median(s))}" for name, s in samples[case].items()))
     return samples
+
+
+def _calibrated(worker: Worker, case: str, seconds: float) -> bool:
+    try:
+        worker.calibrate(case, seconds)
+    except Failed as failure:
+        say(f"  {case} left out: {failure}")
+        return False
+    return True
 
 
 median: Callable[[Sequence[float]], float] = statistics.median
@@ -162,6 +169,11 @@ def spread(values: Sequence[float]) -> float:
 def ratio(slow: Sequence[float], fast: Sequence[float]) -> float:
     """How many times as long: the median of the ratios of a round."""
     return median([s / f for s, f in zip(slow, fast, strict=True)])
+
+
+def times_as_fast(arms: dict[str, list[float]], peer: str) -> str:
+    """How many times as fast as a peer dualgraph is, where both were measured."""
+    return f"{ratio(arms[peer], arms['dualgraph']):.2f}" if {peer, "dualgraph"} <= arms.keys() else "-"
 
 
 def micro(seconds: float) -> str:

@@ -1,6 +1,6 @@
 """Training steps of small models: both modes of dualgraph, PyTorch eager and compiled, JAX, in turns.
 
-    python benchmarks/training_steps.py [--python PYTHON_WITH_TORCH_AND_JAX] [--rounds N]
+python benchmarks/training_steps.py [--python PYTHON_WITH_TORCH_AND_JAX] [--rounds N]
 """
 
 from __future__ import annotations

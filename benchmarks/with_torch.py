@@ -43,7 +43,7 @@ class Classifier(nn.Module):
 
 
 def training_step(name: str, mode: str) -> dict[str, Case]:
-    """`mode`: "eager" or "compile" (forward and loss), with "fused" the fused optimiser, with "step" it is compiled too."""
+    """`mode`: eager, or compile (forward and loss); -fused: the fused optimiser; -step: the optimiser compiled too."""
     start = workloads.WORKLOADS[name]()
     fused = {"fused": True} if "fused" in mode else {}
     model: nn.Module

@@ -1,13 +1,14 @@
 """The training steps that are measured: shapes, seeded parameters, one fixed batch, optimiser settings. NumPy alone.
 
-A step is forward, mean loss, backward, update, all in float32. An implementation may choose how it stores parameters and
-may use any mathematically equal formula; it may keep nothing but parameters and optimiser state from step to step, and
-drop no gradient and no update.
+A step is forward, mean loss, backward, update, all in float32. An implementation may choose how it stores parameters
+and may use any mathematically equal formula; it may keep nothing but parameters and optimiser state from step to step,
+and drop no gradient and no update.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ def mlp() -> Workload:
     rng = np.random.default_rng(2)
     sizes = (64, 128, 128, 10)
     parameters: dict[str, Array] = {}
-    for layer, (n, m) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for layer, (n, m) in enumerate(pairwise(sizes)):
         bound = n**-0.5
         parameters[f"w{layer}"] = rng.uniform(-bound, bound, (n, m)).astype(np.float32)
         parameters[f"b{layer}"] = rng.uniform(-bound, bound, m).astype(np.float32)

@@ -8,7 +8,7 @@ import time
 
 import click
 
-from dualgraph.compare.environment import environment
+from dualgraph.compare.environment import environment, is_busy
 from dualgraph.compare.first_step import STAGES
 from dualgraph.compare.identity import LEVELS, STEPS
 from dualgraph.compare.measure import FULL, QUICK, measure_workload
@@ -84,6 +84,9 @@ def show(report: Report) -> None:
             show_workload(name, record)
     table("summary", ("workload", "same bits", "eager", "static", "verdict", "pays from step"), summary(report))
     click.echo()
+    load, usable = about["load_average"], about["processors"]
+    if load is not None and is_busy(load, usable):
+        click.echo(f"Warning: the load average was {load} on {usable} processors; close other programs")
     for name, record in report.workloads.items():
         for warning in record.warnings:
             click.echo(f"Warning: {name}: {warning}")
@@ -141,9 +144,12 @@ def show_workload(name: str, record: WorkloadRecord) -> None:
         click.echo()
         table("", header, rows)
     if record.passes is not None:
-        rows = [(p.label, seconds(p.step), str(p.kernels), amount(p.arena), in_words(p.ratio)) for p in record.passes]
+        rows = [
+            (p.label, seconds(p.step), str(p.kernels), amount(p.arena), str(p.ulp), in_words(p.ratio))
+            for p in record.passes
+        ]
         click.echo()
-        table("", ("passes", "step", "kernels", "arena", "against eager"), rows)
+        table("", ("passes", "step", "kernels", "arena", "ULP off", "against eager"), rows)
     if record.accuracy is not None:
         a = record.accuracy
         click.echo(

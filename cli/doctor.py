@@ -11,7 +11,7 @@ from typing import NamedTuple
 import click
 
 from dualgraph import config
-from dualgraph.compare.environment import environment, load_average, processors
+from dualgraph.compare.environment import environment, is_busy, load_average, processors
 from dualgraph.kernels import blas, provider
 
 from .console import amount, table
@@ -86,7 +86,7 @@ def _threads() -> Iterator[Finding]:
     yield Finding("threads", f"{threads} of {usable} processors", problem)
     load = load_average()
     if load is not None:
-        busy = load > usable / 2 + 1
+        busy = is_busy(load, usable)
         yield Finding("load average", str(load), "measured times will vary; close other programs" if busy else "")
 
 

@@ -44,6 +44,11 @@ def load_average() -> float | None:
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
+def is_busy(load: float, usable: int) -> bool:
+    """Whether other programs disturb a measurement."""
+    return load > usable / 2 + 1
+
+
 def governor() -> str:
     """The policy of the clock frequency, where the system tells."""
     try:

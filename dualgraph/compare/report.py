@@ -56,11 +56,12 @@ class RatioRecord:
 class PassesRecord:
     """A static arm with some of the passes: what they give."""
 
-    label: str
+    label: str  # "none", "graph passes", "fusion", "all" (the default), "fast" (with passes that may change bits)
     passes: tuple[str, ...]
     step: float
     kernels: int
     arena: int
+    ulp: int  # the largest distance of a result of one step from that of the graph as defined; 0 for exact passes
     ratio: RatioRecord  # against eager mode
 
 

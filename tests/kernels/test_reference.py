@@ -417,7 +417,7 @@ def test_gather_and_scatter_add_along():
     assert bits(step(ScatterAddAlong("float64", "int32"), x.shape, g, index)) == bits(expected)
 
 
-@pytest.mark.parametrize("bad", [-1, 4])
+@pytest.mark.parametrize("bad", [-5, 4])
 def test_bad_indices_fail_the_step(bad):
     x, index = np.zeros((2, 4, 3), "float32"), np.array([0, bad])
     along = np.full((2, 2, 3), bad)
@@ -426,7 +426,7 @@ def test_bad_indices_fail_the_step(bad):
     assert step(GatherAlong("float32", "int64"), (2, 2, 3), x, along) == 0
     assert step(ScatterAddAlong("float32", "int64"), (2, 4, 3), x[:, :2].copy(), along) == 0
     assert step(CheckIndex("int64", 0, 4, "index"), None, index) == 0
-    assert step(CheckIndex("int64", -1, 5, "index"), None, index) is None
+    assert step(CheckIndex("int64", -5, 5, "index"), None, index) is None
 
 
 def test_external_functions_get_copies_and_are_checked():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 
 from dualgraph.kernels.expr import INPUT, LITERAL, Code, literal_value
@@ -89,6 +90,17 @@ class Values:
                     else emit(self.lanes, self.code, i, [value(a) for a in self.code[i].args])
                 )
         return value
+
+
+    def result(self, i: int, x: Value) -> Value:
+        """What is stored for instruction i. Every NaN that was computed is stored as one and the same.
+
+        Which NaN an operation gives depends on the order of its operands, which LLVM may swap, and on what it folds: bits
+        that fusion must not be able to change. Copies keep the bits they find.
+        """
+        if not x.is_float or self.code[i].op in (INPUT, LITERAL):
+            return x
+        return self.lanes.constant(x.dtype, math.nan).where(x.is_nan(), x)
 
 
 def identity(lanes: Lanes, monoid: str, dtype: str) -> Value:

@@ -75,8 +75,16 @@ def _run_loop(kernel: Loop, step: Step, memory: Memory) -> bool:
         values.append(value)
     is_row = kernel.is_row()
     for view, result in zip(step.outs, kernel.results, strict=True):
-        _write(memory, _rows_only(view, domain, axes) if is_row[result] else view, values[result])
+        target = _rows_only(view, domain, axes) if is_row[result] else view
+        _write(memory, target, _one_nan(kernel.code[result], values[result]))
     return True
+
+
+def _one_nan(instr: Instr, value: Array) -> Array:
+    """Every NaN that was computed is stored as one and the same; copies keep the bits they find."""
+    if value.dtype.kind != "f" or instr.op in (expr.INPUT, expr.LITERAL):
+        return value
+    return np.where(np.isnan(value), value.dtype.type(np.nan), value)
 
 
 def _evaluate(instr: Instr, args: list[Array], operands: list[Array], domain: Shape, axes: tuple[int, ...]) -> Any:

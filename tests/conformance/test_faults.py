@@ -1,0 +1,239 @@
+"""Deliberate faults: each must be caught by the very machinery that the other conformance tests use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import hypothesis
+import numpy as np
+import pytest
+from conformance.modes import assert_bits, assert_modes_agree, define, differentiated, run_eager, run_executable
+from conformance.programs import RandomProgram, programs
+from conformance.test_gradients import check_gradient
+
+import dualgraph as dg
+from dualgraph import autodiff, static
+from dualgraph.kernels.kinds import External
+from dualgraph.kernels.program import Program, View
+from dualgraph.ops import OPS
+from dualgraph.ops.op import Op, Operand, as_view
+from dualgraph.ops.symbol import Symbol
+from dualgraph.static import passes
+from dualgraph.static.algebra import plus_zero, times_zero
+from dualgraph.static.dataflow import Dataflow, Rewriter
+
+X = np.random.default_rng(0).normal(size=(5, 37)).astype(np.float32)
+X[0, :4] = [0.0, -0.0, np.inf, -np.inf]
+
+
+def _external_fma(x: Any, y: Any, z: Any) -> tuple[Any]:
+    """One rounding instead of two: exact in float64 up to the last rounding."""
+    return ((x.astype(np.float64) * y + z).astype(x.dtype),)
+
+
+def _lower_fma(program: Program, operands: tuple[Operand, ...], specs: Any, params: Any) -> tuple[View, ...]:
+    out = program.new(specs[0])
+    views = [as_view(program, x).broadcast_to(out.shape) for x in operands]
+    program.add(External("fma", _external_fma), (out,), views)
+    return (out,)
+
+
+FMA = Op("fma", lambda x, y, z: z, _lower_fma, literal_scalars=False)
+
+
+def contracted(rw: Rewriter, call: Any, inputs: tuple[Symbol, ...]) -> Any:
+    """x * y + z → fma(x, y, z)"""
+    if call.op is not OPS["add"] or inputs[0].node.op is not OPS["multiply"] or call.specs[0].dtype != "float32":
+        return None
+    return rw.emit(call, FMA, (*inputs[0].node.inputs, inputs[1]), call.specs[0])
+
+
+def reordered(rw: Rewriter, call: Any, inputs: tuple[Symbol, ...]) -> Any:
+    """sum(x) → sum(flip(x))"""
+    if call.op is not OPS["sum"] or 0 in inputs[0].shape or not inputs[0].shape:
+        return None
+    window = tuple((n - 1, -1, n) for n in inputs[0].shape)
+    turned = rw.emit(call, OPS["slice"], inputs, inputs[0].spec, window=window)
+    back = rw.emit(call, call.op, (turned,), call.specs[0], **call.params)
+    if not back.shape:
+        return back
+    return rw.emit(call, OPS["slice"], (back,), call.specs[0], window=tuple((n - 1, -1, n) for n in back.shape))
+
+
+def swapped(rw: Rewriter, call: Any, inputs: tuple[Symbol, ...]) -> Any:
+    """x - y → y - x"""
+    return rw.emit(call, call.op, inputs[::-1], call.specs[0]) if call.op is OPS["subtract"] else None
+
+
+def forgotten_axis(rw: Rewriter, call: Any, inputs: tuple[Symbol, ...]) -> Any:
+    """A merge of calls that looks at the operands and forgets the parameters."""
+    if call.op not in (OPS["slice"], OPS["sum"]):
+        return None
+    for other in rw.calls:
+        if other.op is call.op and other.inputs == inputs and other.specs == call.specs and other.params != call.params:
+            return Symbol(None, other, 0)  # type: ignore[arg-type]
+    return None
+
+
+def double_rounding(rw: Rewriter, call: Any, inputs: tuple[Symbol, ...]) -> Any:
+    """x / y → x * (1 / y)"""
+    if call.op is not OPS["divide"]:
+        return None
+    inverse = rw.emit(call, OPS["reciprocal"], inputs[1:], inputs[1].spec)
+    return rw.emit(call, OPS["multiply"], (inputs[0], inverse), call.specs[0])
+
+
+FAULTS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
+    "fma": (contracted, lambda x: x * x + x),
+    "reordered-sum": (reordered, lambda x: dg.sum(x[1:], axis=1)),
+    "swapped-operands": (swapped, lambda x: x - x[:, :1]),
+    "plus-zero": (plus_zero, lambda x: x + 0.0),
+    "times-zero": (times_zero, lambda x: x * 0.0),
+    "forgotten-parameter": (forgotten_axis, lambda x: [x[1:3] * 1.0, x[2:4] * 1.0]),
+    "double-rounding": (double_rounding, lambda x: x / (x * x + 3.0)),
+}
+
+
+@pytest.fixture
+def faulty(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], Any]:
+    """A compiler with one wrong rewrite among its exact passes."""
+    rule, function = FAULTS[request.param]
+
+    def run(flow: Dataflow) -> tuple[Dataflow, list[str]]:
+        return Rewriter(flow).run(lambda rw, call, inputs: None if (x := rule(rw, call, inputs)) is None else [x]), []
+
+    wrong = passes.Pass("faulty", "graph", "exact", "a deliberate fault", run)
+    monkeypatch.setattr(passes, "PASSES", (wrong, *passes.PASSES))
+    return function
+
+
+@pytest.mark.parametrize("faulty", FAULTS, indirect=True)
+def test_a_wrong_pass_is_caught(faulty: Callable[[Any], Any]) -> None:
+    assert_modes_agree(faulty, [X], levels=["none"])
+    with pytest.raises(AssertionError, match="static exact against eager"):
+        assert_modes_agree(faulty, [X])
+
+
+@pytest.mark.parametrize("faulty", ["fma", "reordered-sum", "swapped-operands", "plus-zero", "double-rounding"], indirect=True)
+def test_random_programs_catch_it(faulty: Any) -> None:
+    """Without an example made for the fault."""
+
+    @hypothesis.settings(max_examples=300, phases=[hypothesis.Phase.generate], database=None, derandomize=True)
+    @hypothesis.given(programs())
+    def compare(program: RandomProgram) -> None:
+        arrays = program.arrays()
+        expected = run_eager(program, arrays)
+        graph, outputs = define(program, arrays)
+        assert_bits(run_executable(static.compile(graph, outputs=outputs), arrays), expected, "exact")
+
+    with pytest.raises(AssertionError, match="exact, result"):
+        compare()
+
+
+# ------------------------------------------------------------------------------------------------- differentiation
+
+
+def product(x: Any) -> Any:
+    return x * dg.tanh(x)
+
+
+def test_a_dropped_accumulation_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In both modes: by finite differences. In static mode alone: by the comparison of modes."""
+    add = autodiff.add
+    monkeypatch.setattr(autodiff, "add", lambda held, g: g)
+    with pytest.raises(AssertionError, match="by differences"):
+        check_gradient(product, [np.linspace(0.5, 2, 5)])
+    monkeypatch.setattr(autodiff, "add", lambda held, g: g if isinstance(g, Symbol) else add(held, g))
+    check_gradient(product, [np.linspace(0.5, 2, 5)])
+    with pytest.raises(AssertionError, match="static none against eager, result 1"):
+        assert_modes_agree(product, [X])
+
+
+def test_another_order_of_accumulation_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three contributions: (a + b) + c against a + (b + c). No tolerance would find it."""
+
+    def three(x: Any) -> Any:
+        return [x * 1.1, x * dg.tanh(x), dg.sin(x) * 3.0]
+
+    x = np.random.default_rng(1).normal(size=(50,)).astype(np.float32)
+    assert_modes_agree(three, [x])
+    contribute = autodiff.sum_to
+    late: dict[Any, Any] = {}
+
+    def delayed(g: Any, spec: Any) -> Any:
+        g = contribute(g, spec)
+        if not isinstance(g, Symbol) or spec.shape != (50,) or late.get("used"):
+            return g
+        if "first" not in late:
+            late["first"] = g
+            return dg.zeros_like(g)
+        late["used"] = True
+        return late["first"] + g
+
+    monkeypatch.setattr(autodiff, "sum_to", delayed)
+    with pytest.raises(AssertionError, match=r"result \d of 4"):
+        assert_modes_agree(lambda x: [three(x)[0] + three(x)[1], three(x)[2]], [x], "")
+
+
+@pytest.mark.parametrize("mode", ["both", "static"])
+def test_a_wrong_vjp_is_caught(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By finite differences where both modes have it, by the comparison of bits where one has."""
+    scalar = OPS["tanh"].scalar
+    right = scalar.vjp
+
+    def wrong(number: int, g: Any, out: Any, x: Any) -> Any:
+        found = right(number, g, out, x)
+        return found * 1.0000002 if mode == "both" or isinstance(g, Symbol) else found
+
+    lying = Op("tanh", OPS["tanh"].spec, OPS["tanh"].lower, wrong, scalar=scalar)
+
+    def run(x: Any) -> Any:
+        return dg.ops.bind(lying, x) * 2.0
+
+    if mode == "both":
+        with pytest.raises(AssertionError, match="by differences"):
+            check_gradient(run, [np.linspace(-1, 1, 5) * 1.0])
+    else:
+        with pytest.raises(AssertionError, match="static none against eager, result 1"):
+            assert_modes_agree(run, [X])
+
+
+def test_a_reused_buffer_is_caught() -> None:
+    """What the tests of held results would see."""
+    run = static.compile(lambda x: x * 2.0, static.spec((5, 37)))
+    first = run(X)
+    kept = first.numpy().copy()
+    second = run(X + 1)
+    first.storage[...] = second.storage
+    with pytest.raises(AssertionError, match="held"):
+        assert_bits([first.numpy()], [kept], "held")
+
+
+# ------------------------------------------------------------------------------------------------- the comparison itself
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        (np.float32(0.0), np.float32(-0.0)), (np.float32(1.0), np.nextafter(np.float32(1.0), np.float32(2))),
+        (np.float32(1.0), np.float64(1.0)), (np.zeros(3, np.float32), np.zeros((3, 1), np.float32)),
+        (np.float64(5e-324), np.float64(0.0)), (np.float32(np.inf), np.float32(-np.inf)), (np.int64(1), np.int64(2)),
+        (np.float32(np.nan), np.float32(0)), (np.array([True]), np.array([False])),
+    ],
+    ids=range(9),
+)  # fmt: skip
+def test_the_comparison_of_bits(a: Any, b: Any) -> None:
+    assert_bits([a, b], [a, b], "equal")
+    with pytest.raises(AssertionError, match="unequal"):
+        assert_bits([a], [b], "unequal")
+
+
+def test_missing_results_are_noticed() -> None:
+    with pytest.raises(AssertionError, match="1 results, expected 2"):
+        assert_bits([X], [X, X], "count")
+
+
+def test_gradients_are_part_of_the_comparison() -> None:
+    """`differentiated` really adds the gradients, up to the order asked for."""
+    assert [len(run_eager(differentiated(product, n), [X])) for n in (1, 2)] == [2, 3]
