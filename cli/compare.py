@@ -135,9 +135,10 @@ def show_workload(name: str, record: WorkloadRecord) -> None:
     arms = record.arms or {}
     table(f"{name}: {record.summary}", ("a step", *arms), [(what, *cells) for what, cells in step_rows(record)])
     if record.first_step is not None:
-        header = ("first step", *STAGES, "run", "total")
+        columns = ("start", *STAGES, "run", "total")
+        header = ("first step", *columns)
         rows = [
-            (f"{mode}, {cache} cache", *(seconds(times[s]) if s in times else "-" for s in (*STAGES, "run", "total")))
+            (f"{mode}, {cache} cache", *(seconds(times[s]) if s in times else "-" for s in columns))
             for cache, modes in record.first_step.items()
             for mode, times in modes.items()
         ]

@@ -24,7 +24,8 @@ from types import CodeType
 from typing import NamedTuple
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
-_MODELS = os.path.join(_PACKAGE, "models") + os.sep
+# Parts of the package that are written as a user would write them.
+_USER_CODE = (os.path.join(_PACKAGE, "models") + os.sep, os.path.join(_PACKAGE, "compare", "workloads.py"))
 _internal: dict[CodeType, bool] = {}
 
 
@@ -57,7 +58,7 @@ def here(depth: int = 1) -> Where | None:
         internal = _internal.get(code)
         if internal is None:
             name = code.co_filename
-            internal = name.startswith(_PACKAGE) and not name.startswith(_MODELS)
+            internal = name.startswith(_PACKAGE) and not name.startswith(_USER_CODE)
             internal = _internal[code] = (
                 internal or name.startswith("<frozen") or name.endswith(os.sep + "contextlib.py")
             )

@@ -1,19 +1,62 @@
-"""The tour is a script: its blocks run one after the other and print what it says."""
+"""The pages tell the truth: the tour runs and prints what it says, files that are named exist, the diff was made."""
 
 import re
 import runpy
 from pathlib import Path
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "tour.md"
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
 
 
 def test_tour_prints_what_it_says(tmp_path, capsys):
+    tour = ROOT / "docs" / "tour.md"
     script = tmp_path / "tour.py"
-    script.write_text("\n".join(blocks("python")), "utf-8")
+    script.write_text("\n".join(blocks(tour, "python")), "utf-8")
     runpy.run_path(str(script), run_name="__main__")
-    (output,) = blocks("text")
+    (output,) = blocks(tour, "text")
     assert capsys.readouterr().out == output
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_named_on_a_page_exist(page):
+    files = {str(file.relative_to(ROOT)) for top in ("dualgraph", "cli", "tests", "benchmarks", "docs") for file in
+             (ROOT / top).rglob("*") if file.suffix in (".py", ".md")}  # fmt: skip
+    named = set(re.findall(r"`([\w/*]+\.(?:py|md))`", page.read_text("utf-8")))
+    known = {"/" + file for file in files} | {"/" + file.name for file in ROOT.glob("*.md")}
+    missing = {n for n in named if not any(Path(file).match("*/" + n) for file in known)}
+    assert missing == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    links = re.findall(r"\]\(([^)#:]+)\)", text)
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_module_is_on_the_layout_page():
+    """By its own name, or by a pattern such as `loop_*.py`."""
+    text = (ROOT / "docs" / "layout.md").read_text("utf-8")
+    named = re.findall(r"[\w/*]+\.py", text)
+    modules = [file.relative_to(ROOT) for top in ("dualgraph", "cli") for file in (ROOT / top).rglob("*.py")]
+    assert [str(m) for m in modules if m.name != "__init__.py" and not any(m.match(n) for n in named)] == []
+
+
+def test_the_diff_of_contributing_was_made():
+    (diff,) = blocks(ROOT / "CONTRIBUTING.md", "diff")
+    parts = re.split(r"^--- .*\n\+\+\+ b/", diff, flags=re.MULTILINE)[1:]
+    assert len(parts) == 4
+    for part in parts:
+        name, *lines = part.splitlines()
+        text = (ROOT / name).read_text("utf-8").splitlines()
+        for number, line in enumerate(lines):
+            if line.startswith("+"):
+                at = text.index(line[1:])
+                assert at > 0, line
+                assert text[at - 1] == lines[number - 1][1:], f"{name}: {line}"

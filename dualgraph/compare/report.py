@@ -88,7 +88,9 @@ class WorkloadRecord:
     steps_per_sample: int | None = None
     arms: Mapping[str, Arm] | None = None  # "eager", "static"
     ratio: RatioRecord | None = None
-    first_step: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None  # cache -> mode -> stage -> seconds
+    first_step: Mapping[str, Mapping[str, Mapping[str, float]]] | None = (
+        None  # cache -> mode -> stage -> seconds; see `first_step`
+    )
     break_even: Mapping[str, int | None] | None = None  # cache -> steps from which on static took less in all
     passes: tuple[PassesRecord, ...] | None = None
     accuracy: AccuracyRecord | None = None

@@ -76,7 +76,8 @@ class Ratio(NamedTuple):
         value, low, high = (
             (self.value, self.low, self.high) if self.low > 1 else (1 / self.value, 1 / self.high, 1 / self.low)
         )
-        return f"{self.word} {value:.2f}x faster [{low:.2f}, {high:.2f}]"
+        digits = 2 if value < 10 else 1
+        return f"{self.word} {value:.{digits}f}x faster [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def paired_ratio(slow: Array, fast: Array) -> Ratio:

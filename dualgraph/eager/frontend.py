@@ -47,7 +47,9 @@ class Plan:
             program.outputs.index(v.buffer) if v.buffer >= len(layouts) else -1 - v.buffer for v in results
         )
         # elements of each storage; that of a windowed input is larger than the window, by how much is not known here
-        extents = [x.size if x.__class__ is Spec else None for x in layouts] + [b.size for b in program.buffers[len(layouts) :]]
+        extents = [x.size if x.__class__ is Spec else None for x in layouts] + [
+            b.size for b in program.buffers[len(layouts) :]
+        ]
         self.layouts = tuple(layout_of(v, extents[v.buffer]) for v in results)
         self.single = len(results) == 1 and len(program.outputs) == 1 and self.sources[0] == 0
         self.differentiable = any(is_float(s.dtype) for s in specs)

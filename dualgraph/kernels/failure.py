@@ -34,5 +34,9 @@ def explain(name: str, step: Step, values: np.ndarray[Any, Any]) -> RangeError:
     """The error of a failed check, naming the first bad value."""
     what, low, high = bounds(step)
     bad = np.argwhere((values < low) | (values >= high))
-    found = f"{what} {int(values[tuple(bad[0])])} at position {tuple(int(i) for i in bad[0])}" if len(bad) else f"a bad {what}"
+    found = (
+        f"{what} {int(values[tuple(bad[0])])} at position {tuple(int(i) for i in bad[0])}"
+        if len(bad)
+        else f"a bad {what}"
+    )
     return RangeError(f"{name}: got {found}; every {what} must lie in [{low}, {high}); correct the data or the size")

@@ -48,19 +48,36 @@ _gelu_tanh = unary(
 
 
 def gelu(x: Any, approximate: str = "none") -> Any:
-    """x * Phi(x), Phi the standard normal distribution function (Hendrycks & Gimpel 2016); or its tanh approximation."""
+    """x * Phi(x), Phi the standard normal distribution function (Hendrycks & Gimpel 2016); or its tanh approximation.
+
+    `approximate`: "none", with erf, or "tanh". Elementwise; integers become float32.
+
+    >>> import dualgraph as dg
+    >>> dg.gelu(dg.tensor([0.0, 1.0])).tolist()
+    [0.0, 0.8413447141647339]
+    """
     if approximate not in ("none", "tanh"):
         raise ArgumentError(f"gelu: got approximate = {approximate!r}; it must be 'none' or 'tanh'")
     return _gelu_tanh(x) if approximate == "tanh" else _gelu(x)
 
 
 def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:
-    """x where positive, else negative_slope * x."""
+    """x where positive, else negative_slope * x; the derivative at 0 is negative_slope.
+
+    >>> import dualgraph as dg
+    >>> dg.leaky_relu(dg.tensor([-2.0, 3.0]), 0.5).tolist()
+    [-1.0, 3.0]
+    """
     return ew.where(ew.greater(x, 0), x, ew.multiply(x, negative_slope))
 
 
 def elu(x: Any, alpha: float = 1.0) -> Any:
-    """x where positive, else alpha * (exp(x) - 1)."""
+    """x where positive, else alpha * (exp(x) - 1) (Clevert, Unterthiner, Hochreiter 2015).
+
+    >>> import dualgraph as dg
+    >>> dg.elu(dg.tensor([0.0, 3.0])).tolist()
+    [0.0, 3.0]
+    """
     return ew.where(ew.greater(x, 0), x, ew.multiply(ew.expm1(ew.minimum(x, 0.0)), alpha))
 
 
@@ -126,12 +143,24 @@ def _along(op: Op, x: Any, axis: int | Sequence[int]) -> Any:
 
 
 def softmax(x: Any, axis: int | Sequence[int] = -1) -> Any:
-    """exp(x) / sum(exp(x)) along an axis, computed from x - max(x)."""
+    """exp(x) / sum(exp(x)) along an axis or several, computed from x - max(x), so large elements do not overflow.
+
+    Floats only (`DTypeError`). Raises `AxisError`, and `ShapeError` where the axis is empty.
+
+    >>> import dualgraph as dg
+    >>> dg.softmax(dg.tensor([[1000.0, 1000.0], [0.0, -1000.0]])).tolist()
+    [[0.5, 0.5], [1.0, 0.0]]
+    """
     return _along(_SOFTMAX, x, axis)
 
 
 def log_softmax(x: Any, axis: int | Sequence[int] = -1) -> Any:
-    """x - log(sum(exp(x))) along an axis, computed from x - max(x)."""
+    """x - log(sum(exp(x))) along an axis or several, computed from x - max(x); see `softmax`.
+
+    >>> import dualgraph as dg
+    >>> dg.log_softmax(dg.tensor([1000.0, 0.0])).tolist()
+    [0.0, -1000.0]
+    """
     return _along(_LOG_SOFTMAX, x, axis)
 
 

@@ -26,7 +26,14 @@ def checked_shape(name: str, shape: int | Sequence[int]) -> Shape:
 
 
 def full(shape: int | Sequence[int], value: Any, *, dtype: Any = None) -> Any:
-    """A tensor of one value; the dtype follows the value (float32, int64 or bool) unless given."""
+    """A tensor of one value; the dtype follows the value (float32, int64 or bool) unless given.
+
+    `shape` is an int or a sequence of ints. Raises `ShapeError` for negative lengths, `DTypeError` for an unknown dtype.
+
+    >>> import dualgraph as dg
+    >>> dg.full((2, 2), 7).tolist()
+    [[7, 7], [7, 7]]
+    """
     if dtype is None:
         name = "bool" if isinstance(value, bool) else DEFAULT_INTEGER if isinstance(value, int) else DEFAULT_FLOAT
     else:
@@ -36,12 +43,22 @@ def full(shape: int | Sequence[int], value: Any, *, dtype: Any = None) -> Any:
 
 
 def zeros(shape: int | Sequence[int], *, dtype: Any = DEFAULT_FLOAT) -> Any:
-    """Zeros (float32 unless another dtype is given)."""
+    """Zeros (float32 unless another dtype is given); see `full`.
+
+    >>> import dualgraph as dg
+    >>> dg.zeros(3).tolist()
+    [0.0, 0.0, 0.0]
+    """
     return full(shape, 0, dtype=dtype)
 
 
 def ones(shape: int | Sequence[int], *, dtype: Any = DEFAULT_FLOAT) -> Any:
-    """Ones (float32 unless another dtype is given)."""
+    """Ones (float32 unless another dtype is given); see `full`.
+
+    >>> import dualgraph as dg
+    >>> dg.ones(2, dtype="int32").tolist()
+    [1, 1]
+    """
     return full(shape, 1, dtype=dtype)
 
 
@@ -61,7 +78,14 @@ _RANGE = OPS["arange"] = Op("arange", lambda *, start, step, count, dtype: Spec(
 
 
 def arange(start: float, /, stop: float | None = None, step: float = 1, *, dtype: Any = None) -> Any:
-    """start, start + step, … below stop (from 0 if only one number is given); element i is start + i * step."""
+    """start, start + step, … below stop (from 0 if only one number is given); element i is start + i * step.
+
+    int64 if all numbers are ints, else float32, unless `dtype` is given. Raises `ArgumentError` for a step of 0.
+
+    >>> import dualgraph as dg
+    >>> dg.arange(3).tolist(), dg.arange(1, 2, 0.25).tolist()
+    ([0, 1, 2], [1.0, 1.25, 1.5, 1.75])
+    """
     first, last = (0, start) if stop is None else (start, stop)
     if step == 0:
         raise ArgumentError("arange: got step 0; it must not be zero")
@@ -72,7 +96,12 @@ def arange(start: float, /, stop: float | None = None, step: float = 1, *, dtype
 
 
 def linspace(start: float, stop: float, /, num: int, *, dtype: Any = DEFAULT_FLOAT) -> Any:
-    """`num` evenly spaced numbers from start to stop, both included."""
+    """`num` evenly spaced numbers from start to stop, both included (float32 unless another dtype is given).
+
+    >>> import dualgraph as dg
+    >>> dg.linspace(0, 1, num=5).tolist()
+    [0.0, 0.25, 0.5, 0.75, 1.0]
+    """
     if num < 0:
         raise ArgumentError(f"linspace: got num {num}; it must be 0 or more")
     step = (stop - start) / (num - 1) if num > 1 else 0.0
@@ -80,11 +109,23 @@ def linspace(start: float, stop: float, /, num: int, *, dtype: Any = DEFAULT_FLO
 
 
 def eye(n: int, m: int | None = None, /, *, dtype: Any = DEFAULT_FLOAT) -> Any:
-    """The identity matrix (n, m): ones where row and column agree."""
+    """The matrix (n, m) with ones where row and column agree, else zeros; square unless m is given.
+
+    >>> import dualgraph as dg
+    >>> dg.eye(2, 3).tolist()
+    [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
+    """
     return astype(equal(expand_dims(arange(n), 1), arange(n if m is None else m)), dtype)
 
 
 def asarray(value: Any, /, *, dtype: Any = None) -> Any:
-    """A value as a tensor of the current mode, without copying where it is one already."""
+    """A value (number, nested lists, array, tensor) as a tensor of the current mode; a tensor is returned as it is.
+
+    Python floats become float32, ints int64; arrays keep their dtype. `dtype`: cast to it. Raises `DTypeError`, `ShapeError`.
+
+    >>> import dualgraph as dg
+    >>> dg.asarray([1, 2], dtype="float32").tolist()
+    [1.0, 2.0]
+    """
     x = current().lift(value)
     return x if dtype is None else astype(x, dtype)

@@ -143,12 +143,10 @@ def unary(name: str, expression: Expression | None = None, floats: bool = True, 
         front = current()
         return front.apply(op, (x if isinstance(x, TensorMethods) else front.lift(x),), {})
 
-    return _named(function, name, doc)
+    return _named(function, name, "\n\n".join([f"{doc}.", _UNARY, _FLOATS] if floats else [f"{doc}.", _UNARY]))
 
 
-def binary(
-    name: str, expression: Expression | None = None, floats: bool = False, doc: str = ""
-) -> Any:
+def binary(name: str, expression: Expression | None = None, floats: bool = False, doc: str = "") -> Any:
     op = OPS[name] = elementwise_op(name, expression or (lambda x, y: E.call(name, x, y)), 2, floats)
 
     def function(x: Any, y: Any, /) -> Any:
@@ -160,13 +158,21 @@ def binary(
                 x, y = meet(name, (x, y))
         return front.apply(op, (x, y), {})
 
-    return _named(function, name, doc)
+    return _named(function, name, "\n\n".join([f"{doc}.", _BINARY, _FLOATS] if floats else [f"{doc}.", _BINARY]))
 
 
 def _named(function: Any, name: str, doc: str) -> Any:
     function.__name__ = function.__qualname__ = name
     function.__doc__ = doc
     return function
+
+
+_UNARY = "For each element of x (a tensor, an array, nested lists or a number); the result has its shape."
+_BINARY = """For each pair of elements: x and y (tensors, arrays, nested lists or numbers) broadcast together.
+
+Dtypes meet in the highest kind (bool, integer, float), the widest of it; a Python number takes the dtype of the tensor
+beside it unless its kind is higher. Raises `ShapeError` where the shapes do not fit."""
+_FLOATS = "Computed in floats: integers and bools become float32."
 
 
 # Arithmetic
@@ -246,11 +252,14 @@ isinf = unary("isinf", doc="x is infinite")
 isfinite = unary("isfinite", doc="x is neither infinite nor NaN")
 signbit = unary("signbit", doc="The sign bit of x, also of zeros and NaN")
 
+
 # Bits
 def _bits(name: str, instruction: str) -> Expression:
     def expression(*xs: E.Expr) -> E.Expr:
         if is_float(xs[0].dtype):
-            raise DTypeError(f"{name}: got {xs[0].dtype}; bits are those of integers and bools; cast with astype(x, 'int32')")
+            raise DTypeError(
+                f"{name}: got {xs[0].dtype}; bits are those of integers and bools; cast with astype(x, 'int32')"
+            )
         return E.call(instruction, *xs)
 
     return expression
@@ -261,15 +270,20 @@ bitwise_or = binary("bitwise_or", _bits("bitwise_or", "bitwise_or"), doc="Bits s
 bitwise_xor = binary("bitwise_xor", _bits("bitwise_xor", "bitwise_xor"), doc="Bits set in exactly one")
 bitwise_invert = unary("bitwise_invert", _bits("bitwise_invert", "bitwise_not"), floats=False, doc="Every bit inverted")
 bitwise_left_shift = binary("bitwise_left_shift", _bits("bitwise_left_shift", "left_shift"), doc="x * 2**y, wrapped")
-bitwise_right_shift = binary(
-    "bitwise_right_shift", _bits("bitwise_right_shift", "right_shift"), doc="floor(x / 2**y)"
-)
+bitwise_right_shift = binary("bitwise_right_shift", _bits("bitwise_right_shift", "right_shift"), doc="floor(x / 2**y)")
 
 _WHERE = OPS["where"] = elementwise_op("where", lambda c, x, y: E.select(c, x, y), 3, conditions=1)
 
 
 def where(condition: Any, x: Any, y: Any, /) -> Any:
-    """x where the condition is true, else y (broadcast together)."""
+    """x where the condition is true (non-zero), else y; the three broadcast together.
+
+    x and y meet in one dtype, and each gets the gradient only where it was chosen. Raises `ShapeError`.
+
+    >>> import dualgraph as dg
+    >>> dg.where(dg.tensor([True, False]), 1.0, dg.tensor([5.0, 6.0])).tolist()
+    [1.0, 6.0]
+    """
     front = current()
     condition = condition if isinstance(condition, TensorMethods) else front.lift(condition)
     x, y = meet("where", (x, y))
@@ -284,7 +298,14 @@ _ASTYPE = OPS["astype"] = elementwise_op("astype", lambda x, *, dtype: E.cast(x,
 
 
 def astype(x: Any, dtype: Any, /) -> Any:
-    """x converted to another dtype: floats to integers toward zero (saturating), anything to bool as x != 0."""
+    """x converted to another dtype: floats to integers toward zero (saturating; NaN gives 0), anything to bool as x != 0.
+
+    The gradient is converted back. Raises `DTypeError` for a dtype that does not exist here.
+
+    >>> import dualgraph as dg
+    >>> dg.astype(dg.tensor([1.7, -1.7, 1e20]), "int32").tolist()
+    [1, -1, 2147483647]
+    """
     front = current()
     x = x if isinstance(x, TensorMethods) else front.lift(x)
     if dtype == x.layout[1]:
@@ -294,7 +315,14 @@ def astype(x: Any, dtype: Any, /) -> Any:
 
 
 def clip(x: Any, min: Any = None, max: Any = None) -> Any:
-    """x limited to [min, max]; a bound of None does not limit."""
+    """x limited to [min, max]; a bound of None does not limit, and bounds may be tensors. NaN stays NaN.
+
+    At a bound the gradient is shared between x and the bound, as for `maximum` and `minimum`.
+
+    >>> import dualgraph as dg
+    >>> dg.clip(dg.tensor([-2.0, 0.5, 9.0]), 0.0, 1.0).tolist()
+    [0.0, 0.5, 1.0]
+    """
     if min is not None:
         x = maximum(x, min)
     return x if max is None else minimum(x, max)

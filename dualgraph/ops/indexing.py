@@ -91,7 +91,15 @@ def take(x: Any, indices: Any, /, *, axis: int | None = None) -> Any:
     """The elements (sub-tensors) of x at integer positions along an axis; negative positions count from the end.
 
     The axis is replaced by the axes of `indices`. The gradient adds up where a position occurs twice, in the order of
-    the indices. Without an axis x must be a vector.
+    the indices. Without an axis x must be a vector. Raises `RangeError` for a position outside the axis, `DTypeError` for
+    indices that are not int32 or int64, `AxisError`.
+
+    >>> import dualgraph as dg
+    >>> x = dg.tensor([10.0, 20.0, 30.0], requires_grad=True)
+    >>> y = dg.take(x, dg.tensor([2, 0, -1]))
+    >>> dg.sum(y).backward()
+    >>> y.tolist(), x.grad.tolist()
+    ([30.0, 10.0, 30.0], [1.0, 0.0, 2.0])
     """
     front = current()
     x, indices = front.lift(x), front.lift(indices)
@@ -163,7 +171,15 @@ _PUT_ALONG = OPS["scatter_add_along_axis"] = Op(
 
 
 def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> Any:
-    """`out[..., i, ...] = x[..., indices[..., i, ...], ...]` along an axis; the other axes must agree."""
+    """`out[..., i, ...] = x[..., indices[..., i, ...], ...]` along an axis; the other axes must agree.
+
+    Raises `ShapeError`, `RangeError`, `DTypeError`, `AxisError`; see `take`.
+
+    >>> import dualgraph as dg
+    >>> x = dg.tensor([[1, 2], [3, 4]])
+    >>> dg.take_along_axis(x, dg.tensor([[1], [0]]), axis=1).tolist()
+    [[2], [3]]
+    """
     front = current()
     x, indices = front.lift(x), front.lift(indices)
     return bind(_ALONG, x, indices, axis=normalize_axis("take_along_axis", axis, len(x.layout[0])))
@@ -287,7 +303,15 @@ _ONE_HOT = OPS["one_hot"] = Op(
 
 
 def one_hot(labels: Any, classes: int, *, dtype: str = "int64") -> Any:
-    """`out[..., c] = (labels[...] == c)` for c in 0 … classes-1."""
+    """`out[..., c] = (labels[...] == c)` for c in 0 … classes-1, int64 unless another dtype is given.
+
+    A label outside of [0, classes) gives zeros only; `cross_entropy` and `nll_loss` check theirs. Raises `DTypeError` for
+    labels that are not int32 or int64.
+
+    >>> import dualgraph as dg
+    >>> dg.one_hot(dg.tensor([2, 0]), 3).tolist()
+    [[0, 0, 1], [1, 0, 0]]
+    """
     labels = current().lift(labels)
     integers_only("one_hot", "labels", labels.layout[1])
     return bind(_ONE_HOT, labels, classes=int(classes), dtype=dtype)

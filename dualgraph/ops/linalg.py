@@ -81,7 +81,14 @@ OPS["matmul"] = _MATMUL
 def matmul(a: Any, b: Any, /) -> Any:
     """The matrix product over the last two axes, `out[..., i, j] = sum_k a[..., i, k] * b[..., k, j]`; others broadcast.
 
-    A vector is a row on the left and a column on the right, and its axis disappears from the result.
+    A vector is a row on the left and a column on the right, and its axis disappears from the result. Floats go through
+    BLAS on one thread for each block of the result, so the bits do not depend on the number of threads. Also written
+    `a @ b`. Raises `ShapeError` where the summed axes differ.
+
+    >>> import dualgraph as dg
+    >>> a = dg.tensor([[1.0, 2.0], [3.0, 4.0]])
+    >>> (a @ a).tolist(), (a @ dg.tensor([1.0, 0.0])).tolist()
+    ([[7.0, 10.0], [15.0, 22.0]], [1.0, 3.0])
     """
     front = current()
     a, b = front.lift(a), front.lift(b)
@@ -103,12 +110,22 @@ def matmul(a: Any, b: Any, /) -> Any:
 
 
 def vecdot(a: Any, b: Any, /, *, axis: int = -1) -> Any:
-    """The sum of products along an axis."""
+    """The sum of products along an axis, after broadcasting: sum(a * b). Raises `ShapeError`, `AxisError`.
+
+    >>> import dualgraph as dg
+    >>> dg.vecdot(dg.tensor([1.0, 2.0]), dg.tensor([3.0, 4.0])).item()
+    11.0
+    """
     return sum(a * b, axis=axis)
 
 
 def outer(a: Any, b: Any, /) -> Any:
-    """All products of the elements of two vectors."""
+    """All products of the elements of two vectors: `out[i, j] = a[i] * b[j]`.
+
+    >>> import dualgraph as dg
+    >>> dg.outer(dg.tensor([1, 2]), dg.tensor([3, 4])).tolist()
+    [[3, 4], [6, 8]]
+    """
     a, b = current().lift(a), current().lift(b)
     return expand_dims(a, 1) * expand_dims(b, 0)
 
@@ -156,7 +173,14 @@ _LINEAR = OPS["linear"] = composite("linear", _linear, _linear_vjp, _linear_spec
 
 
 def linear(x: Any, weight: Any, bias: Any = None) -> Any:
-    """`x @ weight.T + bias` with weight (out_features, in_features), as one op."""
+    """`x @ weight.T + bias` with x (..., in_features), weight (out_features, in_features), bias (out_features,), as one op.
+
+    Raises `ShapeError` where these do not fit.
+
+    >>> import dualgraph as dg
+    >>> dg.linear(dg.ones((5, 2)), dg.tensor([[1.0, 2.0]]), dg.tensor([0.5]))[0].tolist()
+    [3.5]
+    """
     front = current()
     operands = (x, weight) if bias is None else (x, weight, bias)
     return front.apply(_LINEAR, tuple(front.lift(t) for t in operands), {})

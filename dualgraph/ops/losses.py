@@ -131,10 +131,16 @@ _NLL_LOSS = OPS["nll_loss"] = composite(
 
 
 def cross_entropy(input: Any, target: Any, reduction: str = "mean") -> Any:
-    """-log softmax(input)[target] of each row; averaged, summed or as it is.
+    """-log softmax(input)[target] of each row; averaged ("mean"), summed ("sum") or as it is ("none").
 
     `input`: (rows, classes) scores, floats. `target`: (rows,) class numbers, int32 or int64; one outside of [0, classes)
-    raises `RangeError`. Computed from input - max(input), so large scores do not overflow.
+    raises `RangeError`. Computed from input - max(input), so large scores do not overflow. Raises `ShapeError` for other
+    shapes and for the mean of an empty batch, `DTypeError`, and `ArgumentError` for another reduction.
+
+    >>> import dualgraph as dg
+    >>> scores = dg.tensor([[1000.0, 0.0], [0.0, 0.0]])
+    >>> dg.cross_entropy(scores, dg.tensor([0, 1]), reduction="none").tolist()
+    [0.0, 0.6931471824645996]
     """
     front = current()
     reduction = checked_reduction("cross_entropy", reduction)
@@ -142,7 +148,14 @@ def cross_entropy(input: Any, target: Any, reduction: str = "mean") -> Any:
 
 
 def nll_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
-    """-input[row, target[row]] of rows of log-probabilities; averaged, summed or as it is. See `cross_entropy`."""
+    """-input[row, target[row]] of rows of log-probabilities; averaged, summed or as it is.
+
+    Shapes, dtypes and errors as for `cross_entropy`, of which it is the second half after `log_softmax`.
+
+    >>> import dualgraph as dg
+    >>> dg.nll_loss(dg.tensor([[-0.5, -1.0], [-3.0, -0.25]]), dg.tensor([0, 1])).item()
+    0.375
+    """
     front = current()
     reduction = checked_reduction("nll_loss", reduction)
     return bind(_NLL_LOSS, front.lift(input), front.lift(target), reduction=reduction)
@@ -190,6 +203,14 @@ _MSE = OPS["mse_loss"] = composite("mse_loss", _mse, _mse_vjp, _mse_spec)
 
 
 def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
-    """(input - target)**2, averaged, summed or as it is; shapes must be equal."""
+    """(input - target)**2, averaged ("mean"), summed ("sum") or as it is ("none"); shapes must be equal.
+
+    Floats only. Raises `ShapeError` for unequal shapes (nothing is broadcast) and for the mean of nothing, `DTypeError`,
+    and `ArgumentError` for another reduction.
+
+    >>> import dualgraph as dg
+    >>> dg.mse_loss(dg.tensor([1.0, 5.0]), dg.tensor([2.0, 2.0])).item()
+    5.0
+    """
     front = current()
     return bind(_MSE, front.lift(input), front.lift(target), reduction=checked_reduction("mse_loss", reduction))

@@ -146,7 +146,7 @@ def bind(op: Op, *inputs: Any, **params: Any) -> Any:
     return _front_end.get(_default).apply(op, inputs, params)
 
 
-class using:  # noqa: N801 - reads as a word: with using(front)
+class using:
     """Context manager: make `front` the current front end."""
 
     __slots__ = ("_front", "_token")

@@ -135,32 +135,75 @@ def _reduce(op: Op, x: Any, axis: int | Sequence[int] | None, keepdims: bool) ->
 
 
 def sum(x: Any, /, *, axis: int | Sequence[int] | None = None, dtype: Any = None, keepdims: bool = False) -> Any:
-    """The sum along axes (all by default), in the canonical order; bool and int32 are summed as int64."""
+    """The sum along axes (all by default), in one documented order of additions.
+
+    `axis`: an int or several; they disappear, or stay with length 1 with `keepdims`. `dtype`: cast first. bool and int32
+    are summed as int64. The sum of nothing is 0. The order (32 lanes, then a tree, over chunks of 4,096) depends on the
+    shape and the axes alone, so the bits do, too. Raises `AxisError`.
+
+    >>> import dualgraph as dg
+    >>> x = dg.tensor([[1.0, 2.0], [3.0, 4.0]])
+    >>> dg.sum(x, axis=0).tolist(), dg.sum(x, axis=1, keepdims=True).tolist(), dg.sum(x).item()
+    ([4.0, 6.0], [[3.0], [7.0]], 10.0)
+    """
     return _reduce(_SUM, x if dtype is None else ew.astype(x, dtype_name(dtype)), axis, keepdims)
 
 
 def prod(x: Any, /, *, axis: int | Sequence[int] | None = None, dtype: Any = None, keepdims: bool = False) -> Any:
-    """The product along axes (all by default); bool and int32 are multiplied as int64."""
+    """The product along axes (all by default); axes, dtypes and order as for `sum`. The product of nothing is 1.
+
+    The gradient is right where elements are zero: it is computed from the product of the others.
+
+    >>> import dualgraph as dg
+    >>> x = dg.tensor([2.0, 0.0, 5.0], requires_grad=True)
+    >>> dg.prod(x).backward()
+    >>> x.grad.tolist()
+    [0.0, 10.0, 0.0]
+    """
     return _reduce(_PROD, x if dtype is None else ew.astype(x, dtype_name(dtype)), axis, keepdims)
 
 
 def max(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
-    """The largest element along axes; NaN if there is one. Ties share the gradient evenly."""
+    """The largest element along axes (all by default); NaN if there is one, and -0.0 < +0.0. Axes as for `sum`.
+
+    Ties share the gradient evenly. Raises `ShapeError` where the reduced axes are empty, `AxisError`.
+
+    >>> import dualgraph as dg
+    >>> dg.max(dg.tensor([[1, 5], [7, 2]]), axis=1).tolist()
+    [5, 7]
+    """
     return _reduce(_MAX, x, axis, keepdims)
 
 
 def min(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
-    """The smallest element along axes; NaN if there is one. Ties share the gradient evenly."""
+    """The smallest element along axes (all by default); NaN if there is one, and -0.0 < +0.0. Axes as for `sum`.
+
+    Ties share the gradient evenly. Raises `ShapeError` where the reduced axes are empty, `AxisError`.
+
+    >>> import dualgraph as dg
+    >>> dg.min(dg.tensor([[1, 5], [7, 2]]), axis=1).tolist()
+    [1, 2]
+    """
     return _reduce(_MIN, x, axis, keepdims)
 
 
 def any(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
-    """Whether some element is true (non-zero)."""
+    """Whether some element along axes (all by default) is true, that is non-zero; of nothing False. Axes as for `sum`.
+
+    >>> import dualgraph as dg
+    >>> dg.any(dg.tensor([[0, 0], [0, 3]]), axis=1).tolist()
+    [False, True]
+    """
     return _reduce(_ANY, x, axis, keepdims)
 
 
 def all(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
-    """Whether every element is true (non-zero)."""
+    """Whether every element along axes (all by default) is true, that is non-zero; of nothing True. Axes as for `sum`.
+
+    >>> import dualgraph as dg
+    >>> dg.all(dg.tensor([[1, 0], [2, 3]]), axis=1).tolist()
+    [False, True]
+    """
     return _reduce(_ALL, x, axis, keepdims)
 
 
@@ -235,24 +278,51 @@ _LOGSUMEXP = OPS["logsumexp"] = composite("logsumexp", _logsumexp, (_logsumexp_v
 
 
 def mean(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
-    """The arithmetic mean along axes: sum(x) / n. Of nothing it is NaN."""
+    """The arithmetic mean along axes (all by default): sum(x) / n. Of nothing it is NaN. Axes as for `sum`.
+
+    Floats only: raises `DTypeError` for integers, and `AxisError`.
+
+    >>> import dualgraph as dg
+    >>> dg.mean(dg.tensor([[1.0, 2.0], [3.0, 6.0]]), axis=0).tolist()
+    [2.0, 4.0]
+    """
     return _reduce(_MEAN, x, axis, keepdims)
 
 
 def var(x: Any, /, *, axis: int | Sequence[int] | None = None, correction: float = 0.0, keepdims: bool = False) -> Any:
-    """The variance along axes, in two passes: sum((x - mean(x))**2) / (n - correction)."""
+    """The variance along axes (all by default): sum((x - mean(x))**2) / (n - correction), in two passes.
+
+    `correction=1` gives the unbiased estimate of a sample. Floats only (`DTypeError`). Axes as for `sum`.
+
+    >>> import dualgraph as dg
+    >>> x = dg.tensor([1.0, 2.0, 6.0])
+    >>> dg.var(x, correction=1).item()
+    7.0
+    """
     x = current().lift(x)
     axes = normalize_axes("var", axis, len(x.layout[0]))
     return bind(_VAR, x, axes=axes, correction=float(correction), keepdims=bool(keepdims))
 
 
 def std(x: Any, /, *, axis: int | Sequence[int] | None = None, correction: float = 0.0, keepdims: bool = False) -> Any:
-    """The standard deviation along axes: sqrt(var(x))."""
+    """The standard deviation along axes: sqrt(var(x)); see `var`.
+
+    >>> import dualgraph as dg
+    >>> dg.std(dg.tensor([1.0, 5.0])).item()
+    2.0
+    """
     return ew.sqrt(var(x, axis=axis, correction=correction, keepdims=keepdims))
 
 
 def logsumexp(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
-    """log(sum(exp(x))) along axes, without overflow: the largest element is taken out first."""
+    """log(sum(exp(x))) along axes (all by default), without overflow: the largest element is taken out first.
+
+    Floats only (`DTypeError`). Where all elements are -inf the result is -inf. Axes as for `sum`.
+
+    >>> import dualgraph as dg
+    >>> dg.logsumexp(dg.tensor([1000.0, 1000.0])).item() - 1000.0  # log 2, rounded to the spacing of floats near 1000
+    0.69317626953125
+    """
     return _reduce(_LOGSUMEXP, x, axis, keepdims)
 
 
@@ -307,12 +377,26 @@ def _arg(op: Op, x: Any, axis: int | None, keepdims: bool) -> Any:
 
 
 def argmax(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Any:
-    """The position of the largest element along an axis (of the flat tensor by default); the first among equals."""
+    """The position (int64) of the largest element along an axis, or in the flat tensor; the first among equals.
+
+    A NaN counts as the largest. Raises `ShapeError` where there is no element, `AxisError`.
+
+    >>> import dualgraph as dg
+    >>> dg.argmax(dg.tensor([[1, 5, 5], [7, 2, 0]]), axis=1).tolist()
+    [1, 0]
+    """
     return _arg(_ARGMAX, x, axis, keepdims)
 
 
 def argmin(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Any:
-    """The position of the smallest element along an axis (of the flat tensor by default); the first among equals."""
+    """The position (int64) of the smallest element along an axis, or in the flat tensor; the first among equals.
+
+    A NaN counts as the smallest. Raises `ShapeError` where there is no element, `AxisError`.
+
+    >>> import dualgraph as dg
+    >>> dg.argmin(dg.tensor([[1, 5, 5], [7, 2, 0]]), axis=1).tolist()
+    [0, 2]
+    """
     return _arg(_ARGMIN, x, axis, keepdims)
 
 

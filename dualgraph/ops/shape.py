@@ -87,7 +87,14 @@ _RESHAPE = _view_op("reshape", _reshape_spec, _reshape_view, (lambda g, out, x, 
 
 
 def reshape(x: Any, /, shape: Sequence[int]) -> Any:
-    """The same elements in row-major order under another shape; one length may be -1 and is worked out."""
+    """The same elements in row-major order under another shape; one length may be -1 and is worked out.
+
+    A view where x is contiguous, else a copy. Raises `ShapeError` if the number of elements would change.
+
+    >>> import dualgraph as dg
+    >>> dg.reshape(dg.arange(6), (2, -1)).tolist()
+    [[0, 1, 2], [3, 4, 5]]
+    """
     x = current().lift(x)
     old = x.layout[0]
     if shape == old:
@@ -107,7 +114,12 @@ def reshape(x: Any, /, shape: Sequence[int]) -> Any:
 
 
 def expand_dims(x: Any, /, axis: int = 0) -> Any:
-    """A new axis of length 1 at position `axis` of the result."""
+    """A new axis of length 1 at position `axis` of the result. Raises `AxisError`.
+
+    >>> import dualgraph as dg
+    >>> dg.expand_dims(dg.zeros((2, 3)), 1).shape
+    (2, 1, 3)
+    """
     x = current().lift(x)
     shape = x.layout[0]
     at = normalize_axis("expand_dims", axis, len(shape) + 1)
@@ -115,7 +127,12 @@ def expand_dims(x: Any, /, axis: int = 0) -> Any:
 
 
 def squeeze(x: Any, /, axis: int | Sequence[int]) -> Any:
-    """Without the given axes of length 1."""
+    """x without the given axes, whose length must be 1. Raises `ShapeError`, `AxisError`.
+
+    >>> import dualgraph as dg
+    >>> dg.squeeze(dg.zeros((2, 1, 3)), 1).shape
+    (2, 3)
+    """
     x = current().lift(x)
     shape = x.layout[0]
     axes = normalize_axes("squeeze", axis, len(shape))
@@ -125,7 +142,12 @@ def squeeze(x: Any, /, axis: int | Sequence[int]) -> Any:
 
 
 def flatten(x: Any, /, start_axis: int = 0, end_axis: int = -1) -> Any:
-    """The axes from `start_axis` to `end_axis` (inclusive) joined into one."""
+    """The axes from `start_axis` to `end_axis` (inclusive) joined into one. Raises `AxisError`.
+
+    >>> import dualgraph as dg
+    >>> dg.flatten(dg.zeros((2, 3, 4)), 1).shape
+    (2, 12)
+    """
     x = current().lift(x)
     shape = x.layout[0]
     if not shape:
@@ -153,7 +175,12 @@ _PERMUTE = _view_op("permute_dims", _permute_spec, _permute_view, (_permute_vjp,
 
 
 def permute_dims(x: Any, /, axes: Sequence[int]) -> Any:
-    """The axes in another order: axis i of the result is axis `axes[i]` of x."""
+    """The axes in another order: axis i of the result is axis `axes[i]` of x. A view. Raises `AxisError`.
+
+    >>> import dualgraph as dg
+    >>> dg.permute_dims(dg.zeros((2, 3, 4)), (2, 0, 1)).shape
+    (4, 2, 3)
+    """
     x = current().lift(x)
     rank = len(x.layout[0])
     order = tuple(normalize_axis("permute_dims", a, rank) for a in axes)
@@ -163,7 +190,12 @@ def permute_dims(x: Any, /, axes: Sequence[int]) -> Any:
 
 
 def swapaxes(x: Any, /, axis1: int, axis2: int) -> Any:
-    """Two axes exchanged."""
+    """Two axes exchanged. A view. Raises `AxisError`.
+
+    >>> import dualgraph as dg
+    >>> dg.swapaxes(dg.zeros((2, 3, 4)), 0, 2).shape
+    (4, 3, 2)
+    """
     x = current().lift(x)
     rank = len(x.layout[0])
     order = list(range(rank))
@@ -173,7 +205,12 @@ def swapaxes(x: Any, /, axis1: int, axis2: int) -> Any:
 
 
 def matrix_transpose(x: Any, /) -> Any:
-    """The last two axes exchanged."""
+    """The last two axes exchanged; also written `x.mT`. A view. Raises `ShapeError` for fewer than two axes.
+
+    >>> import dualgraph as dg
+    >>> dg.matrix_transpose(dg.tensor([[1, 2], [3, 4]])).tolist()
+    [[1, 3], [2, 4]]
+    """
     x = current().lift(x)
     rank = len(x.layout[0])
     if rank < 2:
@@ -184,7 +221,12 @@ def matrix_transpose(x: Any, /) -> Any:
 
 
 def moveaxis(x: Any, source: int, destination: int, /) -> Any:
-    """Axis `source` moved to position `destination`, the others in order."""
+    """Axis `source` moved to position `destination`, the others in order. A view. Raises `AxisError`.
+
+    >>> import dualgraph as dg
+    >>> dg.moveaxis(dg.zeros((2, 3, 4)), 0, -1).shape
+    (3, 4, 2)
+    """
     x = current().lift(x)
     rank = len(x.layout[0])
     order = list(range(rank))
@@ -205,7 +247,14 @@ _BROADCAST = _view_op(
 
 
 def broadcast_to(x: Any, /, shape: Sequence[int]) -> Any:
-    """x repeated along new axes and axes of length 1, without copying."""
+    """x repeated along new axes and axes of length 1, without copying. Raises `ShapeError`.
+
+    The gradient is summed over what was repeated.
+
+    >>> import dualgraph as dg
+    >>> dg.broadcast_to(dg.tensor([1, 2]), (3, 2)).tolist()
+    [[1, 2], [1, 2], [1, 2]]
+    """
     x = current().lift(x)
     new = tuple(int(n) for n in shape)
     old = x.layout[0]
@@ -215,7 +264,12 @@ def broadcast_to(x: Any, /, shape: Sequence[int]) -> Any:
 
 
 def broadcast_arrays(*arrays: Any) -> list[Any]:
-    """All arguments at their common shape."""
+    """All arguments at their common shape, as a list of views. Raises `ShapeError` if there is none.
+
+    >>> import dualgraph as dg
+    >>> [x.shape for x in dg.broadcast_arrays(dg.zeros((2, 1)), dg.zeros(3))]
+    [(2, 3), (2, 3)]
+    """
     tensors = [current().lift(x) for x in arrays]
     shape = broadcast_shapes("broadcast_arrays", *[x.layout[0] for x in tensors])
     return [broadcast_to(x, shape) for x in tensors]
@@ -267,7 +321,12 @@ OPS["embed"] = _EMBED
 
 
 def flip(x: Any, /, axis: int | Sequence[int] | None = None) -> Any:
-    """The order of elements reversed along the given axes (all by default)."""
+    """The order of elements reversed along the given axes (all by default). A view. Raises `AxisError`.
+
+    >>> import dualgraph as dg
+    >>> dg.flip(dg.arange(3)).tolist()
+    [2, 1, 0]
+    """
     x = current().lift(x)
     shape = x.layout[0]
     axes = normalize_axes("flip", axis, len(shape))
@@ -317,7 +376,14 @@ _CONCAT = OPS["concat"] = Op("concat", _concat_spec, _concat_lower, _concat_vjp)
 
 
 def concat(arrays: Sequence[Any], /, axis: int = 0) -> Any:
-    """Tensors joined along an axis they have."""
+    """Tensors joined along an axis they have; their dtypes meet in the highest of them.
+
+    Raises `ShapeError` if another axis differs, `AxisError`, and `ArgumentError` for no tensors.
+
+    >>> import dualgraph as dg
+    >>> dg.concat([dg.zeros((2, 1)), dg.ones((2, 2))], axis=1).tolist()
+    [[0.0, 1.0, 1.0], [0.0, 1.0, 1.0]]
+    """
     tensors = [current().lift(x) for x in arrays]
     if not tensors:
         raise ArgumentError("concat: got no tensors; pass at least one")
@@ -328,7 +394,12 @@ def concat(arrays: Sequence[Any], /, axis: int = 0) -> Any:
 
 
 def stack(arrays: Sequence[Any], /, axis: int = 0) -> Any:
-    """Tensors of one shape joined along a new axis."""
+    """Tensors of one shape joined along a new axis. Raises `ShapeError`, `AxisError`; `ArgumentError` for no tensors.
+
+    >>> import dualgraph as dg
+    >>> dg.stack([dg.zeros(2), dg.ones(2)], axis=1).tolist()
+    [[0.0, 1.0], [0.0, 1.0]]
+    """
     tensors = [current().lift(x) for x in arrays]
     if len({x.layout[0] for x in tensors}) > 1:
         raise ShapeError(f"stack: got shapes {', '.join(str(x.layout[0]) for x in tensors)}; they must all be equal")
@@ -336,7 +407,14 @@ def stack(arrays: Sequence[Any], /, axis: int = 0) -> Any:
 
 
 def split(x: Any, sections: int | Sequence[int], /, axis: int = 0) -> list[Any]:
-    """x cut along an axis into equal parts (an integer) or parts of the given lengths (a sequence)."""
+    """x cut along an axis into equal parts (an integer) or parts of the given lengths (a sequence), as a list of views.
+
+    Unlike in NumPy a sequence holds lengths, not positions. Raises `ShapeError` if they do not fit, `AxisError`.
+
+    >>> import dualgraph as dg
+    >>> [part.tolist() for part in dg.split(dg.arange(5), [2, 3])]
+    [[0, 1], [2, 3, 4]]
+    """
     x = current().lift(x)
     at = normalize_axis("split", axis, len(x.layout[0]))
     n = x.layout[0][at]
@@ -371,17 +449,32 @@ FILL = OPS["full"] = Op("full", lambda *, shape, dtype, bits: Spec(shape, dtype)
 
 
 def zeros_like(x: Any, /, dtype: Any = None) -> Any:
-    """Zeros of x's shape and dtype."""
+    """Zeros of x's shape, and of its dtype unless another is given.
+
+    >>> import dualgraph as dg
+    >>> dg.zeros_like(dg.tensor([1, 2])).tolist()
+    [0, 0]
+    """
     return full_like(x, 0, dtype)
 
 
 def ones_like(x: Any, /, dtype: Any = None) -> Any:
-    """Ones of x's shape and dtype."""
+    """Ones of x's shape, and of its dtype unless another is given.
+
+    >>> import dualgraph as dg
+    >>> dg.ones_like(dg.tensor([1, 2]), dtype="float64").tolist()
+    [1.0, 1.0]
+    """
     return full_like(x, 1, dtype)
 
 
 def full_like(x: Any, value: Any, /, dtype: Any = None) -> Any:
-    """A constant of x's shape and dtype."""
+    """A constant of x's shape, and of its dtype unless another is given.
+
+    >>> import dualgraph as dg
+    >>> dg.full_like(dg.tensor([1.0, 2.0]), 3).tolist()
+    [3.0, 3.0]
+    """
     x = current().lift(x)
     name = x.layout[1] if dtype is None else dtype_name(dtype)
     return bind(FILL, shape=x.layout[0], dtype=name, bits=E.literal_bits(value, name))

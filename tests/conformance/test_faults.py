@@ -49,16 +49,30 @@ def contracted(rw: Rewriter, call: Any, inputs: tuple[Symbol, ...]) -> Any:
     return rw.emit(call, FMA, (*inputs[0].node.inputs, inputs[1]), call.specs[0])
 
 
+def _sequential(x: Any, axes: tuple[int, ...], shape: tuple[int, ...]) -> tuple[Any]:
+    kept = [a for a in range(x.ndim) if a not in axes]
+    rows = x.transpose(*axes, *kept).reshape(-1, *(x.shape[a] for a in kept))
+    total = np.full(rows.shape[1:], -0.0, x.dtype)
+    for row in rows:
+        total = total + row
+    return (np.asarray(total, x.dtype).reshape(shape),)
+
+
+def _lower_sequential(program: Program, operands: tuple[Operand, ...], specs: Any, params: Any) -> tuple[View, ...]:
+    out = program.new(specs[0])
+    given = (("axes", params["axes"]), ("shape", specs[0].shape))
+    program.add(External("sequential", _sequential, given), (out,), (as_view(program, operands[0]),))
+    return (out,)
+
+
+SEQUENTIAL = Op("sequential_sum", OPS["sum"].spec, _lower_sequential, literal_scalars=False)
+
+
 def reordered(rw: Rewriter, call: Any, inputs: tuple[Symbol, ...]) -> Any:
-    """sum(x) → sum(flip(x))"""
-    if call.op is not OPS["sum"] or 0 in inputs[0].shape or not inputs[0].shape:
+    """A sum from left to right"""
+    if call.op is not OPS["sum"] or inputs[0].spec.size == 0:
         return None
-    window = tuple((n - 1, -1, n) for n in inputs[0].shape)
-    turned = rw.emit(call, OPS["slice"], inputs, inputs[0].spec, window=window)
-    back = rw.emit(call, call.op, (turned,), call.specs[0], **call.params)
-    if not back.shape:
-        return back
-    return rw.emit(call, OPS["slice"], (back,), call.specs[0], window=tuple((n - 1, -1, n) for n in back.shape))
+    return rw.emit(call, SEQUENTIAL, inputs, call.specs[0], **call.params)
 
 
 def swapped(rw: Rewriter, call: Any, inputs: tuple[Symbol, ...]) -> Any:
@@ -172,7 +186,7 @@ def test_another_order_of_accumulation_is_caught(monkeypatch: pytest.MonkeyPatch
         return late["first"] + g
 
     monkeypatch.setattr(autodiff, "sum_to", delayed)
-    with pytest.raises(AssertionError, match=r"result \d of 4"):
+    with pytest.raises(AssertionError, match="result 2 of 3"):
         assert_modes_agree(lambda x: [three(x)[0] + three(x)[1], three(x)[2]], [x], "")
 
 

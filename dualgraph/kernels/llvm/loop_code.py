@@ -91,7 +91,6 @@ class Values:
                 )
         return value
 
-
     def result(self, i: int, x: Value) -> Value:
         """What is stored for instruction i. Every NaN that was computed is stored as one and the same.
 
