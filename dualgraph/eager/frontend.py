@@ -122,6 +122,8 @@ class Eager:
             plan = Plan(op, tuple(x.layout for x in inputs), params)
         except DualgraphError as error:
             raise error.at(here(3)) from None
+        if len(op.plans) >= MOST_PLANS:
+            op.plans.clear()
         op.plans[key] = plan
         return plan
 
@@ -243,6 +245,7 @@ class Eager:
         return Tensor(x.storage, x.layout)
 
 
+MOST_PLANS = 4096  # of one op: shapes that keep changing must not fill the memory
 _EMPTY = np.empty(0, np.uint8)
 _constants: dict[Any, Tensor] = {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -35,7 +36,7 @@ def foldable(program: Program, view: View, axes: Axes) -> tuple[View, Axes]:
     view = view.with_layout(tuple(view.shape[a] for a in order), tuple(view.strides[a] for a in order))
     new_axes = tuple(order.index(a) for a in folded)
     even = builtins.all(
-        view.strides[a] == view.strides[b] * view.shape[b] for a, b in zip(new_axes, new_axes[1:], strict=False)
+        view.strides[a] == view.strides[b] * view.shape[b] for a, b in itertools.pairwise(new_axes)
     )
     return (view if even else contiguous(program, view)), new_axes
 

@@ -44,12 +44,16 @@ def assert_bits(got: Sequence[Any], expected: Sequence[Any], what: str) -> None:
     """Every array equal bit for bit; the message shows the first elements that are not."""
     assert len(got) == len(expected), f"{what}: {len(got)} results, expected {len(expected)}"
     for number, (a, b) in enumerate(zip(map(np.asarray, got), map(np.asarray, expected), strict=True)):
-        assert (a.shape, a.dtype) == (b.shape, b.dtype), f"{what}, result {number}: {a.dtype}{a.shape}, {b.dtype}{b.shape}"
+        assert (a.shape, a.dtype) == (b.shape, b.dtype), (
+            f"{what}, result {number}: {a.dtype}{a.shape}, {b.dtype}{b.shape}"
+        )
         if bits(a) == bits(b):
             continue
         places = [i for i in np.ndindex(a.shape) if not same_bits(a[i], b[i])]
         shown = "; ".join(f"{i}: got {a[i]!r}, expected {b[i]!r}" for i in places[:4])
-        raise AssertionError(f"{what}, result {number} of {len(got)}: {len(places)} of {a.size} elements differ: {shown}")
+        raise AssertionError(
+            f"{what}, result {number} of {len(got)}: {len(places)} of {a.size} elements differ: {shown}"
+        )
 
 
 # ------------------------------------------------------------------------------------------------- making functions

@@ -23,13 +23,15 @@ UNARY: dict[str, Callable[[Any], Any]] = {
     "relu": dg.relu, "sigmoid": dg.sigmoid, "sign": dg.sign, "floor": dg.floor, "log1p": dg.log1p, "sin": dg.sin,
     "scaled": lambda x: x * 0.3, "shifted": lambda x: 1.0 - x, "softmax": lambda x: dg.softmax(x, axis=-1),
     "log_softmax": lambda x: dg.log_softmax(x, axis=-1), "cast": lambda x: dg.astype(dg.astype(x, "float64"), x.dtype),
-    "detached": lambda x: x.detach(), "self_sum": lambda x: x + x, "self_product": lambda x: x * x, "picked": lambda x: dg.take(x, np.array([1, 0, -1, 1]), axis=-1),
+    "detached": lambda x: x.detach(), "self_sum": lambda x: x + x, "self_product": lambda x: x * x,
+    "picked": lambda x: dg.take(x, np.array([1, 0, -1, 1]), axis=-1),
     "sorted_out": lambda x: dg.where(x > 0.25, x, dg.zeros_like(x)),
 }  # fmt: skip
 ALGEBRA: dict[str, Callable[..., Any]] = {  # what rewrite rules look for, and what they must leave alone
     "plus_zero": lambda x, y: x + 0.0, "minus_zero": lambda x, y: x - 0.0, "times_one": lambda x, y: 1.0 * x,
     "over_one": lambda x, y: x / 1.0, "plus_negative_zero": lambda x, y: -0.0 + x, "times_zero": lambda x, y: x * 0.0,
-    "negated_twice": lambda x, y: -(-x), "self_maximum": lambda x, y: dg.maximum(x, x), "self_difference": lambda x, y: x - x,
+    "negated_twice": lambda x, y: dg.negative(-x), "self_maximum": lambda x, y: dg.maximum(x, x),
+    "self_difference": lambda x, y: x - x,
     "multiply_add": lambda x, y: x * y + x, "add_multiply": lambda x, y: y - x * 0.7, "over_constant": lambda x, y: x / 3.0,
     "difference_of_products": lambda x, y: x * y - y * x, "log_of_exp": lambda x, y: dg.log(dg.exp(x)),
     "filled": lambda x, y: x * dg.ones_like(x) + dg.zeros_like(y), "choice": lambda x, y: dg.where(y > 0.5, x, x),
@@ -78,7 +80,9 @@ class RandomProgram(NamedTuple):
         count = len(self.shapes)
         lines = [f"v{n} = input {s} {self.dtype}" for n, s in enumerate(self.shapes)]
         lines += [f"v{count + n} = {i!r}" for n, i in enumerate(self.instructions)]
-        return "\n".join(["", *lines, f"outputs {', '.join(f'v{n}' for n in self.outputs)}; seed {self.seed}, order {self.order}"])
+        return "\n".join(
+            ["", *lines, f"outputs {', '.join(f'v{n}' for n in self.outputs)}; seed {self.seed}, order {self.order}"]
+        )
 
     def __call__(self, *inputs: Any) -> list[Any]:
         values = list(inputs)
@@ -151,7 +155,14 @@ def result_shape(instruction: Instruction, shapes: list[tuple[int, ...]]) -> tup
 
 SHAPES = ((3, 4), (4, 4), (4,), (3, 1), (), (2, 3, 4))
 KINDS = ("unary",) * 4 + ("binary",) * 3 + ("algebra",) * 3 + ("reduce",) * 2 + ("view",) * 2 + ("matmul",)
-NAMES = {"unary": tuple(UNARY), "binary": tuple(BINARY), "algebra": tuple(ALGEBRA), "reduce": tuple(REDUCE), "view": tuple(VIEWS), "matmul": ("matmul",)}
+NAMES = {
+    "unary": tuple(UNARY),
+    "binary": tuple(BINARY),
+    "algebra": tuple(ALGEBRA),
+    "reduce": tuple(REDUCE),
+    "view": tuple(VIEWS),
+    "matmul": ("matmul",),
+}
 
 
 def instruction_of(rng: random.Random, known: list[tuple[int, ...]]) -> tuple[Instruction, tuple[int, ...]] | None:
@@ -177,7 +188,8 @@ def programs(draw: Any) -> RandomProgram:
     """
     seed = draw(CODES)
     rest = random.Random(seed)
-    shapes = rest.choices(SHAPES, k=rest.randint(1, 3))
+    scale = rest.choice((1, 1, 1, 17))  # more than the lanes of a sum, and not a multiple of them
+    shapes = [tuple(n * scale if n > 1 else n for n in shape) for shape in rest.choices(SHAPES, k=rest.randint(1, 3))]
     known = list(shapes)
     instructions: list[Instruction] = []
     for code in draw(st.lists(CODES, min_size=4, max_size=14)):

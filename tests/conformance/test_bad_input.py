@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from conformance.modes import assert_bits, define, random_state
 
 import dualgraph as dg
 import dualgraph.nn.functional as F
+from conformance.modes import assert_bits, define, random_state
 from dualgraph import errors, nn, optim, static
 from dualgraph.ops import OPS
 from dualgraph.ops.op import bind
@@ -210,9 +210,14 @@ def test_a_label_out_of_range() -> None:
     assert eager.where is not None
     assert str(eager.where) == str(lazy.where)
     assert eager.where.file == __file__
-    assert "F.cross_entropy" in inspect.getsource(Trainer).splitlines()[eager.where.line - inspect.getsourcelines(Trainer)[1]]
+    assert (
+        "F.cross_entropy"
+        in inspect.getsource(Trainer).splitlines()[eager.where.line - inspect.getsourcelines(Trainer)[1]]
+    )
     assert_bits([p.numpy() for p in trainer.model.parameters()], model, "parameters after a failed eager step")
-    assert_bits([v.numpy() for _, v in trainer.optimizer.named_variables()], slots, "optimiser after a failed eager step")
+    assert_bits(
+        [v.numpy() for _, v in trainer.optimizer.named_variables()], slots, "optimiser after a failed eager step"
+    )
     first, second = compiled(FLOAT, LABELS).item(), trainer.step(dg.tensor(FLOAT), dg.tensor(LABELS)).item()
     assert math.isfinite(first)
     assert math.isfinite(second)
@@ -385,19 +390,20 @@ FEEDS: dict[str, Feed] = {
     "uneven": Feed("uneven", ([[1.0], [1.0, 2.0]], LABELS)),
     "string": Feed("supported", ("abc", LABELS)),
     "none": Feed("supported", (None, LABELS)),
-    "tensor-dtype": Feed("float32", (FLOAT, dg.tensor(FLOAT))), "tensor-shape": Feed("(6,)", (dg.tensor(FLOAT.ravel()), LABELS)),
+    "tensor-dtype": Feed("float32", (FLOAT, dg.tensor(FLOAT))),
+    "tensor-shape": Feed("(6,)", (dg.tensor(FLOAT.ravel()), LABELS)),
 }
 
 
 @pytest.fixture(scope="module")
-def fed() -> Iterator[tuple[static.Executable, Any]]:
+def fed() -> tuple[static.Executable, Any]:
     counter = dg.Variable(np.zeros((), np.float32))
     graph = static.Graph()
     with graph:
         x, y = static.placeholder("x", (2, 3)), static.placeholder("y", (2,), "int64")
         counter.assign(counter + 1.0)
         outputs = [dg.take(x, y, axis=0) * 2.0]
-    yield static.compile(graph, outputs=outputs), counter
+    return static.compile(graph, outputs=outputs), counter
 
 
 @pytest.mark.parametrize("name", FEEDS)

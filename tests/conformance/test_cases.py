@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+import dualgraph as dg
+import dualgraph.nn.functional as F
 from conformance.modes import (
     assert_bits,
     assert_modes_agree,
@@ -22,9 +25,6 @@ from conformance.modes import (
     run_executable,
     same_bits,
 )
-
-import dualgraph as dg
-import dualgraph.nn.functional as F
 from dualgraph import nn, optim, static, tree
 from dualgraph.ops import OPS
 from dualgraph.ops.elementwise import elementwise_op
@@ -367,7 +367,8 @@ def test_discontinuities_after_fused_chains() -> None:
         y = dg.gelu(x) - dg.gelu(x * 1.0000001)
         z = dg.sin(x) * 1e-20 * 1e-20
         return [dg.sign(dg.gelu(x)), dg.sign(y), dg.floor(y * 1e7), y > 0, dg.argmax(y), dg.argmin(y), dg.signbit(z),
-                dg.round(dg.exp(x) * 0.5), dg.astype(dg.tanh(x) * 1e6, "int32"), dg.copysign(1.0, y), dg.ceil(-dg.abs(z))]  # fmt: skip
+                dg.round(dg.exp(x) * 0.5), dg.astype(dg.tanh(x) * 1e6, "int32"), dg.copysign(1.0, y),
+                dg.ceil(-dg.abs(z))]  # fmt: skip
 
     assert_modes_agree(run, [values])
     assert_modes_agree(run, [values.astype(np.float64)])
@@ -378,12 +379,24 @@ def test_no_contraction_and_no_exact_zero() -> None:
 
     def run(x: Any) -> list[Any]:
         half = x / 2.0
-        return [dg.cos(half) + 0.0 * dg.sin(half), x * x - x * x, x * 0.0, x + 0.0, 0.0 + x, x - x, x / x, 0.0 - x, x * 1.1 + x]
+        return [
+            dg.cos(half) + 0.0 * dg.sin(half),
+            x * x - x * x,
+            x * 0.0,
+            x + 0.0,
+            0.0 + x,
+            x - x,
+            x / x,
+            0.0 - x,
+            x * 1.1 + x,
+        ]
 
     values = np.array([-0.0, 0.0, np.inf, -np.inf, np.nan, 1.0, 2 / 3, 1e30, 1e-40, -3.3], np.float32)
     found = assert_modes_agree(run, [values])
     with np.errstate(all="ignore"):
-        assert_bits(found[2:5], [values * np.float32(0), values + np.float32(0), values + np.float32(0)], "NumPy's bits")
+        assert_bits(
+            found[2:5], [values * np.float32(0), values + np.float32(0), values + np.float32(0)], "NumPy's bits"
+        )
         assert_bits(found[8:9], [values * np.float32(1.1) + values], "two roundings")
     assert_modes_agree(run, [values.astype(np.float64)])
 
@@ -432,13 +445,24 @@ def test_structures_none_and_constants() -> None:
 
     fast = static.jit(run)
     y = dg.tensor(X)
-    arguments: list[Any] = [None, 2, 2.0, True, 1, 1.0, 0.0, -0.0, {"a": y}, {"a": 2.0}, {"a": y, "b": y}, {"b": y, "a": 1}]
+    arguments: list[Any] = [
+        None,
+        2,
+        2.0,
+        True,
+        1,
+        1.0,
+        0.0,
+        -0.0,
+        {"a": y},
+        {"a": 2.0},
+        {"a": y, "b": y},
+        {"b": y, "a": 1},
+    ]
     for options in arguments:
         expected, got = run(y, options), fast(y, options)
         assert type(expected) is type(got)
-        assert_bits(
-            copies(leaves(got)), copies(leaves(expected)), f"options {options!r}"
-        )
+        assert_bits(copies(leaves(got)), copies(leaves(expected)), f"options {options!r}")
         assert tree.flatten(expected)[1] == tree.flatten(got)[1]
     traced, misses = calls, len(fast.misses)
     for options in arguments:
@@ -495,7 +519,13 @@ def test_gradients_switched_off() -> None:
 
 
 def draws() -> list[Any]:
-    return [dg.rand((5,)), dg.randn((2, 3), dtype="float64"), dg.bernoulli((9,), 0.3), dg.randint((4,), -5, 6), dg.rand((5,))]
+    return [
+        dg.rand((5,)),
+        dg.randn((2, 3), dtype="float64"),
+        dg.bernoulli((9,), 0.3),
+        dg.randint((4,), -5, 6),
+        dg.rand((5,)),
+    ]
 
 
 def test_random_numbers() -> None:
@@ -560,7 +590,10 @@ def trajectory(optimizer: str, mode: str, dtype: str = "float32", steps: int = 2
         return loss
 
     specs = (static.spec((6, 4), dtype), static.spec((6,), "int64"))
-    arms = {"eager": [step], "mixed": [step, static.compile(step, *specs), static.compile(step, *specs, optimize="none")]}
+    arms = {
+        "eager": [step],
+        "mixed": [step, static.compile(step, *specs), static.compile(step, *specs, optimize="none")],
+    }
     runs = arms.get(mode) or [static.compile(step, *specs, optimize=mode)]
     rng = np.random.default_rng(4)
     found = []

@@ -8,11 +8,11 @@ from typing import Any
 import hypothesis
 import numpy as np
 import pytest
+
+import dualgraph as dg
 from conformance.modes import assert_bits, assert_modes_agree, define, differentiated, run_eager, run_executable
 from conformance.programs import RandomProgram, programs
 from conformance.test_gradients import check_gradient
-
-import dualgraph as dg
 from dualgraph import autodiff, static
 from dualgraph.kernels.kinds import External
 from dualgraph.kernels.program import Program, View
@@ -129,7 +129,9 @@ def test_a_wrong_pass_is_caught(faulty: Callable[[Any], Any]) -> None:
         assert_modes_agree(faulty, [X])
 
 
-@pytest.mark.parametrize("faulty", ["fma", "reordered-sum", "swapped-operands", "plus-zero", "double-rounding"], indirect=True)
+@pytest.mark.parametrize(
+    "faulty", ["fma", "reordered-sum", "swapped-operands", "plus-zero", "double-rounding"], indirect=True
+)
 def test_random_programs_catch_it(faulty: Any) -> None:
     """Without an example made for the fault."""
 

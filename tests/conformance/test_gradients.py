@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conformance.modes import leaves, tensors, weight
-from conformance.samples import SAMPLES, Sample
 
 import dualgraph as dg
+from conformance.modes import leaves, tensors, weight
+from conformance.samples import SAMPLES, Sample
 from dualgraph.ops import OPS
 from dualgraph.ops.op import bind
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+import dualgraph as dg
 from conformance.layouts import LAYOUTS
 from conformance.modes import assert_bits, assert_modes_agree, gradients, leaves, run_eager, same_bits
 from conformance.samples import ELEMENTWISE, SAMPLES, Sample
-
-import dualgraph as dg
 
 PRODUCTS = ("matmul", "linear")  # through BLAS: equal between the modes, not between layouts
 WITH_OPERANDS = [s for s in SAMPLES if s.operands]

@@ -6,10 +6,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conformance.modes import assert_bits, assert_modes_agree, define, differentiated, run_eager, run_executable, run_static
-from conformance.samples import SAMPLES, Sample
 
 import dualgraph as dg
+from conformance.modes import (
+    assert_bits,
+    assert_modes_agree,
+    define,
+    differentiated,
+    run_eager,
+    run_executable,
+    run_static,
+)
+from conformance.samples import SAMPLES, Sample
 from dualgraph import static
 from dualgraph.static.passes import NAMES
 
@@ -45,7 +53,6 @@ def test_fused_as_unfused(sample: Sample) -> None:
     for passes in ((), ("fusion",), NAMES[:3] + NAMES[4:6], NAMES[:3] + NAMES[4:]):
         executable = static.compile(graph, outputs=outputs, passes=passes)
         assert_bits(run_executable(executable, arrays), expected, f"{sample}, passes {passes}")
-
 
 
 @pytest.mark.parametrize("length", [1, 2, 31, 33, 4097])

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import hypothesis
 import pytest
+
 from conformance.modes import NATIVE, assert_bits, define, differentiated, run_eager, run_executable
 from conformance.programs import RandomProgram, programs
-
 from dualgraph import static
 from dualgraph.kernels.llvm import cache, engine
 
@@ -31,7 +31,7 @@ def test_four_executions(program: RandomProgram) -> None:
         assert all(loads), "machine code that was just compiled is not in the disk cache"
 
 
-class forgotten_machine_code:  # noqa: N801 - a context manager
+class forgotten_machine_code:
     """Inside, kernels come from the disk cache, as in a new process. Gives the list of whether each was found there."""
 
     def __enter__(self) -> list[bool]:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conformance.modes import assert_bits, define, differentiated, run_eager, run_executable
 
 import dualgraph as dg
+from conformance.modes import assert_bits, define, differentiated, run_eager, run_executable
 from dualgraph import static
 from dualgraph.kernels.cpu import pool
 
@@ -35,7 +35,8 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], Callable[[], list[Any]]]] = {
     "softmax": (lambda x: dg.softmax(x, axis=1), lambda: [_floats(800, 1001, dtype="float64")]),
     "cross-entropy": (lambda x, y: dg.cross_entropy(x, y), lambda: [_floats(40_000, 10), np.arange(40_000) % 10]),
     "take": (lambda x, i: dg.take(x, i, axis=0), lambda: [_floats(5000, 64), np.arange(30_000) * 7 % 5000]),
-    "take-along": (lambda x, i: dg.take_along_axis(x, i, axis=1), lambda: [_floats(2000, 200), np.arange(400_000).reshape(2000, 200) * 3 % 200]),
+    "take-along": (lambda x, i: dg.take_along_axis(x, i, axis=1),
+                   lambda: [_floats(2000, 200), np.arange(400_000).reshape(2000, 200) * 3 % 200]),
     "random": (lambda: [dg.randn((600_000,)), dg.rand((300_001,), dtype="float64")], list),
     "argmax": (lambda x: [dg.argmax(x, axis=0), dg.argmin(x)], lambda: [_floats(2000, 300)]),
     "concat": (lambda x: dg.concat([x, x[:, ::-1] * 2.0], axis=1), lambda: [_floats(900, 600)]),

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+import dualgraph as dg
 from conformance import samples
 from conformance.modes import NATIVE, assert_bits, assert_modes_agree, define, differentiated, random_state, run_eager
 from conformance.samples import ELEMENTWISE, SAMPLES, Sample
-
-import dualgraph as dg
 from dualgraph import static
 from dualgraph.kernels import memory, reference
 from dualgraph.ops import OPS
@@ -96,7 +96,9 @@ def test_special_values(sample: Sample, dtype: str) -> None:
     away = distance(got, expected)
     worst = int(away.argmax())
     allowed = max(sample.ulp, 0.5 if expected.dtype != got.dtype else 0.0)
-    assert away[worst] <= allowed, f"{away[worst]} ULP for {[a[worst] for a in arrays]}: {got[worst]}, not {expected[worst]}"
+    assert away[worst] <= allowed, (
+        f"{away[worst]} ULP for {[a[worst] for a in arrays]}: {got[worst]}, not {expected[worst]}"
+    )
     signs = (np.signbit(got) != np.signbit(expected)) & ~np.isnan(got)
     assert not signs.any(), f"sign of {got[signs]} for {[a[signs] for a in arrays]}"
 
@@ -141,7 +143,9 @@ def test_reductions_of_integers(op: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("integer", ["int32", "int64"])
-@pytest.mark.parametrize("sample", [s for s in SAMPLES if any(o.split(":")[0] in samples.INTEGER_DOMAINS for o in s.operands)], ids=str)
+@pytest.mark.parametrize(
+    "sample", [s for s in SAMPLES if any(o.split(":")[0] in samples.INTEGER_DOMAINS for o in s.operands)], ids=str
+)
 def test_every_integer_dtype_in_every_mode(sample: Sample, integer: str) -> None:
     arrays = sample.arrays("float32", integer)
     results = assert_modes_agree(sample.function, arrays, f"{sample} {integer}")
@@ -168,10 +172,15 @@ def test_against_the_reference_provider(sample: Sample, dtype: str) -> None:
     dg.manual_seed(5)
     found = []
     for executable in _programs(sample, arrays):
-        fed = [*arrays, *[np.array(v, np.int64) for v in random_state()][: len(executable.program.inputs) - len(arrays)]]
+        fed = [
+            *arrays,
+            *[np.array(v, np.int64) for v in random_state()][: len(executable.program.inputs) - len(arrays)],
+        ]
         plain = reference.load(executable.program, memory.plan(executable.program)).launch(*[a.copy() for a in fed])
         native = executable._loaded.launch(*[a.copy() for a in fed])
-        found.append([a.reshape(-1) for a in (plain if isinstance(plain, tuple) else (plain,))])  # storages: of any shape
+        found.append(
+            [a.reshape(-1) for a in (plain if isinstance(plain, tuple) else (plain,))]
+        )  # storages: of any shape
         for a, b in zip(found[-1], native if isinstance(native, tuple) else (native,), strict=True):
             assert a.dtype == b.dtype
             b = b.reshape(-1)
