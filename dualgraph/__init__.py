@@ -12,7 +12,7 @@ Operations run eagerly by default and are recorded on a tape; `dualgraph.static`
 
 import numpy as _np
 
-from dualgraph import eager, errors, nn, optim, static
+from dualgraph import data, eager, errors, nn, optim, static
 from dualgraph.autodiff import backward, grad
 from dualgraph.eager import Tape, Tensor, Variable, tensor
 from dualgraph.kernels.cpu.pool import get_num_threads, set_num_threads

@@ -158,7 +158,7 @@ class Eager:
                 + "; a symbol stands for a value only while its graph is defined: return it from the traced function, or "
                 "run the compiled graph and use its results"
             ).at(here(2))
-        if isinstance(value, (bool, int, float)):
+        if value.__class__ in (bool, int, float):  # a NumPy scalar keeps its dtype
             return self.constant(
                 value, "bool" if isinstance(value, bool) else "int64" if isinstance(value, int) else "float32"
             )
@@ -171,7 +171,8 @@ class Eager:
         if found is None:
             if len(_constants) > 4096:
                 _constants.clear()
-            found = _constants[key] = Tensor(np.array(value, NUMPY_DTYPES[dtype]), Spec((), dtype))
+            with np.errstate(over="ignore"):  # what float32 cannot hold is infinite
+                found = _constants[key] = Tensor(np.array(value, NUMPY_DTYPES[dtype]), Spec((), dtype))
         return found
 
     def result(self, call: Call, number: int) -> Tensor:

@@ -97,6 +97,9 @@ class Tensor(TensorMethods):
     def __float__(self) -> float:
         return float(self.item())
 
+    def __format__(self, form: str) -> str:
+        return format(self.item(), form) if form else str(self)
+
     def __index__(self) -> int:
         if is_float(self.layout[1]):
             raise DTypeError(f"use as an index: got a tensor of {self.layout[1]}; an index is an integer").at(here(2))

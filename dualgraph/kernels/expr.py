@@ -11,10 +11,12 @@ what kernel records hold: it can be hashed, printed and compared.
 
 from __future__ import annotations
 
+import difflib
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from dualgraph.errors import ArgumentError, DTypeError
 from dualgraph.spec import is_float
 
 
@@ -76,6 +78,9 @@ class Expr:
     def __rtruediv__(self, other: Any) -> Expr:
         return call("div", _lift(other, self), self)
 
+    def __pow__(self, other: Any) -> Expr:
+        return call("pow", self, other)
+
     def __neg__(self) -> Expr:
         return call("neg", self)
 
@@ -135,15 +140,22 @@ def call(op: str, *args: Any) -> Expr:
     """Apply one instruction; Python numbers become literals of the dtype of the first expression among `args`."""
     like = next(a for a in args if isinstance(a, Expr))
     exprs = tuple(_lift(a, like) for a in args)
-    row = INSTRUCTIONS[op]
+    row = INSTRUCTIONS.get(op)
+    if row is None:
+        near = difflib.get_close_matches(op, INSTRUCTIONS, 1)
+        raise ArgumentError(
+            f"got instruction {op!r}; there is none of this name" + (f"; did you mean {near[0]!r}?" if near else "")
+        )
     if len(exprs) != row.arity:
         raise TypeError(f"{op} takes {row.arity} operands, got {len(exprs)}")
     operands = exprs[1:] if op == "select" else exprs
     if len({e.dtype for e in operands}) != 1:
-        raise TypeError(f"{op}: operands have dtypes {[e.dtype for e in exprs]}; cast them to one dtype first")
+        raise DTypeError(f"{op}: operands have dtypes {[e.dtype for e in exprs]}; cast them to one dtype first")
     dtype = operands[0].dtype
     if row.kinds == "float" and not is_float(dtype):
-        raise TypeError(f"{op}: got {dtype}; the instruction is defined for floats; cast first")
+        raise DTypeError(f"{op}: got {dtype}; it is defined for floats; cast with astype first")
+    if row.kinds == "bits" and is_float(dtype):
+        raise DTypeError(f"{op}: got {dtype}; it is defined for integers and bool; cast with astype first")
     return Expr(op, exprs, "bool" if row.predicate else dtype)
 
 
@@ -187,10 +199,10 @@ def inline(code: Code, inputs: Sequence[Expr]) -> list[Expr]:
 
 
 class Instruction(NamedTuple):
-    """A row of the table: what the instruction means. `numpy` is filled in by `kernels.reference`."""
+    """A row of the table. What it computes is a row of `kernels.reference.NUMPY`."""
 
     arity: int
-    kinds: str = "any"  # "float": floats only; "any": every dtype for which the NumPy meaning exists
+    kinds: str = "any"  # "float": floats only; "bits": integers and bool only
     predicate: bool = False  # the result is bool
     cost: int = 1  # rough number of machine instructions, for fusion's limits and the cost report
 
@@ -213,11 +225,9 @@ INSTRUCTIONS: dict[str, Instruction] = {
     **_rows("pow atan2", arity=2, kinds="float", cost=80),
     **_rows("eq ne lt le gt ge", arity=2, predicate=True),
     **_rows("isnan isinf isfinite signbit", arity=1, kinds="float", predicate=True),
-    **_rows("bitwise_and bitwise_or bitwise_xor left_shift right_shift logical_right_shift", arity=2),
-    **_rows("mul_high_u32", arity=2),
-    **_rows("bitwise_not", arity=1),
+    **_rows("bitwise_and bitwise_or bitwise_xor", arity=2, kinds="bits"),
+    **_rows("left_shift right_shift logical_right_shift mul_high_u32", arity=2, kinds="bits"),
+    **_rows("bitwise_not", arity=1, kinds="bits"),
     **_rows("select", arity=3),
     "cast": Instruction(arity=1),
 }
-
-Derivative = Callable[..., Any]

@@ -133,6 +133,9 @@ class Module:
                 if name in table:
                     table[name] = None
                     self._restructured()
+            old = self.__dict__.get(name, value)
+            if old is not value and name != "_training":  # which has a guard of its own
+                self._restructured()  # a graph traced through this module may have taken the old value for granted
             object.__setattr__(self, name, value)
 
     def __delattr__(self, name: str) -> None:

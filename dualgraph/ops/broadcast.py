@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from dualgraph.errors import DTypeError, ShapeError
 from dualgraph.ops.op import current
-from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, INTEGERS, Shape, is_float, promote
+from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, INTEGERS, NUMPY_DTYPES, Shape, is_float, promote
+
+LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 def broadcast_shapes(name: str, *shapes: Shape) -> Shape:
@@ -64,12 +67,16 @@ def meet(name: str, operands: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def checked_scalar(name: str, value: Any, dtype: str) -> tuple[Any, str]:
-    """The scalar and its dtype, after a look at the range of an integer."""
+    """The scalar and its dtype: integers within their range, floats beyond it infinite."""
     if dtype in INTEGERS:
         info = np.iinfo(dtype)
+        if value != value or value in (math.inf, -math.inf) or value != int(value):
+            raise DTypeError(
+                f"{name}: got {value!r} for a tensor of {dtype}, which holds integers only; choose a float dtype"
+            )
+        value = int(value)
         if not info.min <= value <= info.max:
             raise DTypeError(
-                f"{name}: got the integer {value} beside a tensor of {dtype}, whose range is "
-                f"{info.min} to {info.max}; cast the tensor to a wider dtype first"
+                f"{name}: got the integer {value} for {dtype}, whose range is {info.min} to {info.max}; use a wider dtype"
             )
     return value, dtype

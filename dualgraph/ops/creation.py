@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from operator import index
 from typing import Any
 
 from dualgraph.errors import ArgumentError, ShapeError
@@ -19,7 +20,10 @@ from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, Shape, Spec, dtype_na
 
 def checked_shape(name: str, shape: int | Sequence[int]) -> Shape:
     """A shape given as one length or several."""
-    lengths = (shape,) if isinstance(shape, int) else tuple(int(n) for n in shape)
+    try:
+        lengths = (index(shape),) if not isinstance(shape, Iterable) else tuple(index(n) for n in shape)
+    except TypeError:
+        raise ShapeError(f"{name}: got shape {shape!r}; a shape is an integer or a sequence of integers") from None
     if any(n < 0 for n in lengths):
         raise ShapeError(f"{name}: got shape {lengths}; lengths must be 0 or more")
     return lengths
@@ -38,8 +42,12 @@ def full(shape: int | Sequence[int], value: Any, *, dtype: Any = None) -> Any:
         name = "bool" if isinstance(value, bool) else DEFAULT_INTEGER if isinstance(value, int) else DEFAULT_FLOAT
     else:
         name = dtype_name(dtype)
-    value, name = checked_scalar("full", value, name)
-    return bind(FILL, shape=checked_shape("full", shape), dtype=name, bits=E.literal_bits(value, name))
+    return _filled("full", shape, value, name)
+
+
+def _filled(name: str, shape: int | Sequence[int], value: Any, dtype: str) -> Any:
+    value, dtype = checked_scalar(name, value, dtype)
+    return bind(FILL, shape=checked_shape(name, shape), dtype=dtype, bits=E.literal_bits(value, dtype))
 
 
 def zeros(shape: int | Sequence[int], *, dtype: Any = DEFAULT_FLOAT) -> Any:
@@ -49,7 +57,7 @@ def zeros(shape: int | Sequence[int], *, dtype: Any = DEFAULT_FLOAT) -> Any:
     >>> dg.zeros(3).tolist()
     [0.0, 0.0, 0.0]
     """
-    return full(shape, 0, dtype=dtype)
+    return _filled("zeros", shape, 0, dtype_name(dtype))
 
 
 def ones(shape: int | Sequence[int], *, dtype: Any = DEFAULT_FLOAT) -> Any:
@@ -59,7 +67,7 @@ def ones(shape: int | Sequence[int], *, dtype: Any = DEFAULT_FLOAT) -> Any:
     >>> dg.ones(2, dtype="int32").tolist()
     [1, 1]
     """
-    return full(shape, 1, dtype=dtype)
+    return _filled("ones", shape, 1, dtype_name(dtype))
 
 
 def _range_lower(
@@ -102,8 +110,8 @@ def linspace(start: float, stop: float, /, num: int, *, dtype: Any = DEFAULT_FLO
     >>> dg.linspace(0, 1, num=5).tolist()
     [0.0, 0.25, 0.5, 0.75, 1.0]
     """
-    if num < 0:
-        raise ArgumentError(f"linspace: got num {num}; it must be 0 or more")
+    if not isinstance(num, int) or num < 0:
+        raise ArgumentError(f"linspace: got num {num}; it must be an integer of at least 0")
     step = (stop - start) / (num - 1) if num > 1 else 0.0
     return bind(_RANGE, start=float(start), step=step, count=num, dtype=dtype_name(dtype))
 

@@ -193,11 +193,8 @@ multiply = binary("multiply", lambda x, y: x * y, doc="x * y")
 divide = binary("divide", lambda x, y: x / y, floats=True, doc="x / y; integers are divided as floats")
 floor_divide = binary("floor_divide", doc="floor(x / y); 0 where an integer divisor is 0")
 remainder = binary("remainder", doc="x - y * floor(x / y), with the sign of y; 0 where an integer divisor is 0")
-power = binary(
-    "pow",
-    floats=False,
-    doc="x to the power y; integers are computed through float64, exactly below 2**53",
-    expression=lambda x, y: _pow(x, y),
+_power = binary(
+    "pow", expression=lambda x, y: _pow(x, y), doc="x to the power y; integers by repeated squaring, wrapped"
 )
 minimum = binary("minimum", doc="The smaller of x and y; NaN if either is NaN; -0.0 < +0.0; equals share the gradient")
 maximum = binary("maximum", doc="The larger of x and y; NaN if either is NaN; -0.0 < +0.0; equals share the gradient")
@@ -213,14 +210,53 @@ reciprocal = unary("reciprocal", doc="1 / x")
 def _pow(x: E.Expr, y: E.Expr) -> E.Expr:
     if is_float(x.dtype):
         return E.call("pow", x, y)
-    return E.cast(E.call("pow", E.cast(x, "float64"), E.cast(y, "float64")), x.dtype)
+    if x.dtype == "bool":
+        return E.call("bitwise_or", x, E.call("bitwise_not", y))
+    one, zero, bits = E.literal(1, x.dtype), E.literal(0, x.dtype), 31 if x.dtype == "int32" else 63
+    result, square = one, x
+    for bit in range(bits.bit_length() + 1):  # higher bits of y: x is 0, 1 or -1, or the result wraps to 0 anyway
+        odd = E.call("ne", E.call("bitwise_and", y, E.literal(1 << bit, x.dtype)), zero)
+        result, square = E.select(odd, result * square, result), square * square
+    # 1/x truncated for negative y: only 1 and -1 have an integer inverse
+    inverse = E.select(E.call("eq", x, one), one, E.select(E.call("eq", x, -one), result, zero))
+    return E.select(E.call("lt", y, zero), inverse, result)
+
+
+def power(x: Any, y: Any, /) -> Any:
+    """x to the power y, broadcast together; a Python exponent of 2 squares.
+
+    Floats follow C99 (pow(x, 0) = 1, also of NaN). Integers are multiplied by repeated squaring and wrap; of a negative
+    exponent only 1 and -1 have an integer result, others give 0.
+
+    >>> import dualgraph as dg
+    >>> dg.power(dg.tensor([2.0, 3.0]), 2).tolist(), dg.power(dg.tensor([3]), 39).tolist()
+    ([4.0, 9.0], [4052555153018976267])
+    """
+    if (
+        y.__class__ in (int, float)
+        and y == 2
+        and isinstance(x, TensorMethods)
+        and (is_float(x.layout[1]) or y.__class__ is int)
+    ):
+        return square(x)
+    return _power(x, y)
 
 
 # Rounding; the gradient is zero
-floor = unary("floor", doc="The largest integer not above x")
-ceil = unary("ceil", doc="The smallest integer not below x")
-round = unary("round", doc="The nearest integer, ties to even")
-trunc = unary("trunc", doc="The integer part of x")
+
+
+def _rounded(name: str) -> Expression:
+    return lambda x: E.call(name, x) if is_float(x.dtype) else x
+
+
+floor = unary(
+    "floor", _rounded("floor"), floats=False, doc="The largest integer not above x; integers stay as they are"
+)
+ceil = unary("ceil", _rounded("ceil"), floats=False, doc="The smallest integer not below x; integers stay as they are")
+round = unary(
+    "round", _rounded("round"), floats=False, doc="The nearest integer, ties to even; integers stay as they are"
+)
+trunc = unary("trunc", _rounded("trunc"), floats=False, doc="The integer part of x; integers stay as they are")
 
 # Exponentials, logarithms, powers
 sqrt = unary("sqrt", doc="The square root")
@@ -334,15 +370,21 @@ def astype(x: Any, dtype: Any, /) -> Any:
     return x if name == x.layout[1] else front.apply(_ASTYPE, (x,), {"dtype": name})
 
 
+_CLIP_MIN = binary("clip_min", lambda x, low: E.select(E.call("lt", x, low), low, x), doc="low where x < low, else x")
+_CLIP_MAX = binary(
+    "clip_max", lambda x, high: E.select(E.call("gt", x, high), high, x), doc="high where x > high, else x"
+)
+
+
 def clip(x: Any, min: Any = None, max: Any = None) -> Any:
     """x limited to [min, max]; a bound of None does not limit, and bounds may be tensors. NaN stays NaN.
 
-    At a bound the gradient is shared between x and the bound, as for `maximum` and `minimum`.
+    Where x lies on a bound the gradient is that of x.
 
     >>> import dualgraph as dg
     >>> dg.clip(dg.tensor([-2.0, 0.5, 9.0]), 0.0, 1.0).tolist()
     [0.0, 0.5, 1.0]
     """
     if min is not None:
-        x = maximum(x, min)
-    return x if max is None else minimum(x, max)
+        x = _CLIP_MIN(x, min)
+    return x if max is None else _CLIP_MAX(x, max)

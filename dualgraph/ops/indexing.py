@@ -14,7 +14,7 @@ from dualgraph.ops.elementwise import OPS
 from dualgraph.ops.op import Op, Operand, as_view, bind, current
 from dualgraph.ops.shape import SLICE, contiguous, normalize_axis, reshape
 from dualgraph.ops.tensor import TensorMethods
-from dualgraph.spec import INTEGERS, Shape, Spec, contiguous_strides
+from dualgraph.spec import INTEGERS, Shape, Spec, contiguous_strides, dtype_name
 
 
 def _three(shape: Shape, axis: int) -> Shape:
@@ -192,9 +192,14 @@ def getitem(x: Any, key: Any) -> Any:
     """`x[key]` with integers, slices, `...` and None (views), or one integer tensor (see `take`)."""
     x = current().lift(x)
     keys = key if isinstance(key, tuple) else (key,)
+    if any(_is_mask(k) for k in keys):
+        raise ArgumentError(
+            "indexing: got a mask (a tensor of bool); how many elements it selects is known only when it is computed; "
+            "use dg.where(mask, x, 0), or multiply by the mask"
+        )
     if len(keys) == 1 and _is_index_array(keys[0]):
         return take(x, keys[0], axis=0)
-    if any(isinstance(k, bool) or _is_index_array(k) for k in keys):
+    if any(_is_index_array(k) for k in keys):
         raise ArgumentError(
             f"indexing: got {_shown(key)}; a tensor or list can be the only index (x[indices]); use dg.take along an axis, "
             "dg.take_along_axis, or dg.where for a mask"
@@ -235,6 +240,10 @@ def _shown(key: Any) -> str:
     if isinstance(key, tuple):
         return f"({', '.join(map(_shown, key))})"
     return f"a tensor of {key.spec}" if isinstance(key, TensorMethods) else repr(key)
+
+
+def _is_mask(key: Any) -> bool:
+    return isinstance(key, bool) or (hasattr(key, "dtype") and getattr(key, "ndim", 0) > 0 and key.dtype == "bool")
 
 
 def _checked_index(key: Any, n: int, axis: int) -> int:
@@ -302,19 +311,23 @@ _ONE_HOT = OPS["one_hot"] = Op(
 )
 
 
-def one_hot(labels: Any, classes: int, *, dtype: str = "int64") -> Any:
-    """`out[..., c] = (labels[...] == c)` for c in 0 … classes-1, int64 unless another dtype is given.
+def one_hot(labels: Any, classes: int, *, dtype: Any = "int64") -> Any:
+    """`out[..., c] = (labels[...] == c)` for c in 0 … classes-1, as ones and zeros of `dtype`.
 
-    A label outside of [0, classes) gives zeros only; `cross_entropy` and `nll_loss` check theirs. Raises `DTypeError` for
-    labels that are not int32 or int64.
+    `labels`: int32 or int64, each in [0, classes), else `RangeError`. The result has one axis more, of length `classes`.
 
     >>> import dualgraph as dg
     >>> dg.one_hot(dg.tensor([2, 0]), 3).tolist()
     [[0, 0, 1], [1, 0, 0]]
     """
-    labels = current().lift(labels)
-    integers_only("one_hot", "labels", labels.layout[1])
-    return bind(_ONE_HOT, labels, classes=int(classes), dtype=dtype)
+    if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:
+        raise ArgumentError(f"one_hot: got classes = {classes!r}; their number is an integer of at least 1")
+    return hot(in_range(labels, classes), classes, dtype_name(dtype))
+
+
+def hot(labels: Any, classes: int, dtype: str) -> Any:
+    """`one_hot` of labels whose range was checked before."""
+    return bind(_ONE_HOT, labels, classes=classes, dtype=dtype)
 
 
 __all__ = ["in_range", "one_hot", "reshape", "take", "take_along_axis"]

@@ -9,7 +9,7 @@ from dualgraph.ops import elementwise as ew
 from dualgraph.ops.activations import softmax
 from dualgraph.ops.composite import composite
 from dualgraph.ops.elementwise import OPS
-from dualgraph.ops.indexing import in_range, integers_only, one_hot
+from dualgraph.ops.indexing import hot, in_range, integers_only
 from dualgraph.ops.op import bind, current
 from dualgraph.ops.reduce import max, sum
 from dualgraph.ops.shape import expand_dims
@@ -64,7 +64,7 @@ def _cross_entropy(x: Any, labels: Any, *, reduction: str) -> Any:
     labels = in_range(labels, x.layout[0][1])
     shifted = ew.subtract(x, max(x, axis=1, keepdims=True))
     total = ew.log(sum(ew.exp(shifted), axis=1))
-    hit = one_hot(labels, x.layout[0][1], dtype="bool")
+    hit = hot(labels, x.layout[0][1], "bool")
     chosen = sum(ew.where(hit, shifted, -0.0), axis=1)
     return _reduced(ew.subtract(total, chosen), reduction)
 
@@ -72,7 +72,7 @@ def _cross_entropy(x: Any, labels: Any, *, reduction: str) -> Any:
 def _cross_entropy_gradient(g: Any, x: Any, labels: Any, *, reduction: str) -> Any:
     e = ew.exp(ew.subtract(x, max(x, axis=1, keepdims=True)))
     p = ew.divide(e, sum(e, axis=1, keepdims=True))
-    hit = one_hot(labels, x.layout[0][1], dtype="bool")
+    hit = hot(labels, x.layout[0][1], "bool")
     return ew.multiply(ew.where(hit, ew.subtract(p, 1.0), p), _row_gradient(g, x.layout[0][0], reduction))
 
 
@@ -82,7 +82,7 @@ def _cross_entropy_gradient_vjp(number: int, g: Any, out: Any, g0: Any, x: Any, 
     if number == 1:
         weighted = ew.multiply(g, weight)
         return ew.multiply(p, ew.subtract(weighted, sum(ew.multiply(weighted, p), axis=1, keepdims=True)))
-    difference = ew.subtract(p, one_hot(labels, x.layout[0][1], dtype=x.layout[1]))
+    difference = ew.subtract(p, hot(labels, x.layout[0][1], x.layout[1]))
     rows = sum(ew.multiply(g, difference), axis=1)
     if reduction == "none":
         return rows
@@ -104,19 +104,19 @@ _CROSS_ENTROPY = OPS["cross_entropy"] = composite(
 
 
 def _nll_loss(x: Any, labels: Any, *, reduction: str) -> Any:
-    hit = one_hot(in_range(labels, x.layout[0][1]), x.layout[0][1], dtype="bool")
+    hit = hot(in_range(labels, x.layout[0][1]), x.layout[0][1], "bool")
     return _reduced(ew.negative(sum(ew.where(hit, x, -0.0), axis=1)), reduction)
 
 
 def _nll_gradient(g: Any, x: Any, labels: Any, *, reduction: str) -> Any:
-    hit = one_hot(labels, x.layout[0][1], dtype="bool")
+    hit = hot(labels, x.layout[0][1], "bool")
     return ew.where(hit, ew.negative(_row_gradient(g, x.layout[0][0], reduction)), 0.0)
 
 
 def _nll_gradient_vjp(number: int, g: Any, out: Any, g0: Any, x: Any, labels: Any, *, reduction: str) -> Any:
     if number:
         return None
-    rows = ew.negative(sum(ew.where(one_hot(labels, x.layout[0][1], dtype="bool"), g, 0.0), axis=1))
+    rows = ew.negative(sum(ew.where(hot(labels, x.layout[0][1], "bool"), g, 0.0), axis=1))
     return _reduced(rows, reduction)
 
 

@@ -35,9 +35,7 @@ def foldable(program: Program, view: View, axes: Axes) -> tuple[View, Axes]:
     order = sorted(kept + folded) if adjacent else kept + folded
     view = view.with_layout(tuple(view.shape[a] for a in order), tuple(view.strides[a] for a in order))
     new_axes = tuple(order.index(a) for a in folded)
-    even = builtins.all(
-        view.strides[a] == view.strides[b] * view.shape[b] for a, b in itertools.pairwise(new_axes)
-    )
+    even = builtins.all(view.strides[a] == view.strides[b] * view.shape[b] for a, b in itertools.pairwise(new_axes))
     return (view if even else contiguous(program, view)), new_axes
 
 

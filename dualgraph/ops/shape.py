@@ -10,7 +10,7 @@ from dualgraph.errors import ArgumentError, AxisError, ShapeError
 from dualgraph.kernels import expr as E
 from dualgraph.kernels.kinds import Loop
 from dualgraph.kernels.program import Program, View
-from dualgraph.ops.broadcast import broadcast_shapes
+from dualgraph.ops.broadcast import broadcast_shapes, checked_scalar
 from dualgraph.ops.elementwise import OPS
 from dualgraph.ops.op import Op, Operand, as_view, bind, current
 from dualgraph.spec import Shape, Spec, contiguous_strides, dtype_name, promote
@@ -66,7 +66,7 @@ def normalize_axes(name: str, axis: int | Sequence[int] | None, rank: int) -> tu
     """None (all), one axis or several, as sorted positions."""
     if axis is None:
         return tuple(range(rank))
-    axes = [normalize_axis(name, a, rank) for a in ((axis,) if isinstance(axis, int) else axis)]
+    axes = [normalize_axis(name, a, rank) for a in (axis if isinstance(axis, (tuple, list)) else (axis,))]
     if len(set(axes)) != len(axes):
         raise AxisError(f"{name}: got axes {tuple(axes)}; each axis may be named once; remove the repeated one")
     return tuple(sorted(axes))
@@ -401,6 +401,8 @@ def stack(arrays: Sequence[Any], /, axis: int = 0) -> Any:
     [[0.0, 1.0], [0.0, 1.0]]
     """
     tensors = [current().lift(x) for x in arrays]
+    if not tensors:
+        raise ArgumentError("stack: got no tensors; pass at least one")
     if len({x.layout[0] for x in tensors}) > 1:
         raise ShapeError(f"stack: got shapes {', '.join(str(x.layout[0]) for x in tensors)}; they must all be equal")
     return concat([expand_dims(x, axis) for x in tensors], axis=axis)
@@ -424,8 +426,10 @@ def split(x: Any, sections: int | Sequence[int], /, axis: int = 0) -> list[Any]:
         lengths = [n // sections] * sections
     else:
         lengths = list(sections)
-        if sum(lengths) != n:
-            raise ShapeError(f"split: got lengths {lengths} for an axis of length {n}; they must add up to it")
+        if sum(lengths) != n or any(length < 0 for length in lengths):
+            raise ShapeError(
+                f"split: got lengths {lengths} for an axis of length {n}; they must be 0 or more and add up to it"
+            )
     parts, start = [], 0
     for length in lengths:
         window = tuple((start, 1, length) if a == at else (0, 1, m) for a, m in enumerate(x.layout[0]))
@@ -477,4 +481,5 @@ def full_like(x: Any, value: Any, /, dtype: Any = None) -> Any:
     """
     x = current().lift(x)
     name = x.layout[1] if dtype is None else dtype_name(dtype)
+    value, name = checked_scalar("full_like", value, name)
     return bind(FILL, shape=x.layout[0], dtype=name, bits=E.literal_bits(value, name))

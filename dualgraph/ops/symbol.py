@@ -134,7 +134,8 @@ class Recorder:
         return self.constant_array(np.asarray(value))
 
     def constant(self, value: Any, dtype: str) -> Symbol:
-        return self.constant_array(np.array(value, NUMPY_DTYPES[dtype]))
+        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite
+            return self.constant_array(np.array(value, NUMPY_DTYPES[dtype]))
 
     def constant_array(self, array: np.ndarray[Any, Any]) -> Symbol:
         return self.leaf(CONSTANT, Spec(array.shape, array.dtype.name), value=Constant(array))

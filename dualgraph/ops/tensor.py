@@ -165,10 +165,10 @@ class TensorMethods:
         return FUNCTIONS["greater_equal"](self, other)
 
     def __eq__(self, other: Any) -> Any:
-        return FUNCTIONS["equal"](self, other)
+        return False if other is None else FUNCTIONS["equal"](self, other)
 
     def __ne__(self, other: Any) -> Any:
-        return FUNCTIONS["not_equal"](self, other)
+        return True if other is None else FUNCTIONS["not_equal"](self, other)
 
     __hash__ = object.__hash__
 
@@ -260,53 +260,53 @@ class TensorMethods:
 
             self.register_hook(keep)
 
-    def sum(self, **options: Any) -> Any:
+    def sum(self, axis: Any = None, **options: Any) -> Any:
         """See `dualgraph.sum`."""
-        return FUNCTIONS["sum"](self, **options)
+        return FUNCTIONS["sum"](self, axis=axis, **options)
 
-    def prod(self, **options: Any) -> Any:
+    def prod(self, axis: Any = None, **options: Any) -> Any:
         """See `dualgraph.prod`."""
-        return FUNCTIONS["prod"](self, **options)
+        return FUNCTIONS["prod"](self, axis=axis, **options)
 
-    def mean(self, **options: Any) -> Any:
+    def mean(self, axis: Any = None, **options: Any) -> Any:
         """See `dualgraph.mean`."""
-        return FUNCTIONS["mean"](self, **options)
+        return FUNCTIONS["mean"](self, axis=axis, **options)
 
-    def var(self, **options: Any) -> Any:
+    def var(self, axis: Any = None, **options: Any) -> Any:
         """See `dualgraph.var`."""
-        return FUNCTIONS["var"](self, **options)
+        return FUNCTIONS["var"](self, axis=axis, **options)
 
-    def std(self, **options: Any) -> Any:
+    def std(self, axis: Any = None, **options: Any) -> Any:
         """See `dualgraph.std`."""
-        return FUNCTIONS["std"](self, **options)
+        return FUNCTIONS["std"](self, axis=axis, **options)
 
-    def max(self, **options: Any) -> Any:
+    def max(self, axis: Any = None, **options: Any) -> Any:
         """See `dualgraph.max`."""
-        return FUNCTIONS["max"](self, **options)
+        return FUNCTIONS["max"](self, axis=axis, **options)
 
-    def min(self, **options: Any) -> Any:
+    def min(self, axis: Any = None, **options: Any) -> Any:
         """See `dualgraph.min`."""
-        return FUNCTIONS["min"](self, **options)
+        return FUNCTIONS["min"](self, axis=axis, **options)
 
-    def any(self, **options: Any) -> Any:
+    def any(self, axis: Any = None, **options: Any) -> Any:
         """See `dualgraph.any`."""
-        return FUNCTIONS["any"](self, **options)
+        return FUNCTIONS["any"](self, axis=axis, **options)
 
-    def all(self, **options: Any) -> Any:
+    def all(self, axis: Any = None, **options: Any) -> Any:
         """See `dualgraph.all`."""
-        return FUNCTIONS["all"](self, **options)
+        return FUNCTIONS["all"](self, axis=axis, **options)
 
-    def argmax(self, **options: Any) -> Any:
+    def argmax(self, axis: Any = None, **options: Any) -> Any:
         """See `dualgraph.argmax`."""
-        return FUNCTIONS["argmax"](self, **options)
+        return FUNCTIONS["argmax"](self, axis=axis, **options)
 
-    def argmin(self, **options: Any) -> Any:
+    def argmin(self, axis: Any = None, **options: Any) -> Any:
         """See `dualgraph.argmin`."""
-        return FUNCTIONS["argmin"](self, **options)
+        return FUNCTIONS["argmin"](self, axis=axis, **options)
 
-    def logsumexp(self, **options: Any) -> Any:
+    def logsumexp(self, axis: Any = None, **options: Any) -> Any:
         """See `dualgraph.logsumexp`."""
-        return FUNCTIONS["logsumexp"](self, **options)
+        return FUNCTIONS["logsumexp"](self, axis=axis, **options)
 
     def exp(self) -> Any:
         """See `dualgraph.exp`."""

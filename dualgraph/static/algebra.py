@@ -25,7 +25,9 @@ Result = "Symbol | None"
 def is_literal(x: Symbol, value: float) -> bool:
     """Is x a scalar constant of exactly this value (zeros by their sign)?"""
     found = literal_of(x.node)
-    return found is not None and found[0] == literal_bits(value, found[1])
+    if found is None or (isinstance(value, float) and not is_float(found[1])):  # no integer is -0.0
+        return False
+    return found[0] == literal_bits(value, found[1])
 
 
 def _unchanged(call: Call, x: Symbol) -> Symbol | None:

@@ -34,19 +34,26 @@ class Traced(NamedTuple):
     seconds: float  # define, without differentiation
 
 
-def spec(shape: int | Sequence[int], dtype: Any = DEFAULT_FLOAT) -> Spec:
-    """Shape and dtype of an argument.
+class GradSpec(Spec):
+    """The spec of an argument with respect to which the function takes gradients."""
+
+    __slots__ = ()
+
+
+def spec(shape: int | Sequence[int], dtype: Any = DEFAULT_FLOAT, requires_grad: bool = False) -> Spec:
+    """Shape and dtype of an argument; `requires_grad` where the function takes gradients with respect to it.
 
     >>> spec((64,), "int64")
     Spec(shape=(64,), dtype='int64')
     """
-    return Spec(checked_shape("spec", shape), dtype_name(dtype))
+    form = GradSpec if requires_grad else Spec
+    return form(checked_shape("spec", shape), dtype_name(dtype))
 
 
 def argument_names(function: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]) -> list[str]:
     """A readable name for each leaf of the arguments."""
     try:
-        names = list(inspect.signature(function).parameters)
+        names = list(inspect.signature(getattr(function, "forward", function)).parameters)
     except (TypeError, ValueError):
         names = []
     result = []
@@ -72,7 +79,8 @@ def trace(function: Callable[..., Any], *specs: Any, **named: Any) -> Traced:
     for name, leaf in zip(names, leaves, strict=True):
         if isinstance(leaf, Spec):
             count = seen[name] = seen.get(name, 0) + 1
-            symbol = graph.placeholder(leaf, name if count == 1 else f"{name}_{count}")
+            name = name if count == 1 else f"{name}_{count}"
+            symbol = graph.placeholder(Spec(*leaf), name, isinstance(leaf, GradSpec))
             graph.placeholders.append(symbol)
             values.append(symbol)
         else:
@@ -82,6 +90,12 @@ def trace(function: Callable[..., Any], *specs: Any, **named: Any) -> Traced:
         outputs = function(*args, **kwargs)
         outputs = tree.map_leaves(lambda x: graph.lift(x) if isinstance(x, TensorMethods) else x, outputs)
     return Traced(graph, outputs, time.perf_counter() - start - graph.differentiate_seconds)
+
+
+def tracing() -> bool:
+    """Is a graph being defined?"""
+    front = current()
+    return isinstance(getattr(front, "recorder", front), Graph)
 
 
 def compile(
@@ -186,7 +200,7 @@ class Compiled:
         )
         variant = Variant(
             executable,
-            tuple(graph.guards.values()),
+            tuple((owner, name, getattr(owner, name)) for owner, name, _ in graph.guards.values()),
             tuple(v.tensor for v in graph.variables.values() if v.gradient_was_none),
             tuple(v.tensor for v in graph.variables.values() if v.gradient is not None),
         )
@@ -208,6 +222,8 @@ class Compiled:
         return f"<compiled {getattr(self.function, '__name__', 'function')}: {self.executable!r}>"
 
     def __call__(self, *args: Any, **named: Any) -> Any:
+        if tracing():
+            return self.function(*args, **named)  # inside a trace: part of that graph
         executable = self._fitting().executable
         if self._direct:
             return executable(*args, **named)
@@ -265,19 +281,20 @@ class Jitted:
         return f"<jit {getattr(self.function, '__name__', 'function')}: {len(self._cache)} signatures>"
 
     def __call__(self, *args: Any, **named: Any) -> Any:
+        if tracing():
+            return self.function(*args, **named)
         front = current()
-        if isinstance(getattr(front, "recorder", front), Graph):
-            return self.function(*args, **named)  # inside a trace: part of that graph
         leaves, structure = tree.flatten((args, named))
         described = [_describe(x) for x in leaves]
-        key = (structure, tuple(described), bool(front.grad_enabled))
+        graded = tuple([d.__class__ is GradSpec for d in described])  # equal to a Spec, and yet another signature
+        key = (structure, tuple(described), bool(front.grad_enabled), graded)
         compiled = self._cache.get(key)
         if compiled is None:
             compiled = self._miss(args, named, key, leaves, structure, described)
         known = len(compiled.misses)
         executable = compiled._fitting().executable
         self._reasons += compiled.misses[known:]
-        return executable(*(x for x, d in zip(leaves, described, strict=True) if d.__class__ is Spec))
+        return executable(*(x for x, d in zip(leaves, described, strict=True) if isinstance(d, Spec)))
 
     def _miss(
         self, args: Any, named: Any, key: Any, leaves: list[Any], structure: Any, described: list[Any]
@@ -316,6 +333,9 @@ def _differences(old: Any, new: Any, names: list[str]) -> list[str]:
             found.append(f"argument {name}: {_shown(was)} → {_shown(now)}")
     if old[2] != new[2]:
         found.append(f"gradients enabled: {old[2]} → {new[2]}")
+    for name, was, now in zip(names, old[3], new[3], strict=True):
+        if was != now:
+            found.append(f"argument {name}: requires_grad {was} → {now}")
     return found
 
 
@@ -329,7 +349,7 @@ def _shown(description: Any) -> str:
 def _describe(x: Any) -> Any:
     """A tensor's spec, or a Python constant with its type (1, 1.0 and True are equal but not the same)."""
     if isinstance(x, TensorMethods):
-        return x.spec
+        return GradSpec(*x.spec) if x.requires_grad else x.spec
     if isinstance(x, np.ndarray):
         return Spec(x.shape, dtype_name(x.dtype))
     if isinstance(x, np.generic):

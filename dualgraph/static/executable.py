@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from dualgraph import tree
-from dualgraph.errors import DTypeError, FeedError, ShapeError, here
+from dualgraph.errors import DTypeError, FeedError, GraphError, ShapeError, here
 from dualgraph.kernels import memory as planner
 from dualgraph.kernels import provider
 from dualgraph.kernels.failure import checked_operand, explain
@@ -70,6 +70,13 @@ class Executable:
         self._is_tensor = [s is not None for s in symbols]
         self._constants = leaves
         self._chosen = tuple(passes)
+        for p in graph.placeholders:
+            if p._grad is not None:
+                name = p.node.params["name"]
+                raise GraphError(
+                    f"backward() reached the argument {name!r}; a compiled graph leaves gradients in variables only: take "
+                    f"dg.grad(loss, [{name}]) and return it, or make it a dualgraph.Variable"
+                ).at(p.node.where)
         effects = graph.effects()
         self._graded = [(t, s) for t, s in effects.gradients]
         wanted = [s for s in symbols if s is not None]
@@ -170,7 +177,7 @@ class Executable:
         if isinstance(value, TensorMethods):
             value = current().lift(value).numpy()
         array = value
-        if array.__class__ is not np.ndarray:
+        if array.__class__ is not np.ndarray or not array.dtype.isnative:
             try:
                 array = as_array(value)
             except (DTypeError, ShapeError) as error:

@@ -82,6 +82,10 @@ CASES: dict[str, Case] = {
     "int-scores": Case(lambda x, y: F.cross_entropy(x, y), errors.DTypeError, "int64", (FLOAT.astype(np.int64), LABELS)),
     "astype": Case(lambda x: dg.astype(x, "float16"), errors.DTypeError, "float16"),
     "too-large": Case(lambda x: dg.astype(x, "int32") + 2**40, errors.DTypeError, str(2**40)),
+    "fraction": Case(lambda x: dg.full_like(dg.argmax(x, axis=0), 1.5), errors.DTypeError, "1.5"),
+    "fraction-full": Case(lambda x: x + dg.full((3,), 0.5, dtype="int32"), errors.DTypeError, "0.5"),
+    "huge": Case(lambda x: dg.full_like(dg.astype(x, "int32"), 2**40), errors.DTypeError, str(2**40)),
+    "huge-float": Case(lambda x: dg.full_like(x, 10**400), errors.DTypeError, "bits"),
     "strings": Case(lambda x: x + np.array(["a", "b", "c"]), errors.DTypeError, "supported"),
     "complex": Case(lambda x: x * (1 + 2j), errors.DTypeError, "complex"),
     "none": Case(lambda x: dg.add(x, None), errors.DTypeError, "NoneType"),
@@ -444,3 +448,32 @@ def test_a_failure_while_tracing_leaves_the_front_end() -> None:
     assert_bits(trainer.state(), before, "state after a failed trace")
     assert isinstance(dg.tensor(FLOAT) + 1.0, dg.Tensor)
     assert dg.is_grad_enabled()
+
+
+def test_fed_arrays_of_any_layout() -> None:
+    """A fed array is read as NumPy reads it, or refused: never its raw bytes."""
+    double = static.compile(lambda x: x * 2.0, static.spec((3, 2)))
+    base = np.arange(24, dtype=np.float32).reshape(6, 4)
+    read_only = base[:3, :2].copy()
+    read_only.setflags(write=False)
+    unaligned = np.frombuffer(b"-" + read_only.tobytes(), np.uint8)[1:].view(np.float32).reshape(3, 2)
+    for fed in (
+        FLOAT.T,
+        base[::2, ::2],
+        base[3::-1, ::2][:3],
+        np.broadcast_to(base[0, :2], (3, 2)),
+        read_only,
+        unaligned,
+    ):
+        assert_bits([double(fed).numpy()], [fed * np.float32(2)], "fed array")
+    window = dg.tensor(base)[1:4, :2]
+    assert_bits([double(window).numpy()], [base[1:4, :2] * 2], "fed window")
+    error = caught(lambda: double(read_only.astype(">f4")))
+    assert type(error) is errors.FeedError
+    assert ">f4" in message(error)
+
+
+def test_a_variable_fed_to_its_own_update() -> None:
+    w = dg.Variable(FLOAT)
+    update = static.compile(lambda x: [w.assign(w + x), w][1], static.spec((2, 3)))
+    assert_bits([update(w).numpy(), w.numpy()], [FLOAT * 2, FLOAT * 2], "fed with itself")

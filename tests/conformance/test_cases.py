@@ -470,6 +470,30 @@ def test_structures_none_and_constants() -> None:
     assert (calls, len(fast.misses)) == (traced, misses)
 
 
+NUMBERS: dict[str, Callable[[Any], Any]] = {
+    "float64": lambda x: [x * np.float64(2.0), np.float64(2.0) * x, dg.exp(np.float64(2.0)) * x[0, 0]],
+    "int64": lambda x: [x + np.int64(3), dg.maximum(x, np.int32(1)), dg.argmax(x) + np.int32(3), x - dg.tensor(0)],
+    "bool": lambda x: [x + np.bool_(True), x * True, (x > 0) + 1, dg.where(True, x, np.int64(4))],
+    "vectors": lambda x: [x * np.ones(4), np.ones(4) * x, [1.0, 2.0, 3.0, 4.0] + x],
+    "integers": lambda x: [dg.astype(x, "int32") * 2.5, dg.argmax(x) // 0, dg.astype(x * 1e30, "int32")],
+    "special": lambda x: [x * 1e300, x * -1e300, x * 1e-46, x * float("nan"), x + float("inf"), x * 2**70, x + -0.0],
+    "fills": lambda x: [
+        x + dg.full((4,), 1e300),
+        dg.full_like(x, -1e300),
+        dg.full((2,), True),
+        dg.ones_like(x, "int64"),
+    ],
+    "made": lambda x: [x @ dg.eye(4), dg.linspace(0, 1, 5) * 2.0, dg.arange(3)[:, None] * x, dg.outer(x[0], x[1])],
+    "powers": lambda x: [x**2, x**0.5, x**-1, x**0, 2.0**x, x**x, dg.argmax(x, axis=0) ** 2],
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers_beside_tensors(name: str) -> None:
+    """Python's and NumPy's numbers mean the same in both modes; what float32 cannot hold is infinite."""
+    assert_modes_agree(NUMBERS[name], [X], name)
+
+
 def test_the_order_of_arguments_is_kept() -> None:
     fast = static.jit(lambda a, b: a - b)
     a, b = dg.tensor(X), dg.tensor(X * 3)

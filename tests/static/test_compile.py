@@ -339,3 +339,47 @@ def test_verify_catches_a_pass_that_changes_bits(monkeypatch):
     with pytest.raises(GraphError, match="wrong changed the bits"):
         fast(np.array([-0.0], np.float32))
     static.compile(lambda x: (x + 0.0) * 1.0, static.spec((1,)), verify=True)(np.array([1.0], np.float32))
+
+
+def test_gradients_with_respect_to_arguments():
+    def slope(x):
+        return dg.grad(dg.sum(x * x * x), [x])[0]
+
+    x = dg.tensor([1.0, -2.0], requires_grad=True)
+    fast = static.jit(slope)
+    assert fast(x).tolist() == slope(x).tolist() == [3.0, 12.0]
+    given = static.compile(slope, static.spec((2,), requires_grad=True))
+    assert given(x).tolist() == [3.0, 12.0]
+    both = static.jit(lambda x: x * 2.0)
+    both(x)
+    both(x.detach())
+    assert both.misses[1] == "argument x: requires_grad True → False"
+    with pytest.raises(GraphError, match="backward\\(\\) reached the argument 'x'"):
+        static.jit(lambda x: dg.sum(x).backward())(x)
+
+
+def test_changed_attributes_of_a_module_are_noticed():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale, self.calls = 2.0, 0
+
+        def forward(self, x):
+            self.calls += 1
+            return x * self.scale
+
+    model = Scaled()
+    fast = static.jit(model)
+    assert fast(np.ones(1, np.float32)).tolist() == [2.0]
+    assert fast(np.ones(1, np.float32)).tolist() == [2.0]
+    assert fast.misses == ["first call"]
+    model.scale = 7.0
+    assert fast(np.ones(1, np.float32)).tolist() == [7.0]
+    assert len(fast.misses) == 2
+
+
+def test_compiled_functions_nest():
+    inner = static.compile(lambda x: dg.tanh(x), static.spec((3,)))
+    outer = static.compile(lambda x: inner(x) * 2.0, static.spec((3,)))
+    x = np.array([0.1, 0.2, 0.3], np.float32)
+    assert outer(x).tolist() == (dg.tanh(dg.tensor(x)) * 2.0).tolist()

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from dualgraph import config
+from dualgraph.errors import ArgumentError
 
 # Words of the pool, an int64 array shared with native code; hot ones have a cache line each.
 WORKERS, EPOCH, FUNCTION, SLOTS, ARGS, UNITS, PIECES, BUSY = range(8)
@@ -135,7 +136,9 @@ def get_num_threads() -> int:
 def set_num_threads(count: int) -> None:
     """Use `count` threads for large kernels. Results do not depend on it."""
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise ValueError(f"got {count!r} threads; the number of threads is an integer of at least 1; pass 1 for none")
+        raise ArgumentError(
+            f"set_num_threads: got {count!r} threads; the number of threads is an integer of at least 1; pass 1 for none"
+        )
     if count == _pool.size:
         return
     running = bool(_pool.threads)

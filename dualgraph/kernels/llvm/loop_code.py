@@ -21,9 +21,25 @@ COMBINE = {
 }
 
 
+SEES_SIGN = ("signbit", "copysign")  # the instructions that tell one NaN from another
+
+
+def one_nan(lanes: Lanes, code: Code, i: int, x: Value) -> Value:
+    """The value of instruction i with every NaN that was computed made one and the same; copies keep the bits they find.
+
+    Which NaN an operation gives depends on the order of its operands, which LLVM may swap, and on what it folds: bits
+    that fusion must not be able to change. So it is done where bits are seen: in what is stored, and before `SEES_SIGN`.
+    """
+    if not x.is_float or code[i].op in (INPUT, LITERAL):
+        return x
+    return lanes.constant(x.dtype, math.nan).where(x.is_nan(), x)
+
+
 def emit(lanes: Lanes, code: Code, i: int, args: Sequence[Value]) -> Value:
     """Instruction i, which is not an operand and not a fold."""
     instr = code[i]
+    if instr.op in SEES_SIGN:
+        args = [one_nan(lanes, code, a, x) for a, x in zip(instr.args, args, strict=True)]
     if instr.op == LITERAL:
         return lanes.constant(instr.dtype, literal_value(instr.attr, instr.dtype))
     if instr.op == "cast":
@@ -92,14 +108,8 @@ class Values:
         return value
 
     def result(self, i: int, x: Value) -> Value:
-        """What is stored for instruction i. Every NaN that was computed is stored as one and the same.
-
-        Which NaN an operation gives depends on the order of its operands, which LLVM may swap, and on what it folds: bits
-        that fusion must not be able to change. Copies keep the bits they find.
-        """
-        if not x.is_float or self.code[i].op in (INPUT, LITERAL):
-            return x
-        return self.lanes.constant(x.dtype, math.nan).where(x.is_nan(), x)
+        """What is stored for instruction i."""
+        return one_nan(self.lanes, self.code, i, x)
 
 
 def identity(lanes: Lanes, monoid: str, dtype: str) -> Value:

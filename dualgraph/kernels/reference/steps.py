@@ -62,6 +62,9 @@ def _rows_only(view: View, domain: Shape, fold_axes: tuple[int, ...]) -> View:
     return view.with_layout(row_shape(domain, fold_axes), view.strides)
 
 
+SEES_SIGN = ("signbit", "copysign")  # the instructions that tell one NaN from another
+
+
 def _run_loop(kernel: Loop, step: Step, memory: Memory) -> bool:
     domain, axes = step.domain, step.fold_axes
     operands = [
@@ -70,7 +73,10 @@ def _run_loop(kernel: Loop, step: Step, memory: Memory) -> bool:
     ]
     values: list[Array] = []
     for instr in kernel.code:
-        value = np.asarray(_evaluate(instr, [values[a] for a in instr.args], operands, domain, axes))
+        args = [values[a] for a in instr.args]
+        if instr.op in SEES_SIGN:
+            args = [_one_nan(kernel.code[a], x) for a, x in zip(instr.args, args, strict=True)]
+        value = np.asarray(_evaluate(instr, args, operands, domain, axes))
         assert value.dtype == NUMPY_DTYPES[instr.dtype], f"{instr}: the interpreter made {value.dtype}"
         values.append(value)
     is_row = kernel.is_row()
