@@ -118,7 +118,7 @@ def draw(workload: Workload, mode: str = "static", stage: str = "defined", what:
     names = {id(v): (name.rpartition(" ")[2], name.partition(" ")[0]) for name, v in instance.variables()}
     if stage == "fused":
         return _kernels(title, executable, names)
-    flow = executable.defined if stage == "defined" else executable.flow
+    flow = executable.compilation.defined if stage == "defined" else executable.flow
     return _flow(title, executable, flow, names)
 
 
@@ -243,13 +243,13 @@ def _kernels(title: str, executable: Any, names: dict[int, tuple[str, str]]) -> 
     """Kernels as nodes. A buffer is named by the kernel that wrote it last."""
     program: Program = executable.program
     builder = _Builder()
-    for buffer, call in zip(program.inputs, executable._nodes, strict=True):
+    for buffer, call in zip(program.inputs, executable.compilation.leaves, strict=True):
         leaf = _leaf_of(call, names)
         assert leaf is not None
         builder.leaf(buffer, *leaf, program.buffers[buffer])
     for buffer, array in program.constants.items():
         builder.leaf(buffer, repr(array.item()) if array.size == 1 else "constant", "constant", program.buffers[buffer])
-    calls = {c.serial: c for c in executable.defined.calls}
+    calls = {c.serial: c for c in executable.compilation.defined.calls}
     for step in program.steps:
         operands = [builder.names[b] for b in dict.fromkeys(v.buffer for v in step.ins)]
         written = list(dict.fromkeys(v.buffer for v in step.outs))

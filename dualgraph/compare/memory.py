@@ -32,7 +32,7 @@ def peak_of_step(arm: Arm) -> int:
 
 def _arena(arm: Arm) -> int:
     """The static arena; the reference kernels allocate it in each run, where it is seen."""
-    return int(arm.executable.arena.size) if arm.executable is not None and provider.name() == "llvm" else 0
+    return int(arm.executable.compilation.arena.size) if arm.executable is not None and provider.name() == "llvm" else 0
 
 
 @contextmanager

@@ -79,4 +79,12 @@ def checked_scalar(name: str, value: Any, dtype: str) -> tuple[Any, str]:
             raise DTypeError(
                 f"{name}: got the integer {value} for {dtype}, whose range is {info.min} to {info.max}; use a wider dtype"
             )
+    elif dtype != "bool" and not -LARGEST_FLOAT32 <= value <= LARGEST_FLOAT32:
+        try:
+            with np.errstate(over="ignore"):
+                return float(NUMPY_DTYPES[dtype].type(float(value))), dtype
+        except OverflowError:
+            raise DTypeError(
+                f"{name}: got an integer of {value.bit_length()} bits for {dtype}; it has no float near it; use a float"
+            ) from None
     return value, dtype

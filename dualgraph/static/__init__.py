@@ -1,7 +1,8 @@
 """Static graphs: define, differentiate, optimise, fuse, plan memory, generate, then run.
 
-`graph.py` defining, `compile.py` tracing functions, `dataflow.py` and `passes.py` (with `algebra.py`) optimising,
-`lowering.py` kernel steps, `executable.py` running, `verify.py` checking, `report.py` explaining.
+`graph.py` defining, `compile.py` tracing functions, `dataflow.py`, `passes.py` and `algebra.py` optimising, `lowering.py`
+kernel steps, `pipeline.py` all stages in order, `feeds.py` arguments, `executable.py` running, `verify.py` checking,
+`report.py` explaining.
 """
 
 from dualgraph.spec import Spec

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from dualgraph import autodiff
 from dualgraph.errors import (
@@ -43,23 +43,30 @@ GRADIENT = Op("gradient", _leaf_rule, _leaf_rule)  # what its `.grad` holds then
 class Variable:
     """A tensor outside of the graph whose value the graph reads, and may replace."""
 
-    __slots__ = ("final_gradient", "gradient", "gradient_was_none", "tensor", "touched", "updated", "value", "where")
+    __slots__ = ("final_gradient", "gradient", "gradient_was_none", "node", "tensor", "touched", "updated", "value")
 
     def __init__(self, tensor: Any, value: Symbol):
         self.tensor, self.value = tensor, value
+        self.node = value.node  # the leaf that stands for its value at the start
         self.updated = False
         self.gradient: Symbol | None = None  # `.grad` at the start, if it is read
         self.gradient_was_none = False  # `.grad` was read at the start and there was none
         self.final_gradient: Symbol | None = None
         self.touched = False  # `.grad` was set
-        self.where = here(4)
 
 
-class Effects(NamedTuple):
-    """What a run leaves behind: variables with their new values, tensors with their new gradients (None: cleared)."""
+def hooks_of(tensor: Any) -> list[Any]:
+    """The list of a tensor's hooks, so that those registered later, while the graph is defined, are seen as well."""
+    if tensor.hooks is None:
+        tensor.hooks = []
+    return tensor.hooks  # type: ignore[no-any-return]
 
-    updates: tuple[tuple[Any, Symbol], ...]
-    gradients: tuple[tuple[Any, Symbol | None], ...]
+
+def hooks_of(tensor: Any) -> Any:
+    """The tensor's own list of hooks, so that those registered later are seen too."""
+    if tensor.hooks is None:
+        tensor.hooks = []
+    return tensor.hooks
 
 
 class Graph(Recorder):
@@ -127,7 +134,7 @@ class Graph(Recorder):
             symbol = self.leaf(
                 VARIABLE, tensor.spec, tensor.requires_grad, name=getattr(tensor, "name", ""), key=id(tensor)
             )
-            symbol.source, symbol.hooks = tensor, tensor.hooks
+            symbol.source, symbol.hooks = tensor, hooks_of(tensor)
             found = self.variables[id(tensor)] = Variable(tensor, symbol)
             self.observe(tensor, "requires_grad", tensor.requires_grad)
         return found
@@ -157,7 +164,7 @@ class Graph(Recorder):
             raise error.at(where) from None
         variable = self.variable(tensor)
         fresh = Symbol(self, symbol.node, symbol.index, tensor.requires_grad, leaf=True)
-        fresh.source, fresh.hooks = tensor, tensor.hooks
+        fresh.source, fresh.hooks = tensor, hooks_of(tensor)
         variable.value, variable.updated = fresh, True
 
     def get_grad(self, tensor: Any) -> Any:
@@ -182,13 +189,6 @@ class Graph(Recorder):
 
     def observe(self, owner: Any, attribute: str, value: Any) -> None:
         self.guards.setdefault((id(owner), attribute), (owner, attribute, value))
-
-    def effects(self) -> Effects:
-        """The updates and gradients that the calls recorded so far leave behind."""
-        return Effects(
-            tuple((v.tensor, v.value) for v in self.variables.values() if v.updated),
-            tuple((v.tensor, v.final_gradient) for v in self.variables.values() if v.touched),
-        )
 
     # As a networkx graph
 
@@ -246,7 +246,6 @@ __all__ = [
     "PLACEHOLDER",
     "VARIABLE",
     "Constant",
-    "Effects",
     "Graph",
     "dag_of",
     "gradients",

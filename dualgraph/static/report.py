@@ -76,7 +76,7 @@ class Cost:
 
 
 def kernels(executable: Executable) -> list[Kernel]:
-    names = {c.serial: c.name for c in executable.defined.calls}
+    names = {c.serial: c.name for c in executable.compilation.defined.calls}
     commands = getattr(executable._loaded, "commands", (None,) * len(executable.program.steps))
     return [
         Kernel(
@@ -100,9 +100,10 @@ def kernel_name(step: Step) -> str:
 
 
 def memory_report(executable: Executable) -> Memory:
-    program, arena = executable.program, executable.arena
+    program, arena = executable.program, executable.compilation.arena
     scratch = [spec.nbytes for buffer, spec in enumerate(program.buffers) if buffer in arena.offsets]
-    first, last = len(executable._feeds), len(executable._feeds) + len(executable._variables)
+    first = executable.compilation.feeds
+    last = first + len(executable.compilation.variables)
     return Memory(
         arena.size,
         arena.lower_bound,
@@ -154,7 +155,7 @@ def explain(executable: Executable) -> str:
     """What was compiled and why, in words."""
     memory, work = memory_report(executable), cost(executable)
     lines = [
-        f"{len(executable.defined.calls)} calls defined → {work.launches} kernels ({provider.name()})",
+        f"{len(executable.compilation.defined.calls)} calls defined → {work.launches} kernels ({provider.name()})",
         "",
         "passes",
     ]

@@ -25,37 +25,33 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 
-def verify(executable: Executable, feeds: Sequence[Array]) -> None:
-    """Compare all stages of `executable` on the given feeds and the present state, which stays as it is."""
-    inputs = [*feeds, *(t.storage for t in executable._bound)]
-    inputs += [executable._held_gradient(v) for v in executable._read_gradients]
-    exact = all(p.numerics == "exact" for p in executable.passes)
+def verify(executable: Executable, inputs: Sequence[Array]) -> None:
+    """Compare all stages of `executable` on the given inputs, which stay as they are."""
+    compilation = executable.compilation
     before: tuple[str, list[Array], dict[int, Array]] | None = None
-    for name, flow in executable._stages:
+    for name, flow in compilation.stages:
         check_order(name, flow)
         results, values = _run_stage(executable, flow, inputs)
-        if before is not None and exact:
+        if before is not None and compilation.exact:
             _compare_values(executable, name, before[2], values)
             _compare(name, before[1], results)
         before = name, results, values
     assert before is not None
-    count = executable._n_results
-    compiled = _run_poisoned(executable.program, executable.arena, inputs)
-    if exact:
+    count = compilation.results
+    compiled = _run_poisoned(executable.program, executable.compilation.arena, inputs)
+    if compilation.exact:
         _compare("fusion and memory plan", before[1][:count], compiled)
 
 
-def ulp_distance(executable: Executable, feeds: Sequence[Array]) -> int:
+def ulp_distance(executable: Executable, inputs: Sequence[Array]) -> int:
     """The largest distance, in units in the last place, between the results as defined and as compiled.
 
     Counted as the number of floats of the result's dtype between the two; a NaN against a number counts as the whole
-    range. What level "fast" costs on these feeds and the present state.
+    range. What level "fast" costs on these inputs.
     """
-    inputs = [*feeds, *(t.storage for t in executable._bound)]
-    inputs += [executable._held_gradient(v) for v in executable._read_gradients]
-    defined, _ = _run_stage(executable, executable.defined, inputs)
-    compiled = _run_poisoned(executable.program, executable.arena, inputs)
-    pairs = zip(defined[: executable._n_results], compiled, strict=True)
+    defined, _ = _run_stage(executable, executable.compilation.defined, inputs)
+    compiled = _run_poisoned(executable.program, executable.compilation.arena, inputs)
+    pairs = zip(defined[: executable.compilation.results], compiled, strict=True)
     return max((_ulps(x, y.reshape(x.shape)) for x, y in pairs), default=0)
 
 
@@ -93,7 +89,7 @@ def check_order(name: str, flow: Dataflow) -> None:
 
 def _run_stage(executable: Executable, flow: Dataflow, inputs: Sequence[Array]) -> tuple[list[Array], dict[int, Array]]:
     """Results of a stage, unfused, and the values of its calls by serial number."""
-    lowered = lower(flow, executable._nodes, len(flow.results), ())
+    lowered = lower(flow, executable.compilation.leaves, len(flow.results), ())
     program = lowered.program
     loaded = provider.load(program)
     values: dict[int, Array] = {}
@@ -105,7 +101,7 @@ def _run_stage(executable: Executable, flow: Dataflow, inputs: Sequence[Array]) 
 
     results = loaded.stepwise([np.array(a) for a in inputs], observe)
     if results.__class__ is int:
-        raise executable._failure_of(program, results, inputs)
+        raise executable.failure(program, results, inputs)
     found = list(results) if isinstance(results, tuple) else [] if results is None else [results]
     return found, values
 
@@ -142,7 +138,7 @@ def _compare(name: str, before: Sequence[Array], after: Sequence[Array]) -> None
 
 
 def _compare_values(executable: Executable, name: str, before: dict[int, Array], after: dict[int, Array]) -> None:
-    calls = {c.serial: c for c in executable.defined.calls}
+    calls = {c.serial: c for c in executable.compilation.defined.calls}
     for serial in sorted(before.keys() & after.keys()):
         x, y = before[serial], after[serial]
         if x.size == y.size and x.dtype == y.dtype and not same_bits(x.reshape(-1), y.reshape(-1)):

@@ -78,7 +78,7 @@ CASES: dict[str, Case] = {
     "shift-of-floats": Case(lambda x: x << 2, errors.DTypeError, "float32"),
     "float-label": Case(lambda x, y: F.cross_entropy(x, y), errors.DTypeError, "float32", (FLOAT, LABELS.astype(np.float32))),
     "float-index": Case(lambda x: dg.take(x, x, axis=0), errors.DTypeError, "indices"),
-    "float-one-hot": Case(lambda x: dg.one_hot(x, 3), errors.DTypeError, "labels"),
+    "float-one-hot": Case(lambda x: dg.one_hot(x, 3), errors.DTypeError, "label"),
     "int-scores": Case(lambda x, y: F.cross_entropy(x, y), errors.DTypeError, "int64", (FLOAT.astype(np.int64), LABELS)),
     "astype": Case(lambda x: dg.astype(x, "float16"), errors.DTypeError, "float16"),
     "too-large": Case(lambda x: dg.astype(x, "int32") + 2**40, errors.DTypeError, str(2**40)),

@@ -1,0 +1,88 @@
+"""The arguments of a compiled graph: matched to its inputs by position or name, and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dualgraph.errors import DTypeError, FeedError, ShapeError, here
+from dualgraph.ops.arrays import as_array
+from dualgraph.ops.op import current, default
+from dualgraph.ops.symbol import Symbol
+from dualgraph.ops.tensor import TensorMethods
+
+Array = np.ndarray[Any, Any]
+
+
+class Feeds:
+    """Turns arguments into arrays of the specs that the graph was compiled for."""
+
+    def __init__(self, placeholders: Sequence[Symbol]):
+        self.names = [p.node.params["name"] for p in placeholders]
+        self.specs = [p.spec for p in placeholders]
+        self._tensor: Any = type(default().constant(0.0, "float32"))
+
+    def arrays(self, args: tuple[Any, ...], named: dict[str, Any]) -> list[Array]:
+        """One C-contiguous array per input."""
+        if named or len(args) != len(self.specs):
+            args = self._by_name(args, named)
+        arrays = []
+        for number, value in enumerate(args):
+            if value.__class__ is self._tensor and value.layout == self.specs[number]:
+                arrays.append(value.storage)
+            else:
+                arrays.append(self._checked(number, value))
+        return arrays
+
+    def _checked(self, number: int, value: Any) -> Array:
+        spec, name = self.specs[number], self.names[number]
+        if isinstance(value, TensorMethods):
+            value = current().lift(value).numpy()
+        array = value
+        if array.__class__ is not np.ndarray or not array.dtype.isnative:
+            try:
+                array = as_array(value)
+            except (DTypeError, ShapeError) as error:
+                raise FeedError(f"feed {name!r}: {error.args[0]}").at(here()) from None
+            if array.dtype.name != spec.dtype and not hasattr(value, "dtype"):
+                array = _weak(array, spec.dtype)
+        if array.dtype.name != spec.dtype:
+            raise FeedError(
+                f"feed {name!r}: got {array.dtype.name}; the graph was compiled for {spec.dtype}; cast it with astype, or "
+                "compile for this dtype (static.jit does so by itself)"
+            ).at(here())
+        if array.shape != spec.shape:
+            raise FeedError(
+                f"feed {name!r}: got shape {array.shape}; the graph was compiled for {spec.shape}; reshape it, or compile "
+                "for this shape (static.jit does so by itself)"
+            ).at(here())
+        return array if array.flags.c_contiguous else np.ascontiguousarray(array).reshape(spec.shape)
+
+    def _by_name(self, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
+        names = self.names
+        extra = [n for n in named if n not in names]
+        if len(args) > len(names) or extra:
+            what = ", ".join(map(repr, extra)) if extra else f"{len(args)} positional"
+            raise FeedError(
+                f"got extra feeds ({what}); the graph takes {', '.join(names) or 'none'}; leave them out"
+            ).at(here())
+        given = dict(zip(names, args, strict=False))
+        twice = [n for n in named if n in given]
+        if twice:
+            raise FeedError(f"got feed {twice[0]!r} twice; pass it by position or by name").at(here())
+        given.update(named)
+        missing = [n for n in names if n not in given]
+        if missing:
+            raise FeedError(
+                f"got no feed for {', '.join(map(repr, missing))}; every input of the graph must be fed"
+            ).at(here())
+        return tuple(given[n] for n in names)
+
+
+def _weak(array: Array, dtype: str) -> Array:
+    """Python numbers take the dtype that is asked for, where their kind allows it."""
+    if array.dtype.kind == "i" or (array.dtype.kind == "f" and dtype.startswith("float")):
+        return array.astype(dtype)
+    return array
