@@ -18,7 +18,7 @@ from dualgraph import tree
 from dualgraph.errors import ArgumentError, FeedError, GraphError, here
 from dualgraph.ops.arrays import as_array
 from dualgraph.ops.creation import checked_shape
-from dualgraph.ops.op import current, using
+from dualgraph.ops.op import current, default, using
 from dualgraph.ops.tensor import TensorMethods
 from dualgraph.spec import DEFAULT_FLOAT, Spec, dtype_name
 from dualgraph.static.executable import Executable
@@ -95,7 +95,7 @@ def trace(function: Callable[..., Any], *specs: Any, **named: Any) -> Traced:
 def tracing() -> bool:
     """Is a graph being defined?"""
     front = current()
-    return isinstance(getattr(front, "recorder", front), Graph)
+    return front is not default() and isinstance(getattr(front, "recorder", front), Graph)
 
 
 def compile(

@@ -62,13 +62,6 @@ def hooks_of(tensor: Any) -> list[Any]:
     return tensor.hooks  # type: ignore[no-any-return]
 
 
-def hooks_of(tensor: Any) -> Any:
-    """The tensor's own list of hooks, so that those registered later are seen too."""
-    if tensor.hooks is None:
-        tensor.hooks = []
-    return tensor.hooks
-
-
 class Graph(Recorder):
     """A computation defined before it runs.
 

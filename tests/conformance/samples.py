@@ -179,6 +179,9 @@ SAMPLES: tuple[Sample, ...] = (
     Sample("concat", lambda *xs: dg.concat(xs, axis=1), ("real:2,3", "real:2,1", "real:2,0"),
            lambda *xs: np.concatenate(xs, 1)),
     Sample("full", lambda: dg.full((2, 3), 1.5), (), lambda: np.full((2, 3), 1.5)),
+    # limits
+    binary("clip_min", lambda x, low: np.where(x < low, low, x), function=lambda x, low: dg.clip(x, min=low)),
+    binary("clip_max", lambda x, high: np.where(x > high, high, x), function=lambda x, high: dg.clip(x, max=high)),
     # reductions
     Sample("sum", lambda x: dg.sum(x, axis=1), ("real:3,40,2",), lambda x: x.sum(1), near=1e-6),
     Sample("sum", lambda x: dg.sum(x, axis=(0, 2), keepdims=True), ("real:3,5,4",), lambda x: x.sum((0, 2), keepdims=True),

@@ -63,7 +63,7 @@ def test_every_op_has_samples() -> None:
 
 
 def test_a_missing_sample_is_named() -> None:
-    assert samples.missing([*OPS, "brand_new"]) == ["brand_new"]
+    assert "brand_new" in samples.missing([*OPS, "brand_new"])
 
 
 @pytest.mark.parametrize(("sample", "dtype"), [c for c in BY_DTYPE if c[0].reference], ids=str)
