@@ -56,10 +56,11 @@ def write(page: Path, tables: dict[str, str]) -> None:
     """Replace the contents of the places that tables were made for."""
     text = page.read_text()
     for name, content in tables.items():
-        place = re.compile(rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
-        if not place.search(text):
+        found = re.search(rf"<!-- begin {name} -->\n(.*?)<!-- end {name} -->", text, re.DOTALL)
+        if found is None:
             say(f"{page} has no place for {name}")
-        text = place.sub(lambda found, content=content: f"{found[1]}\n{content}\n\n{found[2]}", text)
+        else:
+            text = f"{text[: found.start(1)]}\n{content}\n\n{text[found.end(1) :]}"
     page.write_text(text)
 
 

@@ -24,7 +24,7 @@ Key = tuple[int, int]  # (id of the call or leaf, result number)
 
 def key_of(x: Any) -> Key:
     """What identifies a value of the recorded graph: its call and result number, or the leaf itself."""
-    return (id(x.call), x.index) if x.call is not None else (id(x), -1)
+    return (id(x.call), x.index) if x.call is not None else (id(x if x.source is None else x.source), -1)
 
 
 def sweep(
@@ -48,7 +48,7 @@ def sweep(
 
     def reach(x: Any, g: Any) -> None:
         call = x.call
-        key = (id(x), -1) if call is None else (id(call), x.index)
+        key = (id(call), x.index) if call is not None else (id(x if x.source is None else x.source), -1)
         held = gradients.get(key)
         if held is not None:
             gradients[key] = add(held, g)
@@ -106,9 +106,8 @@ def _propagate(
             "call the first backward with retain_graph=True to go through a graph again"
         ).at(call.where)
     if op.vjp == ():
-        raise GradientError(
-            f"backward: {op.name} has no gradient rule; detach its input, or define the op with a vjp"
-        ).at(call.where)
+        why = f"{op.name} has no gradient rule; detach its input, or define the op with a vjp"
+        raise GradientError(f"backward: {op.no_gradient or why}").at(call.where)
     found: list[Any] = []
     for number in range(len(call.specs)):
         arrived = gradients.pop((id(call), number), None)
@@ -144,7 +143,7 @@ def _propagate(
 
 
 def _leads(x: Any, useful: set[int]) -> bool:
-    return (id(x.call) if x.call is not None else id(x)) in useful
+    return key_of(x)[0] in useful
 
 
 def _paths_to(outputs: Sequence[Any], wanted: set[Key]) -> set[int]:

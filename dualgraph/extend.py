@@ -21,12 +21,14 @@ written in public operations so that it can be differentiated again.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from dualgraph import autodiff
+from dualgraph.errors import ArgumentError, here
 from dualgraph.kernels.expr import call, cast, literal, select
 from dualgraph.kernels.kinds import External
 from dualgraph.kernels.program import Program, View
@@ -51,18 +53,17 @@ def elementwise(name: str, expression: Expression, arity: int = 1, vjp: tuple[Vj
             raise TypeError(f"{name}() takes {arity} operands, got {len(operands)}")
         return bind(op, *meet(name, operands))
 
-    return _named(function, name, op)
+    return _named(function, name)
 
 
 def composite(name: str, function: Callable[..., Any], vjp: tuple[Vjp | None, ...] | Vjp | None = None) -> Any:
     """An operation computed by `function(*inputs, **params)` over public operations; params must be hashable."""
-    op = composite_op(name, function, _derived(name, function) if vjp is None else vjp)
 
-    def apply(*inputs: Any, **params: Any) -> Any:
-        front = current()
-        return front.apply(op, tuple(front.lift(x) for x in inputs), params)
+    def make(params: dict[str, Any]) -> Op:
+        bound = functools.partial(function, **params)
+        return composite_op(name, bound, _derived(name, bound) if vjp is None else _bound_vjp(vjp, params))
 
-    return _named(apply, name, op)
+    return _applied(name, make)
 
 
 def external(
@@ -70,18 +71,29 @@ def external(
     function: Callable[..., Any],
     spec: Callable[..., Spec | tuple[Spec, ...]],
     vjp: tuple[Vjp | None, ...] | Vjp = (),
+    pure: bool = False,
 ) -> Any:
     """An operation computed by `function(*arrays, **params)` over NumPy arrays, returning an array or a tuple of them.
 
     `spec(*specs, **params)` gives shape and dtype of each result. A static graph calls the function between its native
-    segments.
+    segments. `pure`: the result depends on the inputs alone and nothing else happens, so that equal calls may be merged
+    and unused ones dropped.
     """
 
+    def make(params: dict[str, Any]) -> Op:
+        bound = functools.partial(function, **params)
+        rule = functools.partial(spec, **params)
+        return _external_op(name, bound, rule, _bound_vjp(vjp, params), pure)
+
+    return _applied(name, make)
+
+
+def _external_op(name: str, function: Callable[..., Any], spec: Callable[..., Any], vjp: Any, pure: bool) -> Op:
     def lower(
         program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]
     ) -> tuple[View, ...]:
         def run(*arrays: np.ndarray[Any, Any]) -> tuple[Any, ...]:
-            results = function(*arrays, **params)
+            results = function(*arrays)
             return results if isinstance(results, tuple) else (results,)
 
         views = [contiguous(program, as_view(program, x)) for x in operands]
@@ -89,18 +101,38 @@ def external(
         program.add(External(name, run), outs, views)
         return outs
 
-    op = Op(name, lambda *specs, **params: as_specs(spec(*specs, **params)), lower, vjp, literal_scalars=False)
+    return Op(name, lambda *specs: as_specs(spec(*specs)), lower, vjp, literal_scalars=False, pure=pure)
+
+
+def _applied(name: str, make: Callable[[dict[str, Any]], Op]) -> Any:
+    """The public function of an operation: one `Op` for each set of parameters, told apart by name, type and value."""
+    ops: dict[Any, Op] = {}
 
     def apply(*inputs: Any, **params: Any) -> Any:
+        key = tuple((k, type(v), repr(v) if isinstance(v, float) else v) for k, v in sorted(params.items()))
+        try:
+            op = ops.get(key)
+        except TypeError:
+            raise ArgumentError(
+                f"{name}: got parameters {params}; parameters are hashable constants; pass arrays and tensors as inputs"
+            ).at(here(2)) from None
+        if op is None:
+            op = ops[key] = make(params)
         front = current()
-        return front.apply(op, tuple(front.lift(x) for x in inputs), params)
+        return front.apply(op, tuple(front.lift(x) for x in inputs), {})
 
-    return _named(apply, name, op)
+    return _named(apply, name)
 
 
-def _named(function: Any, name: str, op: Op) -> Any:
+def _bound_vjp(vjp: Any, params: dict[str, Any]) -> Any:
+    """Gradient rules that get the parameters of the operation by name."""
+    if callable(vjp):
+        return functools.partial(vjp, **params)
+    return tuple(rule and functools.partial(rule, **params) for rule in vjp)
+
+
+def _named(function: Any, name: str) -> Any:
     function.__name__ = function.__qualname__ = name
-    function.op = op
     return function
 
 

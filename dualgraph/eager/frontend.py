@@ -17,6 +17,7 @@ from dualgraph.kernels.failure import checked_operand, explain
 from dualgraph.kernels.fusion import fuse
 from dualgraph.kernels.program import Program
 from dualgraph.ops.arrays import as_array
+from dualgraph.ops.broadcast import checked_scalar
 from dualgraph.ops.composite import lower_call
 from dualgraph.ops.op import Call, Op, as_specs, set_default
 from dualgraph.ops.tensor import TensorMethods
@@ -159,9 +160,9 @@ class Eager:
                 "run the compiled graph and use its results"
             ).at(here(2))
         if value.__class__ in (bool, int, float):  # a NumPy scalar keeps its dtype
-            return self.constant(
-                value, "bool" if isinstance(value, bool) else "int64" if isinstance(value, int) else "float32"
-            )
+            kind = "bool" if isinstance(value, bool) else "int64" if isinstance(value, int) else "float32"
+            found = self.constant(*checked_scalar("tensor", value, kind))
+            return Tensor(found.storage, found.layout)  # a tensor of its own: it may be given hooks and gradients
         array = as_array(value)
         return Tensor(array, Spec(array.shape, array.dtype.name))
 
@@ -214,10 +215,19 @@ class Eager:
             self._other._other = self
         return self._other
 
+    def forget(self) -> None:
+        """Break the cycle with the other grad mode, so that a finished tape is freed at once."""
+        if self._other is not None:
+            self._other._other = None
+            self._other = None
+
     def begin_sweep(self) -> float:
         return 0.0
 
     def end_sweep(self, started: float) -> None:
+        pass
+
+    def created(self, variable: Any) -> None:
         pass
 
     def observe(self, owner: Any, attribute: str, value: Any) -> None:

@@ -34,13 +34,16 @@ class Tape:
             raise GraphError(
                 "Tape: a static graph is being defined; its calls are in graph.calls; use the tape outside"
             ).at(here(2))
-        context = using(Eager(front.grad_enabled, (*front.tapes, self)))
+        listening = Eager(front.grad_enabled, (*front.tapes, self))
+        context = using(listening)
         context.__enter__()
-        self._contexts.append(context)
+        self._contexts.append((context, listening))
         return self
 
     def __exit__(self, *exc: Any) -> None:
-        self._contexts.pop().__exit__(*exc)
+        context, front = self._contexts.pop()
+        context.__exit__(*exc)
+        front.forget()
 
     def gradient(self, output: Any, inputs: Sequence[Any], retain_graph: bool = False) -> list[Any]:
         """The gradients of a scalar with respect to `inputs`; see `dualgraph.grad`."""

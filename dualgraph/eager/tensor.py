@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dualgraph.errors import DTypeError, ShapeError, here
+from dualgraph.errors import DTypeError, ShapeError, SymbolError, here
 from dualgraph.kernels.program import View
 from dualgraph.ops.arrays import as_array
-from dualgraph.ops.op import Call, current
+from dualgraph.ops.op import Call, current, default
 from dualgraph.ops.tensor import TensorMethods
 from dualgraph.spec import Shape, Spec, contiguous_strides, is_float
 
@@ -37,6 +37,8 @@ class Tensor(TensorMethods):
     """
 
     __slots__ = ("__weakref__", "_grad", "call", "hooks", "index", "layout", "requires_grad", "storage")
+
+    source = None  # symbols may stand for a tensor; tensors stand for themselves
 
     def __init__(
         self, storage: Array, layout: Any, requires_grad: bool = False, call: Call | None = None, index: int = -1
@@ -67,8 +69,14 @@ class Tensor(TensorMethods):
                 )
         current().set_grad(self, g)
 
+    def _value_now(self) -> None:
+        """Reading the value of what a graph reads at every run would bake it in."""
+        if self.requires_grad:
+            _refuse_while_tracing(self)
+
     def numpy(self) -> Array:
         """The values as a read-only NumPy array, without copying."""
+        self._value_now()
         array = array_of(self.storage, self.layout)
         view = array.view()
         view.flags.writeable = False
@@ -76,12 +84,14 @@ class Tensor(TensorMethods):
 
     def item(self) -> Any:
         """The single element as a Python number."""
+        self._value_now()
         if self.size != 1:
             raise ShapeError(f"item(): got shape {self.shape}; only a tensor of one element is a number").at(here(2))
         return array_of(self.storage, self.layout).item()
 
     def tolist(self) -> Any:
         """The values as nested lists."""
+        self._value_now()
         return array_of(self.storage, self.layout).tolist()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
@@ -106,19 +116,10 @@ class Tensor(TensorMethods):
         return int(self.item())
 
     def __repr__(self) -> str:
-        text = np.array2string(self.numpy(), separator=", ", prefix="tensor(", threshold=100)
+        text = np.array2string(array_of(self.storage, self.layout), separator=", ", prefix="tensor(", threshold=100)
         dtype = "" if self.layout[1] in ("float32", "int64", "bool") else f", dtype={self.layout[1]}"
         grad = f", from {self.call.op.name}" if self.call else ", requires_grad=True" if self.requires_grad else ""
         return f"tensor({text}{dtype}{grad})"
-
-    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
-        """Switch gradient tracking of a leaf."""
-        if requires_grad and not is_float(self.layout[1]):
-            raise DTypeError(f"requires_grad: got {self.spec}; gradients exist for floats only; cast it first").at(
-                here(2)
-            )
-        self.requires_grad = requires_grad
-        return self
 
 
 class Variable(Tensor):
@@ -127,19 +128,32 @@ class Variable(Tensor):
     Static graphs read its value at every run and write it back; plain tensors are constants of a graph.
     """
 
-    __slots__ = ("name",)
+    __slots__ = ("name", "owners")
 
     def __init__(self, value: Any, requires_grad: bool = False, name: str = ""):
+        current().created(self)
         source = value if isinstance(value, Tensor) else tensor(value)
-        if source.layout.__class__ is not Spec:
-            source = tensor(source.numpy())
-        super().__init__(source.storage.reshape(source.shape), source.spec, False)
+        array = np.array(array_of(source.storage, source.layout), order="C")  # its own: nobody else may see it change
+        super().__init__(array, Spec(*source.spec), False)
         self.requires_grad_(requires_grad)
         self.name = name
+        self.owners: tuple[Any, ...] = ()  # weak references to the modules that hold it
+
+    def _value_now(self) -> None:
+        _refuse_while_tracing(self)
 
     def assign(self, value: Any) -> None:
         """Replace the value by another of the same shape and dtype."""
         current().assign(self, value)
+
+
+def _refuse_while_tracing(x: Tensor) -> None:
+    front = current()
+    if front is not default() and front.lift(x) is not x:
+        raise SymbolError(
+            f"the value of a variable ({x.spec}) was asked for while a graph is being defined; the graph reads it anew at "
+            "every run: compute with the tensor itself, or read the value outside of the traced function"
+        ).at(here(3))
 
 
 def view_of(layout: Any, buffer: int = 0) -> View:

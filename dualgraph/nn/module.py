@@ -7,6 +7,7 @@ in both modes and is trained by either.
 from __future__ import annotations
 
 import difflib
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
@@ -117,12 +118,14 @@ class Module:
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, (Variable, Module)):
             self._register(name, value)
-        elif name in self.__dict__.get("_buffers", ()) and isinstance(value, TensorMethods):
+        elif value is not None and name in self.__dict__.get("_buffers", ()):
             buffer = self._buffers[name]
             if buffer is None:
                 self._register(name, Variable(value, name=name))
-            else:
+            elif isinstance(value, TensorMethods):
                 buffer.assign(value)  # not another object: a compiled graph holds this one
+            else:
+                buffer.assign(asarray(np.asarray(value), dtype=buffer.dtype))
         elif value is not None and name in self.__dict__.get("_parameters", ()):
             raise DTypeError(
                 f"{type(self).__name__}.{name}: got {type(value).__name__} for a parameter; only a Parameter or None "
@@ -160,6 +163,8 @@ class Module:
             if number != kind:
                 table.pop(name, None)
         self._tables()[kind][name] = value
+        if isinstance(value, Variable) and not any(owner() is self for owner in value.owners):
+            value.owners = (*value.owners, weakref.ref(self))
         self._restructured()
         object.__setattr__(self, name, value)
 

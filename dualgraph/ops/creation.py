@@ -14,7 +14,8 @@ from dualgraph.kernels.program import Program, View
 from dualgraph.ops.broadcast import checked_scalar
 from dualgraph.ops.elementwise import OPS, astype, equal
 from dualgraph.ops.op import Op, Operand, bind, current
-from dualgraph.ops.shape import FILL, expand_dims
+from dualgraph.ops.shape import FILL, broadcast_to, expand_dims
+from dualgraph.ops.tensor import TensorMethods
 from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, Shape, Spec, dtype_name
 
 
@@ -46,6 +47,8 @@ def full(shape: int | Sequence[int], value: Any, *, dtype: Any = None) -> Any:
 
 
 def _filled(name: str, shape: int | Sequence[int], value: Any, dtype: str) -> Any:
+    if isinstance(value, TensorMethods):
+        return broadcast_to(astype(value, dtype), checked_shape(name, shape))
     value, dtype = checked_scalar(name, value, dtype)
     return bind(FILL, shape=checked_shape(name, shape), dtype=dtype, bits=E.literal_bits(value, dtype))
 
@@ -70,12 +73,22 @@ def ones(shape: int | Sequence[int], *, dtype: Any = DEFAULT_FLOAT) -> Any:
     return _filled("ones", shape, 1, dtype_name(dtype))
 
 
+def _exact(value: float) -> tuple[str, str]:
+    """A number as a parameter: -0.0 and 0.0, 1 and 1.0 are equal but not the same."""
+    return ("int", str(value)) if isinstance(value, int) else ("float", repr(float(value)))
+
+
+def _number(parameter: tuple[str, str]) -> Any:
+    kind, text = parameter
+    return int(text) if kind == "int" else float(text)
+
+
 def _range_lower(
     program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]
 ) -> tuple[View, ...]:
     dtype = specs[0].dtype
     scale = "float64" if dtype in ("float32", "float64") else "int64"
-    value = E.cast(E.index(), scale) * params["step"] + params["start"]
+    value = E.cast(E.index(), scale) * _number(params["step"]) + _number(params["start"])
     code, results = E.linearise([E.cast(value, dtype)])
     out = program.new(specs[0])
     program.add(Loop(code, results, (), ()), (out,), (), out.shape)
@@ -95,12 +108,12 @@ def arange(start: float, /, stop: float | None = None, step: float = 1, *, dtype
     ([0, 1, 2], [1.0, 1.25, 1.5, 1.75])
     """
     first, last = (0, start) if stop is None else (start, stop)
-    if step == 0:
-        raise ArgumentError("arange: got step 0; it must not be zero")
+    if step == 0 or not all(math.isfinite(v) for v in (first, last, step)):
+        raise ArgumentError(f"arange: got {first}, {last} and step {step}; all must be finite and the step not zero")
     count = max(0, math.ceil((last - first) / step))
     whole = all(isinstance(v, int) for v in (first, last, step))
     name = dtype_name(dtype) if dtype is not None else DEFAULT_INTEGER if whole else DEFAULT_FLOAT
-    return bind(_RANGE, start=first, step=step, count=count, dtype=name)
+    return bind(_RANGE, start=_exact(first), step=_exact(step), count=count, dtype=name)
 
 
 def linspace(start: float, stop: float, /, num: int, *, dtype: Any = DEFAULT_FLOAT) -> Any:
@@ -113,7 +126,7 @@ def linspace(start: float, stop: float, /, num: int, *, dtype: Any = DEFAULT_FLO
     if not isinstance(num, int) or num < 0:
         raise ArgumentError(f"linspace: got num {num}; it must be an integer of at least 0")
     step = (stop - start) / (num - 1) if num > 1 else 0.0
-    return bind(_RANGE, start=float(start), step=step, count=num, dtype=dtype_name(dtype))
+    return bind(_RANGE, start=_exact(float(start)), step=_exact(step), count=num, dtype=dtype_name(dtype))
 
 
 def eye(n: int, m: int | None = None, /, *, dtype: Any = DEFAULT_FLOAT) -> Any:

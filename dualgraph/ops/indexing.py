@@ -220,7 +220,7 @@ def getitem(x: Any, key: Any) -> Any:
             continue
         n = shape[len(window)]
         if isinstance(k, slice):
-            start, stop, step = k.indices(n)
+            start, stop, step = _bounds(k, n)
             length = len(range(start, stop, step))
             window.append((start, step, length))
             result.append(length)
@@ -240,6 +240,15 @@ def _shown(key: Any) -> str:
     if isinstance(key, tuple):
         return f"({', '.join(map(_shown, key))})"
     return f"a tensor of {key.spec}" if isinstance(key, TensorMethods) else repr(key)
+
+
+def _bounds(key: slice, n: int) -> tuple[int, int, int]:
+    try:
+        return key.indices(n)
+    except (TypeError, ValueError) as error:
+        raise DTypeError(
+            f"indexing: got {key}; the bounds of a slice are integers, its step not zero ({error})"
+        ) from None
 
 
 def _is_mask(key: Any) -> bool:

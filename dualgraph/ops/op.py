@@ -7,6 +7,7 @@ once, for both modes and all devices; nothing in `ops/` knows which mode it runs
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
@@ -42,6 +43,8 @@ class Op:
     lower: Lower
     vjp: tuple[Vjp | None, ...] | Callable[..., Any] = ()
     view: Callable[..., View | None] | None = None  # the result as a view of input 0, where the layout allows it
+    pure: bool = True  # the result depends on the inputs alone, and computing it has no effect
+    no_gradient: str = ""  # why there is no gradient rule, and what to do
     scalar: Any = None  # elementwise ops: what is computed for one element
     composition: Callable[..., Any] | None = None  # composite ops: the function over public ops
     literal_scalars: bool = True  # lowering accepts scalar operands as literals
@@ -163,7 +166,7 @@ class using:
 
 
 class no_grad:
-    """Context manager: results computed inside need no gradient.
+    """Context manager and decorator (`@no_grad()`): results computed inside need no gradient.
 
     >>> import dualgraph as dg
     >>> x = dg.tensor([1.0], requires_grad=True)
@@ -177,6 +180,16 @@ class no_grad:
 
     def __init__(self) -> None:
         self._tokens: list[Any] = []
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Use as a decorator: the whole function runs inside."""
+
+        @functools.wraps(function)
+        def inside(*args: Any, **named: Any) -> Any:
+            with type(self)():
+                return function(*args, **named)
+
+        return inside
 
     def __enter__(self) -> None:
         self._tokens.append(_front_end.set(current().with_grad(self.enabled)))

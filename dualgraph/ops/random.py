@@ -6,6 +6,7 @@ step, go on with the same numbers. See `kernels.random` for the generator.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from dualgraph.ops.elementwise import OPS
 from dualgraph.ops.op import Op, Operand, as_view, bind
 from dualgraph.spec import DEFAULT_FLOAT, Spec, dtype_name, is_float
 
+_lock = threading.Lock()
 _state: list[Any] = []  # the variables (seed, draw), put here by the mode that owns variables
 
 
@@ -32,8 +34,9 @@ def set_state(seed: Any, draw: Any) -> None:
 def _next() -> tuple[Any, Any]:
     """The key of one draw; the counter moves on."""
     seed, draw = _state
-    number = draw + 0  # the value now, before the counter moves
-    draw.assign(draw + 1)
+    with _lock:
+        number = draw + 0  # the value now, before the counter moves
+        draw.assign(draw + 1)
     return seed, number
 
 

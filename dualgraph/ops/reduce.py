@@ -8,6 +8,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from dualgraph.errors import ArgumentError, DTypeError, ShapeError
 from dualgraph.kernels import expr as E
 from dualgraph.kernels.kinds import Loop
@@ -16,7 +18,15 @@ from dualgraph.ops import elementwise as ew
 from dualgraph.ops.composite import composite
 from dualgraph.ops.elementwise import OPS
 from dualgraph.ops.op import Op, Operand, as_view, bind, current
-from dualgraph.ops.shape import broadcast_to, contiguous, normalize_axes, reshape
+from dualgraph.ops.shape import (
+    broadcast_to,
+    contiguous,
+    expand_dims,
+    full_like,
+    normalize_axes,
+    permute_dims,
+    reshape,
+)
 from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, Shape, Spec, contiguous_strides, dtype_name, is_float
 
 Axes = tuple[int, ...]
@@ -108,8 +118,35 @@ def _extreme_gradient_vjp(number: int, g: Any, out: Any, g0: Any, out0: Any, x: 
 _EXTREME_GRADIENT = composite("extreme_vjp", _extreme_gradient, _extreme_gradient_vjp)
 
 
+def _prod_gradient_vjp(number: int, u: Any, out: Any, g: Any, x: Any, *, axes: Axes) -> Any:
+    """The gradient of `_prod_gradient`, which is g times the product of all other elements of the row.
+
+    With respect to x_j it is g * sum over i != j of u_i times the product of all elements but i and j: exact where
+    elements are zero, at the price of n**3 products for rows of n.
+    """
+    if number == 0:
+        return sum(ew.multiply(u, bind(_PROD_GRADIENT, full_like(g, 1), x, axes=axes)), axis=axes, keepdims=True)
+    shape = x.layout[0]
+    order = (*(a for a in range(len(shape)) if a not in axes), *axes)
+    n = _count(x, axes)
+    rows, us = (reshape(permute_dims(v, order), (-1 if n else 0, n)) for v in (x, u))
+    same = ew.equal(expand_dims(_positions(n), 1), _positions(n))
+    either = ew.logical_or(expand_dims(same, 0), expand_dims(same, 1))
+    others = prod(ew.where(either, 1.0, expand_dims(expand_dims(rows, 1), 1)), axis=3)
+    row_gradient = sum(ew.multiply(ew.where(same, 0.0, others), expand_dims(us, 1)), axis=2)
+    restored = reshape(row_gradient, tuple(shape[a] for a in order))
+    return ew.multiply(g, permute_dims(restored, tuple(order.index(a) for a in range(len(shape)))))
+
+
+def _positions(n: int) -> Any:
+    return current().lift(np.arange(n))
+
+
+_PROD_GRADIENT = composite("prod_vjp", _prod_gradient, _prod_gradient_vjp)
+
+
 def _prod_vjp(g: Any, out: Any, x: Any, *, axes: Axes, keepdims: bool) -> Any:
-    return _prod_gradient(_keepdims(g, x, axes), x, axes=axes)
+    return bind(_PROD_GRADIENT, _keepdims(g, x, axes), x, axes=axes)
 
 
 def _extreme_vjp(g: Any, out: Any, x: Any, *, axes: Axes, keepdims: bool) -> Any:

@@ -126,7 +126,7 @@ def expand_dims(x: Any, /, axis: int = 0) -> Any:
     return reshape(x, (*shape[:at], 1, *shape[at:]))
 
 
-def squeeze(x: Any, /, axis: int | Sequence[int]) -> Any:
+def squeeze(x: Any, /, axis: int | Sequence[int] | None = None) -> Any:
     """x without the given axes, whose length must be 1. Raises `ShapeError`, `AxisError`.
 
     >>> import dualgraph as dg
@@ -135,7 +135,8 @@ def squeeze(x: Any, /, axis: int | Sequence[int]) -> Any:
     """
     x = current().lift(x)
     shape = x.layout[0]
-    axes = normalize_axes("squeeze", axis, len(shape))
+    ones = tuple(a for a, n in enumerate(shape) if n == 1)
+    axes = ones if axis is None else normalize_axes("squeeze", axis, len(shape))
     if any(shape[a] != 1 for a in axes):
         raise ShapeError(f"squeeze: got axes {axes} of shape {shape}; only axes of length 1 can go; choose those")
     return reshape(x, tuple(n for a, n in enumerate(shape) if a not in axes))

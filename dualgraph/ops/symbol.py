@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from dualgraph.errors import DualgraphError, GraphError, SymbolError, here
+from dualgraph.ops.arrays import as_array
 from dualgraph.ops.op import Call, Op, as_specs
 from dualgraph.ops.tensor import TensorMethods
 from dualgraph.spec import NUMPY_DTYPES, Spec, is_float
@@ -81,6 +82,12 @@ class Symbol(TensorMethods):
     def __array__(self, *_: Any, **__: Any) -> NoReturn:
         self._value_needed("conversion to NumPy", "return the value from the traced function, or watch it")
 
+    def assign(self, value: Any) -> NoReturn:
+        raise GraphError(
+            f"assign: got a symbol ({self.spec}); arguments and results of a graph are values: make the state a "
+            "dualgraph.Variable outside and use it in the traced function"
+        ).at(here(2))
+
     def numpy(self) -> NoReturn:
         self._value_needed("numpy()", "return the value from the traced function, or watch it")
 
@@ -130,8 +137,36 @@ class Recorder:
         return self.capture(value)
 
     def capture(self, value: Any) -> Symbol:
-        """A value from outside: here only constants."""
-        return self.constant_array(np.asarray(value))
+        """A value from outside: here only constants, because the recording is kept."""
+        if hasattr(value, "assign") or getattr(value, "requires_grad", False):
+            raise GraphError(
+                f"got a variable ({value.spec}) inside of a composite operation, whose recording is kept; pass it in as an "
+                "input, so that its present value and its gradient are used"
+            )
+        return self.constant_array(as_array(value))
+
+    def assign(self, variable: Any, value: Any) -> None:
+        raise GraphError(
+            "got an update of a variable inside of a composite operation (a random number is one, too); a composite has "
+            "inputs and results only: draw and update outside, and pass the values in"
+        ).at(here(3))
+
+    def get_grad(self, tensor: Any) -> Any:
+        raise GraphError("got .grad inside of a composite operation; read it outside and pass it in").at(here(3))
+
+    def set_grad(self, tensor: Any, g: Any) -> None:
+        raise GraphError("got .grad inside of a composite operation; leave gradients outside").at(here(3))
+
+    def detach(self, x: Any) -> Symbol:
+        symbol = self.lift(x)
+        return Symbol(self, symbol.node, symbol.index, leaf=True)
+
+    def created(self, variable: Any) -> None:
+        """A variable is being made: inside a recording it would outlive the run that it belongs to."""
+        raise GraphError(
+            "got a new Variable (a Parameter, a module or an optimiser makes some) inside of a traced function; state lives "
+            "outside: create it before, or compute with plain tensors"
+        ).at(here(3))
 
     def constant(self, value: Any, dtype: str) -> Symbol:
         with np.errstate(over="ignore"):  # what float32 cannot hold is infinite
@@ -151,7 +186,7 @@ class Recorder:
         return Symbol(self, call, 0, requires_grad, leaf=True)
 
     def result(self, call: Call, number: int) -> Symbol:
-        return Symbol(self, call, number, self.grad_enabled)
+        return Symbol(self, call, number, is_float(call.specs[number].dtype))
 
     def saved_inputs(self, call: Call, create_graph: bool) -> tuple[Any, ...]:
         return call.inputs

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from dualgraph.errors import ArgumentError, GradientError, ShapeError, here
+from dualgraph.errors import ArgumentError, DTypeError, GradientError, ShapeError, here
 from dualgraph.ops.op import current
-from dualgraph.spec import NUMPY_DTYPES, Shape, Spec
+from dualgraph.spec import NUMPY_DTYPES, Shape, Spec, is_float
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {}
 
@@ -224,6 +224,19 @@ class TensorMethods:
         """The last two axes exchanged."""
         return FUNCTIONS["matrix_transpose"](self)
 
+    def requires_grad_(self, requires_grad: bool = True) -> Any:
+        """Switch gradient tracking of a leaf; returns the tensor."""
+        if requires_grad and not is_float(self.layout[1]):
+            raise DTypeError(f"requires_grad: got {self.spec}; gradients exist for floats only; cast it first").at(
+                here(2)
+            )
+        if self.call is not None and not requires_grad:
+            raise GradientError("requires_grad_: got a computed tensor; only a leaf can be switched; use detach()").at(
+                here(2)
+            )
+        self.requires_grad = requires_grad
+        return self
+
     def backward(self, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None:
         """Add the gradient of this tensor to `.grad` of every leaf that it depends on."""
         FUNCTIONS["backward"](self, gradient, retain_graph, create_graph)
@@ -360,7 +373,7 @@ class TensorMethods:
         """See `dualgraph.expand_dims`."""
         return FUNCTIONS["expand_dims"](self, axis)
 
-    def squeeze(self, axis: int | Sequence[int]) -> Any:
+    def squeeze(self, axis: int | Sequence[int] | None = None) -> Any:
         """See `dualgraph.squeeze`."""
         return FUNCTIONS["squeeze"](self, axis)
 

@@ -162,9 +162,12 @@ class Variant(NamedTuple):
     guards: tuple[tuple[Any, str, Any], ...]
     absent: tuple[Any, ...]  # tensors whose .grad was None
     present: tuple[Any, ...]  # tensors whose .grad was read
+    grad_enabled: bool
 
     def broken(self) -> str | None:
         """Why this variant does not fit the present state; None if it does."""
+        if current().grad_enabled != self.grad_enabled:
+            return f"gradients enabled: {self.grad_enabled} → {not self.grad_enabled}"
         for owner, attribute, value in self.guards:
             now = getattr(owner, attribute)
             if now is not value and now != value:
@@ -176,6 +179,11 @@ class Variant(NamedTuple):
             if tensor._grad is None:
                 return f".grad of a tensor of {tensor.spec}: a gradient → None"
         return None
+
+
+def _present(owner: Any, attribute: str) -> Any:
+    value = getattr(owner, attribute)
+    return list(value) if isinstance(value, list) else value
 
 
 class Compiled:
@@ -200,9 +208,10 @@ class Compiled:
         )
         variant = Variant(
             executable,
-            tuple((owner, name, getattr(owner, name)) for owner, name, _ in graph.guards.values()),
+            tuple((owner, name, _present(owner, name)) for owner, name, _ in graph.guards.values()),
             tuple(v.tensor for v in graph.variables.values() if v.gradient_was_none),
             tuple(v.tensor for v in graph.variables.values() if v.gradient is not None),
+            graph.grad_enabled,
         )
         self.variants.insert(0, variant)
         self.misses.append(reason)
@@ -350,6 +359,8 @@ def _describe(x: Any) -> Any:
     """A tensor's spec, or a Python constant with its type (1, 1.0 and True are equal but not the same)."""
     if isinstance(x, TensorMethods):
         return GradSpec(*x.spec) if x.requires_grad else x.spec
+    if isinstance(x, (bool, int, float)):  # numpy.float64 is a Python float, and weak as one in both modes
+        return (float, repr(float(x))) if isinstance(x, float) else (type(x), x)
     if isinstance(x, np.ndarray):
         return Spec(x.shape, dtype_name(x.dtype))
     if isinstance(x, np.generic):

@@ -17,9 +17,10 @@ import numpy as np
 from dualgraph import tree
 from dualgraph.errors import FeedError, GraphError, here
 from dualgraph.kernels import memory, provider
+from dualgraph.kernels.cpu import pool
 from dualgraph.kernels.failure import checked_operand, explain
 from dualgraph.kernels.program import Program
-from dualgraph.ops.op import Call, default
+from dualgraph.ops.op import Call, Op, default
 from dualgraph.ops.symbol import Symbol
 from dualgraph.ops.tensor import TensorMethods
 from dualgraph.static import report
@@ -32,6 +33,17 @@ from dualgraph.static.pipeline import Compilation, PassReport
 from dualgraph.static.verify import ulp_distance, verify
 
 Array = np.ndarray[Any, Any]
+
+
+COMPILED = Op(
+    "compiled",
+    spec=lambda: (),
+    lower=lambda *_: (),
+    no_gradient=(
+        "got the result of a compiled graph, which has no history to go back through; put backward() or dg.grad inside the "
+        "compiled function, or detach() the result"
+    ),
+)
 
 
 class Executable:
@@ -76,7 +88,13 @@ class Executable:
         self._read_gradients = self.compilation.read_gradients
         read = {id(v.tensor) for v in self._read_gradients}
         self._cleared = [tensor for tensor, _ in self._graded if id(tensor) not in read]
+        places = {id(v): n for n, v in enumerate(self.compilation.variables, self.compilation.feeds)}
+        self._places = [places[id(v)] for v in self.compilation.written]  # where they stand among the arrays
+        self._exposed = bool(self._in_place) and getattr(self._loaded, "releases_gil", True)
         self._result_specs = [s.spec for s in results]
+        self._histories = [
+            Call(COMPILED, (), {}, (s.spec,), s.node.where) if s.requires_grad else None for s in results
+        ]
         self._wanted = len(wanted)
         self._single = self._structure is None and self._wanted == 1
         self._tensor: Any = type(default().constant(0.0, "float32"))
@@ -95,11 +113,18 @@ class Executable:
         with self._lock:
             if self._first:
                 self._first_run(arrays)
-            for tensor in self._in_place:
-                if getrefcount(tensor.storage) > 2:  # somebody else sees this storage: leave it to them
-                    tensor.storage = tensor.storage.copy()
+            fresh: list[Array] | None = None
+            if self._exposed and threading.active_count() > 1 + pool.workers():
+                fresh = [tensor.storage.copy() for tensor in self._in_place]  # other threads may read while we write
+            else:
+                for tensor in self._in_place:
+                    if getrefcount(tensor.storage) > 2:  # somebody else sees this storage: leave it to them
+                        tensor.storage = tensor.storage.copy()
             for tensor in self._bound:
                 arrays.append(tensor.storage)
+            if fresh is not None:
+                for place, storage in zip(self._places, fresh, strict=True):
+                    arrays[place] = storage
             for variable in self._read_gradients:
                 arrays.append(held_gradient(variable))
             for tensor in self._cleared:
@@ -107,33 +132,41 @@ class Executable:
             results = self._launch(*arrays)
             if results.__class__ is int:
                 raise self.failure(self.program, results, arrays)
+            if fresh is not None:
+                for tensor, storage in zip(self._in_place, fresh, strict=True):
+                    tensor.storage = storage
             if self._single and not self._graded:
-                return self._tensor(results, self._result_specs[0])
+                return self._result(results, 0)
             if len(self._result_specs) < 2:
                 results = () if results is None else (results,)
-            tensors = list(map(self._tensor, results, self._result_specs))
-            self._leave_gradients(tensors)
+            self._leave_gradients(results)
         if self._single:
-            return tensors[0]
-        found = iter(tensors)
+            return self._result(results[0], 0)
+        found = (self._result(array, number) for number, array in enumerate(results))
         leaves = (next(found) if new else x for new, x in zip(self._is_tensor, self._outputs, strict=True))
         return tree.unflatten(self._structure, leaves)
 
-    def _leave_gradients(self, tensors: Sequence[Any]) -> None:
+    def _result(self, array: Array, number: int) -> Any:
+        history = self._histories[number]
+        if history is None:
+            return self._tensor(array, self._result_specs[number])
+        return self._tensor(array, self._result_specs[number], True, history, 0)
+
+    def _leave_gradients(self, results: Sequence[Array]) -> None:
         at = self._wanted
         for tensor, symbol in self._graded:
             if symbol is None:
                 tensor._grad = None
             else:
-                tensor._grad = tensors[at]
+                tensor._grad = self._tensor(results[at], self._result_specs[at])
                 at += 1
 
     def _first_run(self, arrays: Sequence[Array]) -> None:
-        self._first = False
         if self._verified:
             verify(self, self.state(arrays))
         if not self.compilation.exact:
             self.ulp_distance = ulp_distance(self, self.state(arrays))
+        self._first = False
 
     def state(self, feeds: Sequence[Array]) -> list[Array]:
         """Copies of everything the program takes: feeds, the present values of variables, gradients."""

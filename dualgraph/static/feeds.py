@@ -84,5 +84,8 @@ class Feeds:
 def _weak(array: Array, dtype: str) -> Array:
     """Python numbers take the dtype that is asked for, where their kind allows it."""
     if array.dtype.kind == "i" or (array.dtype.kind == "f" and dtype.startswith("float")):
-        return array.astype(dtype)
+        with np.errstate(over="ignore"):
+            cast = array.astype(dtype)
+        if array.dtype.kind != "i" or dtype.startswith("float") or np.array_equal(cast, array):
+            return cast
     return array

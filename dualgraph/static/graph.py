@@ -130,6 +130,11 @@ class Graph(Recorder):
             symbol.source, symbol.hooks = tensor, hooks_of(tensor)
             found = self.variables[id(tensor)] = Variable(tensor, symbol)
             self.observe(tensor, "requires_grad", tensor.requires_grad)
+            self.observe(tensor, "hooks", tensor.hooks)
+            for owner in getattr(tensor, "owners", ()):
+                module = owner()
+                if module is not None:
+                    self.observe(module, "_structure", module._structure)
         return found
 
     # State, as the operations of tensors see it
@@ -175,10 +180,6 @@ class Graph(Recorder):
         variable = self.variable(tensor)
         variable.final_gradient = None if g is None else self.lift(g)
         variable.touched = True
-
-    def detach(self, x: Any) -> Symbol:
-        symbol = self.lift(x)
-        return Symbol(self, symbol.node, symbol.index, leaf=True)
 
     def observe(self, owner: Any, attribute: str, value: Any) -> None:
         self.guards.setdefault((id(owner), attribute), (owner, attribute, value))

@@ -49,7 +49,7 @@ def dead_code(flow: Dataflow) -> tuple[Dataflow, list[str]]:
     kept: list[Call] = []
     removed: list[str] = []
     for call in reversed(flow.calls):  # program order is a topological order: no search is needed
-        if id(call) in live or call.op.checks:
+        if id(call) in live or call.op.checks or not call.op.pure:
             live.update(id(x.node) for x in call.inputs)
         elif call.op not in LEAVES:
             removed.append(f"removed {call.name}")
@@ -71,7 +71,7 @@ def constant_folding(flow: Dataflow) -> tuple[Dataflow, list[str]]:
         if call.op is FILL and spec.shape == ():
             bits, dtype = call.params["bits"], NUMPY_DTYPES[spec.dtype]
             return [rw.constant(call, np.frombuffer(bits.to_bytes(dtype.itemsize, "little"), dtype).reshape(()))]
-        if not inputs or call.op.checks or any(x.node.op is not CONSTANT for x in inputs):
+        if not inputs or call.op.checks or not call.op.pure or any(x.node.op is not CONSTANT for x in inputs):
             return None
         if any(s.size > LARGEST_FOLD for s in call.specs) or (call.op.view is not None and id(call) in laid):
             return None
@@ -124,7 +124,7 @@ def common_subexpressions(flow: Dataflow) -> tuple[Dataflow, list[str]]:
     seen: dict[Any, Call] = {}
 
     def rule(rw: Rewriter, call: Call, inputs: tuple[Symbol, ...]) -> list[Symbol] | None:
-        if call.op in LEAVES:
+        if call.op in LEAVES or not call.op.pure:
             return None
         key = (call.op, tuple((id(x.node), x.index) for x in inputs), *call.params.items())
         first = seen.get(key)

@@ -151,3 +151,8 @@ def set_num_threads(count: int) -> None:
 def pieces(units: int, work: int) -> int:
     """In how many pieces a command is offered to the pool: 1 where it is too small to gain."""
     return max(1, min(units, work // GRAIN, MAX_PIECES))
+
+
+def workers() -> int:
+    """The number of worker threads running now, which are Python threads too."""
+    return len(_pool.threads)

@@ -71,6 +71,9 @@ class Loaded:
             command(step, self._locate) if is_native(step) else None for step in program.steps
         )
         """Per step its variant, arguments, units and work; None for a step that is a Python function."""
+        work = sum(found.work for found in self.commands if found is not None)
+        self.releases_gil = None in self.commands or work >= GIL_WORK
+        """Whether other Python threads may run during a launch."""
         self._stepwise: list[Callable[..., Any]] | None = None
         self.launch: Callable[..., Any] = (
             self._driver()
