@@ -13,7 +13,7 @@ from typing import Any
 
 from dualgraph.errors import DTypeError, GradientError, ShapeError
 from dualgraph.ops.elementwise import add
-from dualgraph.ops.op import Call, current, using
+from dualgraph.ops.op import Call, contribution, current, using
 from dualgraph.ops.reduce import sum_to
 from dualgraph.ops.shape import zeros_like
 from dualgraph.ops.tensor import FUNCTIONS
@@ -74,7 +74,7 @@ def sweep(
             if not retain:
                 front.release(call)
         for key, x in leaves.items():
-            leaf(x, _finished(x.hooks, gradients.pop(key)))
+            leaf(x, _finished(x.hooks, gradients[key]))
     front.end_sweep(started)
 
 
@@ -117,29 +117,27 @@ def _propagate(
             if intermediate is not None:
                 intermediate(call, number, arrived)
         found.append(arrived)
-    inputs = front.saved_inputs(call, create_graph)
-    g: Any
-    out: Any
-    if len(found) == 1:
-        g, out = found[0], front.result(call, 0)
+    inputs = call.inputs
+    if useful is None:
+        wanted = tuple([x.requires_grad for x in inputs])
     else:
-        out = tuple(front.result(call, n) for n in range(len(found)))
-        g = tuple(zeros_like(o) if h is None else h for h, o in zip(found, out, strict=True))
-    params, rules = call.params, op.vjp
-    for number, x in enumerate(call.inputs):
-        if not x.requires_grad or (useful is not None and not _leads(x, useful)):
-            continue
-        if callable(rules):
-            contribution = rules(number, g, out, *inputs, **params)
-        else:
-            rule = rules[number] if number < len(rules) else None
-            if rule is None:
-                continue
-            contribution = rule(g, out, *inputs, **params)
-        if contribution is not None:
-            have, want = contribution.layout, x.layout
-            same = have[0] == want[0] and have[1] == want[1]
-            reach(x, contribution if same else sum_to(contribution, x.spec))
+        wanted = tuple([x.requires_grad and _leads(x, useful) for x in inputs])
+    if len(found) > 1:
+        found = [zeros_like(front.result(call, n)) if g is None else g for n, g in enumerate(found)]
+    if call.plan is not None and op.joint_vjp and not create_graph:
+        for number, g in front.pull(call, found, wanted):
+            reach(inputs[number], g)
+        return
+    results = [front.result(call, n) for n in range(len(found))]
+    g, out = (found[0], results[0]) if len(found) == 1 else (tuple(found), tuple(results))
+    values = front.saved_inputs(call, create_graph)
+    for number, want in enumerate(wanted):
+        if want:
+            part = contribution(op, number, g, out, values, call.params)
+            if part is not None:
+                have, target = part.layout, inputs[number].layout
+                same = have[0] == target[0] and have[1] == target[1]
+                reach(inputs[number], part if same else sum_to(part, inputs[number].spec))
 
 
 def _leads(x: Any, useful: set[int]) -> bool:
@@ -153,6 +151,8 @@ def _paths_to(outputs: Sequence[Any], wanted: set[Key]) -> set[int]:
     while stack:
         call = stack.pop()
         if id(call) not in calls:
+            if call.op.no_gradient:  # what lies behind it cannot be known, so it might matter
+                raise GradientError(f"grad: {call.op.no_gradient}").at(call.where)
             calls[id(call)] = call
             stack.extend(x.call for x in call.inputs if x.call is not None)
     useful = {key[0] for key in wanted}

@@ -26,7 +26,8 @@ from typing import NamedTuple
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 # Parts of the package that are written as a user would write them.
 _USER_CODE = (os.path.join(_PACKAGE, "models") + os.sep, os.path.join(_PACKAGE, "compare", "workloads.py"))
-_internal: dict[CodeType, bool] = {}
+_internal: dict[str, bool] = {}  # by file: the hash of a code object costs more than the rest
+_new_tuple = tuple.__new__
 
 
 class Where(NamedTuple):
@@ -55,15 +56,14 @@ def here(depth: int = 1) -> Where | None:
     frame = sys._getframe(depth)
     while frame is not None:
         code = frame.f_code
-        internal = _internal.get(code)
+        name = code.co_filename
+        internal = _internal.get(name)
         if internal is None:
-            name = code.co_filename
             internal = name.startswith(_PACKAGE) and not name.startswith(_USER_CODE)
-            internal = _internal[code] = (
-                internal or name.startswith("<frozen") or name.endswith(os.sep + "contextlib.py")
-            )
+            internal = internal or name.startswith("<frozen") or name.endswith(os.sep + "contextlib.py")
+            _internal[name] = internal
         if not internal:
-            return Where(code, frame.f_lasti)
+            return _new_tuple(Where, (code, frame.f_lasti))
         frame = frame.f_back  # type: ignore[assignment]
     return None
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,7 @@ def elementwise(name: str, expression: Expression, arity: int = 1, vjp: tuple[Vj
 
     `expression` gets one `kernels.expr.Expr` per operand (all of one dtype) and combines them with operators and `call`.
     """
-    op = elementwise_op(name, expression, arity, floats=True, vjp=vjp)
+    op = replace(elementwise_op(name, expression, arity, floats=True, vjp=vjp), joint_vjp=vjp is None)
 
     def function(*operands: Any) -> Any:
         if len(operands) != arity:
@@ -61,7 +62,9 @@ def composite(name: str, function: Callable[..., Any], vjp: tuple[Vjp | None, ..
 
     def make(params: dict[str, Any]) -> Op:
         bound = functools.partial(function, **params)
-        return composite_op(name, bound, _derived(name, bound) if vjp is None else _bound_vjp(vjp, params))
+        if vjp is None:
+            return composite_op(name, bound, _derived(name, bound))
+        return replace(composite_op(name, bound, _bound_vjp(vjp, params)), joint_vjp=False)
 
     return _applied(name, make)
 
@@ -101,7 +104,9 @@ def _external_op(name: str, function: Callable[..., Any], spec: Callable[..., An
         program.add(External(name, run), outs, views)
         return outs
 
-    return Op(name, lambda *specs: as_specs(spec(*specs)), lower, vjp, literal_scalars=False, pure=pure)
+    return Op(
+        name, lambda *specs: as_specs(spec(*specs)), lower, vjp, literal_scalars=False, pure=pure, joint_vjp=False
+    )
 
 
 def _applied(name: str, make: Callable[[dict[str, Any]], Op]) -> Any:

@@ -6,6 +6,7 @@ dictionary look-up, one native call and a record.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,10 @@ from dualgraph.kernels.fusion import fuse
 from dualgraph.kernels.program import Program
 from dualgraph.ops.arrays import as_array
 from dualgraph.ops.broadcast import checked_scalar
-from dualgraph.ops.composite import lower_call
-from dualgraph.ops.op import Call, Op, as_specs, set_default
+from dualgraph.ops.composite import composite, lower_call
+from dualgraph.ops.elementwise import add
+from dualgraph.ops.op import Call, Op, as_specs, contribution, set_default
+from dualgraph.ops.reduce import sum_to
 from dualgraph.ops.tensor import TensorMethods
 from dualgraph.spec import NUMPY_DTYPES, Spec, is_float
 
@@ -27,7 +30,7 @@ from dualgraph.spec import NUMPY_DTYPES, Spec, is_float
 class Plan:
     """A prepared launch of one op for given layouts of its inputs."""
 
-    __slots__ = ("differentiable", "launch", "layouts", "loaded", "program", "single", "sources")
+    __slots__ = ("differentiable", "direct", "launch", "layouts", "loaded", "program", "pullbacks", "single", "sources")
 
     def __init__(self, op: Op, layouts: tuple[Any, ...], params: dict[str, Any]):
         specs = as_specs(op.spec(*[Spec(layout[0], layout[1]) for layout in layouts], **params))
@@ -54,6 +57,35 @@ class Plan:
         self.layouts = tuple(layout_of(v, extents[v.buffer]) for v in results)
         self.single = len(results) == 1 and len(program.outputs) == 1 and self.sources[0] == 0
         self.differentiable = any(is_float(s.dtype) for s in specs)
+        self.direct = len(results) > 1 and self.sources == tuple(range(len(program.outputs)))
+        self.pullbacks: dict[Any, Pullback | None] = {}  # by the inputs that want a gradient, and the layouts of g
+
+
+class Pullback:
+    """The gradient rules of one call as one launch: from the gradients of its results to those of its inputs."""
+
+    __slots__ = ("numbers", "op", "plan")
+
+    def __init__(self, call: Call, wanted: tuple[bool, ...], gradients: Sequence[Any]):
+        op, n, numbers = call.op, len(call.specs), list[int]()
+        layouts = (*gradients, *call.specs, *(x.layout for x in call.inputs))
+        targets = [x.spec for x in call.inputs]
+
+        def function(*values: Any, **params: Any) -> Any:
+            g, out = (values[0], values[1]) if n == 1 else (values[:n], values[n : 2 * n])
+            numbers.clear()
+            results = []
+            for number, want in enumerate(wanted):
+                if want:
+                    found = contribution(op, number, g, out, values[2 * n :], params)
+                    if found is not None:
+                        numbers.append(number)
+                        results.append(sum_to(found, targets[number]))
+            return tuple(results)
+
+        self.op = composite(f"{op.name}_vjp", function)
+        self.plan = Plan(self.op, layouts, call.params)
+        self.numbers = tuple(numbers)
 
 
 class Eager:
@@ -67,21 +99,28 @@ class Eager:
 
     def apply(self, op: Op, inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:
         try:
-            saved = [x.storage for x in inputs]
+            if len(inputs) == 2:
+                x, y = inputs
+                saved: Any = (x.storage, y.storage)
+                key: Any = (x.layout, y.layout)
+                needs_grad = x.requires_grad or y.requires_grad
+            else:
+                saved = [x.storage for x in inputs]
+                key = tuple([x.layout for x in inputs])
+                needs_grad = False
+                for x in inputs:
+                    if x.requires_grad:
+                        needs_grad = True
+                        break
         except AttributeError:
-            inputs = self._lifted(op, inputs)
-            saved = [x.storage for x in inputs]
-        key = (*[x.layout for x in inputs], *params.values()) if params else tuple([x.layout for x in inputs])
+            return self.apply(op, self._lifted(op, inputs), params)
+        if params:
+            key = (*key, *params.values())
         plan = op.plans.get(key)
         if plan is None:
             plan = self._prepare(op, key, inputs, params)
         launch: Any = plan.launch
-        needs_grad = False
-        if self.grad_enabled and plan.differentiable:
-            for x in inputs:
-                if x.requires_grad:
-                    needs_grad = True
-                    break
+        needs_grad = needs_grad and self.grad_enabled and plan.differentiable
         if plan.single:
             storage = launch(*saved)
             if storage.__class__ is int:
@@ -98,7 +137,7 @@ class Eager:
             if not needs_grad:
                 tensors = tuple(map(Tensor, storages, plan.layouts))
                 return tensors[0] if len(tensors) == 1 else tensors
-        call = Call(op, inputs, params, plan.layouts, here(2), saved, storages)
+        call = Call(op, inputs, params, plan.layouts, here(2), saved, storages, plan)
         for tape in self.tapes:
             tape.calls.append(call)
         if len(storages) == 1:
@@ -114,6 +153,8 @@ class Eager:
             outputs = plan.launch(*saved)
             if outputs.__class__ is int:
                 raise self._failure(op, plan, outputs, saved)
+            if plan.direct:
+                return outputs  # type: ignore[no-any-return]
             if outputs.__class__ is not tuple:
                 outputs = (outputs,)
         return tuple(outputs[k] if k >= 0 else saved[-1 - k] for k in plan.sources)
@@ -198,6 +239,35 @@ class Eager:
                 x = Tensor(storage, x.layout)
             restored.append(x)
         return tuple(restored)
+
+    def pull(self, call: Call, gradients: Sequence[Any], wanted: tuple[bool, ...]) -> Iterator[tuple[int, Tensor]]:
+        """The contributions of a call to the gradients of its inputs, by number of the input."""
+        key = (wanted, *[g.layout for g in gradients])
+        pullback = call.plan.pullbacks.get(key)
+        if pullback is None:
+            pullback = call.plan.pullbacks[key] = Pullback(call, wanted, key[1:])
+        plan = pullback.plan
+        values = [*[g.storage for g in gradients], *call.results, *call.saved]
+        if plan.single:
+            storage = plan.launch(*values)
+            if storage.__class__ is int:
+                raise self._failure(pullback.op, plan, storage, values)
+            storages: Any = (storage,)
+        else:
+            storages = self._launch(pullback.op, plan, values)
+        return zip(pullback.numbers, map(Tensor, storages, plan.layouts), strict=True)
+
+    def update(self, op: Op, inputs: Sequence[Tensor], variables: Sequence[Tensor], params: dict[str, Any]) -> None:
+        """Apply an op whose results are new values of variables."""
+        saved = [x.storage for x in inputs]
+        key = (*[x.layout for x in inputs], *params.values())
+        plan = op.plans.get(key)
+        if plan is None:
+            plan = self._prepare(op, key, tuple(inputs), params)
+            for variable, layout in zip(variables, plan.layouts, strict=True):
+                assert variable.layout == layout, f"{op.name} changes {variable.spec} to {layout}"
+        for variable, storage in zip(variables, self._launch(op, plan, saved), strict=True):
+            variable.storage = storage
 
     def release(self, call: Call) -> None:
         call.freed = True

@@ -44,6 +44,7 @@ class Op:
     vjp: tuple[Vjp | None, ...] | Callable[..., Any] = ()
     view: Callable[..., View | None] | None = None  # the result as a view of input 0, where the layout allows it
     pure: bool = True  # the result depends on the inputs alone, and computing it has no effect
+    joint_vjp: bool = True  # the eager mode may run all gradient rules of a call as one launch, recorded once
     no_gradient: str = ""  # why there is no gradient rule, and what to do
     scalar: Any = None  # elementwise ops: what is computed for one element
     composition: Callable[..., Any] | None = None  # composite ops: the function over public ops
@@ -69,6 +70,7 @@ class Call:
         "inputs",
         "op",
         "params",
+        "plan",
         "results",
         "saved",
         "serial",
@@ -85,9 +87,10 @@ class Call:
         where: Where | None,
         saved: Sequence[Any] = (),
         results: Sequence[Any] = (),
+        plan: Any = None,
     ):
         self.op, self.inputs, self.params, self.specs, self.where = op, inputs, params, specs, where
-        self.saved, self.results, self.freed = saved, results, False
+        self.saved, self.results, self.freed, self.plan = saved, results, False, plan
         self.hooks: dict[int, list[Callable[[Any], Any]]] | None = None
         self.serial = next(_serials)
 
@@ -98,6 +101,15 @@ class Call:
     def __repr__(self) -> str:
         results = ", ".join(f"{Spec(s[0], s[1])}" for s in self.specs)
         return f"<{self.name}: {results}>"
+
+
+def contribution(op: Op, number: int, g: Any, out: Any, inputs: Sequence[Any], params: dict[str, Any]) -> Any:
+    """The gradient of input `number` by the op's rule; None where it has none."""
+    rules = op.vjp
+    if callable(rules):
+        return rules(number, g, out, *inputs, **params)
+    rule = rules[number] if number < len(rules) else None
+    return None if rule is None else rule(g, out, *inputs, **params)
 
 
 _serials = itertools.count()

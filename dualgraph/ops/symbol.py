@@ -6,7 +6,7 @@ A `Recorder` is what traces a composite op; the static graph is a recorder with 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -193,6 +193,12 @@ class Recorder:
 
     def release(self, call: Call) -> None:
         call.freed = True
+
+    def update(self, op: Op, inputs: Sequence[Any], variables: Sequence[Any], params: dict[str, Any]) -> None:
+        """Apply an op whose results are new values of variables."""
+        new = self.record(op, tuple(inputs), params, False)
+        for variable, value in zip(variables, new if isinstance(new, tuple) else (new,), strict=True):
+            self.assign(variable, value)
 
     def begin_sweep(self) -> float:
         return time.perf_counter()

@@ -8,9 +8,9 @@ from typing import Any
 from dualgraph.errors import ArgumentError, here
 from dualgraph.ops.composite import composite
 from dualgraph.ops.elementwise import astype, sqrt
-from dualgraph.ops.op import bind
+from dualgraph.ops.op import current
 from dualgraph.optim.optimizer import Group, Optimizer, checked_number
-from dualgraph.optim.scales import ADAM_SCALES
+from dualgraph.optim.scales import adam_scales
 
 
 def _adam(
@@ -37,7 +37,27 @@ def _adam(
     return p - rate * m / (sqrt(v) / root + eps), m, v
 
 
-ADAM_UPDATE = composite("adam_update", _adam)
+def _adam_group(
+    rate: Any,
+    count: Any,
+    *values: Any,
+    numbers: tuple[int, ...],
+    absent: tuple[int, ...],
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    decay: float,
+) -> tuple[Any, ...]:
+    count, rates, roots, *shrink = adam_scales(rate, count, absent=absent, beta1=beta1, beta2=beta2, decay=decay)
+    options = {"beta1": beta1, "beta2": beta2, "eps": eps, "weight_decay": weight_decay}
+    new = [count]
+    for place, number in enumerate(numbers):
+        new += _adam(rates, roots, *values[4 * place : 4 * place + 4], *shrink, number=number, **options)
+    return tuple(new)
+
+
+ADAM_UPDATE = composite("adam_update", _adam_group)
 
 
 class Adam(Optimizer):
@@ -90,36 +110,22 @@ class Adam(Optimizer):
         if not present:
             return
         (beta1, beta2), decay = group.options["betas"], group.options["weight_decay"]
-        count, rates, roots, *shrink = bind(
-            ADAM_SCALES,
-            group.rate,
-            group.count,
-            absent=absent,
-            beta1=beta1,
-            beta2=beta2,
-            decay=decay if self.DECOUPLED else 0.0,
-        )
         assert group.count is not None
-        group.count.assign(count)
+        inputs, variables = [group.rate, group.count], [group.count]
         for number, p, g in present:
             m, v = group.state[number].values()
-            new = bind(
-                ADAM_UPDATE,
-                rates,
-                roots,
-                p,
-                g,
-                m,
-                v,
-                *shrink,
-                number=number,
-                beta1=beta1,
-                beta2=beta2,
-                eps=group.options["eps"],
-                weight_decay=0.0 if self.DECOUPLED else decay,
-            )
-            for variable, value in zip((p, m, v), new, strict=True):
-                variable.assign(value)
+            inputs += (p, g, m, v)
+            variables += (p, m, v)
+        params = {
+            "numbers": tuple([x[0] for x in present]),
+            "absent": absent,
+            "beta1": beta1,
+            "beta2": beta2,
+            "eps": group.options["eps"],
+            "weight_decay": 0.0 if self.DECOUPLED else decay,
+            "decay": decay if self.DECOUPLED else 0.0,
+        }
+        current().update(ADAM_UPDATE, inputs, variables, params)
 
 
 class AdamW(Adam):

@@ -18,7 +18,7 @@ def _counted(count: Any, *, absent: tuple[int, ...]) -> Any:
     return count + asarray(np.array([number not in absent for number in range(count.shape[0])], np.int64))
 
 
-def _adam_scales(
+def adam_scales(
     lr: Any, count: Any, *, absent: tuple[int, ...], beta1: float, beta2: float, decay: float
 ) -> tuple[Any, ...]:
     count = _counted(count, absent=absent)
@@ -29,7 +29,7 @@ def _adam_scales(
 
 
 COUNTED = composite("counted", _counted)
-ADAM_SCALES = composite("adam_scales", _adam_scales)
+ADAM_SCALES = composite("adam_scales", adam_scales)
 
 
 def counted(count: Any, absent: tuple[int, ...]) -> Any:

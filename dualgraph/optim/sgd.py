@@ -8,7 +8,7 @@ from typing import Any
 from dualgraph.errors import ArgumentError, here
 from dualgraph.ops.composite import composite
 from dualgraph.ops.elementwise import add, astype, equal, where
-from dualgraph.ops.op import bind
+from dualgraph.ops.op import bind, current
 from dualgraph.optim.optimizer import Group, Optimizer, Options, checked_number
 from dualgraph.optim.scales import counted
 
@@ -41,7 +41,12 @@ def _decayed(p: Any, g: Any, weight_decay: float) -> Any:
     return g + p * weight_decay if weight_decay else g
 
 
-SGD_UPDATE = composite("sgd_update", _sgd)
+def _sgd_group(lr: Any, *values: Any, weight_decay: float) -> Any:
+    half = len(values) // 2
+    return tuple([_sgd(lr, p, g, weight_decay=weight_decay) for p, g in zip(values[:half], values[half:], strict=True)])
+
+
+SGD_UPDATE = composite("sgd_update", _sgd_group)
 MOMENTUM_UPDATE = composite("momentum_update", _momentum)
 
 
@@ -107,8 +112,9 @@ class SGD(Optimizer):
         if not present:
             return
         if not options["momentum"]:
-            for _, p, g in present:
-                p.assign(bind(SGD_UPDATE, rate, p, g, weight_decay=options["weight_decay"]))
+            variables = [x[1] for x in present]
+            inputs = [rate, *variables, *[x[2] for x in present]]
+            current().update(SGD_UPDATE, inputs, variables, {"weight_decay": options["weight_decay"]})
             return
         count: tuple[Any, ...] = ()
         if group.count is not None:
