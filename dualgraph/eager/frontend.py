@@ -6,7 +6,7 @@ dictionary look-up, one native call and a record.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,6 @@ from dualgraph.kernels.program import Program
 from dualgraph.ops.arrays import as_array
 from dualgraph.ops.broadcast import checked_scalar
 from dualgraph.ops.composite import composite, lower_call
-from dualgraph.ops.elementwise import add
 from dualgraph.ops.op import Call, Op, as_specs, contribution, set_default
 from dualgraph.ops.reduce import sum_to
 from dualgraph.ops.tensor import TensorMethods
@@ -304,7 +303,7 @@ class Eager:
         pass
 
     def get_grad(self, x: Tensor) -> Any:
-        return x._grad
+        return x.held_gradient()
 
     def set_grad(self, x: Tensor, g: Any) -> None:
         if isinstance(g, TensorMethods) and not isinstance(g, Tensor):

@@ -69,6 +69,13 @@ class Tensor(TensorMethods):
                 )
         current().set_grad(self, g)
 
+    def held_gradient(self) -> Any:
+        """What `.grad` holds outside of graphs. Compiled steps leave arrays, which become tensors when looked at."""
+        g = self._grad
+        if g.__class__ is np.ndarray:
+            g = self._grad = Tensor(g, self.layout)
+        return g
+
     def _value_now(self) -> None:
         """Reading the value of what a graph reads at every run would bake it in."""
         if self.requires_grad:

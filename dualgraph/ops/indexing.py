@@ -6,7 +6,7 @@ import math
 from operator import index
 from typing import Any
 
-from dualgraph.errors import ArgumentError, AxisError, DTypeError, RangeError, ShapeError
+from dualgraph.errors import ArgumentError, AxisError, DTypeError, DualgraphError, RangeError, ShapeError
 from dualgraph.kernels import expr as E
 from dualgraph.kernels.kinds import CheckIndex, Gather, GatherAlong, Loop, ScatterAdd, ScatterAddAlong
 from dualgraph.kernels.program import Program, View, row_view
@@ -245,6 +245,8 @@ def _shown(key: Any) -> str:
 def _bounds(key: slice, n: int) -> tuple[int, int, int]:
     try:
         return key.indices(n)
+    except DualgraphError:  # a symbol as a bound: says so itself
+        raise
     except (TypeError, ValueError) as error:
         raise DTypeError(
             f"indexing: got {key}; the bounds of a slice are integers, its step not zero ({error})"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -155,14 +156,36 @@ def jit(
     return Jitted(function, chosen(optimize, passes), verify)
 
 
-class Variant(NamedTuple):
-    """An executable and what it took for granted."""
+class Variant:
+    """An executable and what it took for granted: attributes, gradients that were there or not, the grad mode."""
 
-    executable: Executable
-    guards: tuple[tuple[Any, str, Any], ...]
-    absent: tuple[Any, ...]  # tensors whose .grad was None
-    present: tuple[Any, ...]  # tensors whose .grad was read
-    grad_enabled: bool
+    __slots__ = ("_checks", "absent", "executable", "grad_enabled", "guards", "present", "quick")
+
+    def __init__(self, executable: Executable, graph: Graph, direct: bool):
+        self.executable, self.grad_enabled = executable, graph.grad_enabled
+        self.guards = [(owner, name, _present(owner, name)) for owner, name, _ in graph.guards.values()]
+        self.absent = [v.tensor for v in graph.variables.values() if v.gradient_was_none]
+        self.present = [v.tensor for v in graph.variables.values() if v.gradient is not None]
+        by_owner: dict[int, list[tuple[Any, str, Any]]] = {}
+        for guard in self.guards:
+            by_owner.setdefault(id(guard[0]), []).append(guard)
+        self._checks = [
+            (
+                attrgetter(*(g[1] for g in group)),
+                group[0][0],
+                tuple(g[2] for g in group) if len(group) > 1 else group[0][2],
+            )
+            for group in by_owner.values()
+        ]
+        usual = direct and self.grad_enabled and not self.absent and not self.present
+        self.quick = executable.quick_path() if usual else None
+
+    def holds(self) -> bool:
+        """Whether all guarded attributes are as they were: the quick form of `broken`."""
+        for get, owner, values in self._checks:  # noqa: SIM110 - a generator would cost more than the checks
+            if get(owner) != values:
+                return False
+        return True
 
     def broken(self) -> str | None:
         """Why this variant does not fit the present state; None if it does."""
@@ -206,13 +229,7 @@ class Compiled:
         executable = Executable(
             graph, traced.outputs, self._passes, traced.seconds, graph.differentiate_seconds, self._verify
         )
-        variant = Variant(
-            executable,
-            tuple((owner, name, _present(owner, name)) for owner, name, _ in graph.guards.values()),
-            tuple(v.tensor for v in graph.variables.values() if v.gradient_was_none),
-            tuple(v.tensor for v in graph.variables.values() if v.gradient is not None),
-            graph.grad_enabled,
-        )
+        variant = Variant(executable, graph, self._direct)
         self.variants.insert(0, variant)
         self.misses.append(reason)
         return variant
@@ -231,6 +248,10 @@ class Compiled:
         return f"<compiled {getattr(self.function, '__name__', 'function')}: {self.executable!r}>"
 
     def __call__(self, *args: Any, **named: Any) -> Any:
+        if current() is default() and not named:
+            first = self.variants[0]
+            if first.quick is not None and first.holds():
+                return first.quick(args)
         if tracing():
             return self.function(*args, **named)  # inside a trace: part of that graph
         executable = self._fitting().executable

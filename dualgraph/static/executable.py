@@ -90,7 +90,7 @@ class Executable:
         self._cleared = [tensor for tensor, _ in self._graded if id(tensor) not in read]
         places = {id(v): n for n, v in enumerate(self.compilation.variables, self.compilation.feeds)}
         self._places = [places[id(v)] for v in self.compilation.written]  # where they stand among the arrays
-        self._exposed = bool(self._in_place) and getattr(self._loaded, "releases_gil", True)
+        self._exposed = getattr(self._loaded, "releases_gil", True)  # other Python threads may run during a launch
         self._result_specs = [s.spec for s in results]
         self._histories = [
             Call(COMPILED, (), {}, (s.spec,), s.node.where) if s.requires_grad else None for s in results
@@ -114,7 +114,7 @@ class Executable:
             if self._first:
                 self._first_run(arrays)
             fresh: list[Array] | None = None
-            if self._exposed and threading.active_count() > 1 + pool.workers():
+            if self._exposed and self._in_place and threading.active_count() > 1 + pool.workers():
                 fresh = [tensor.storage.copy() for tensor in self._in_place]  # other threads may read while we write
             else:
                 for tensor in self._in_place:
@@ -145,6 +145,45 @@ class Executable:
         found = (self._result(array, number) for number, array in enumerate(results))
         leaves = (next(found) if new else x for new, x in zip(self._is_tensor, self._outputs, strict=True))
         return tree.unflatten(self._structure, leaves)
+
+    def quick_path(self) -> Callable[[tuple[Any, ...]], Any] | None:
+        """The usual step (one result, gradients left behind, a launch that keeps the interpreter's lock) without detours.
+
+        Gradients are left as arrays and become tensors when they are looked at.
+        """
+        if not self._single or self._exposed or self._read_gradients or any(s is None for _, s in self._graded):
+            return None
+        make, launch, specs, feed = self._tensor, self._launch, self.feeds.specs, self.feeds.arrays
+        in_place, bound, cleared = tuple(self._in_place), tuple(self._bound), tuple(self._cleared)
+        history, spec = self._histories[0], self._result_specs[0]
+        left = tuple((tensor, at) for at, (tensor, _) in enumerate(self._graded, 1))
+
+        def run(args: tuple[Any, ...]) -> Any:
+            if self._first:
+                return self(*args)
+            try:
+                arrays = [x.storage for x in args]
+                if [x.layout for x in args] != specs:
+                    arrays = feed(args, {})
+            except AttributeError:
+                arrays = feed(args, {})
+            for tensor in in_place:
+                if getrefcount(tensor.storage) > 2:  # somebody else sees this storage: leave it to them
+                    tensor.storage = tensor.storage.copy()
+            for tensor in bound:
+                arrays.append(tensor.storage)
+            for tensor in cleared:
+                tensor._grad = None
+            results = launch(*arrays)
+            if results.__class__ is int:
+                raise self.failure(self.program, results, arrays)
+            if left:
+                for tensor, at in left:
+                    tensor._grad = results[at]
+                results = results[0]
+            return make(results, spec) if history is None else make(results, spec, True, history, 0)
+
+        return run
 
     def _result(self, array: Array, number: int) -> Any:
         history = self._histories[number]
@@ -278,7 +317,7 @@ def _check_arguments(graph: Graph) -> None:
 def held_gradient(variable: Variable) -> Array:
     """What `.grad` of a variable holds, where the graph reads it."""
     assert variable.gradient is not None
-    g, spec = variable.tensor._grad, variable.gradient.spec
+    g, spec = variable.tensor.held_gradient(), variable.gradient.spec
     if g is None or g.spec != spec:
         raise FeedError(
             f"got no gradient in .grad of a tensor of {variable.tensor.spec}, but the graph was defined to add to one; run "

@@ -168,7 +168,7 @@ class Graph(Recorder):
     def get_grad(self, tensor: Any) -> Any:
         variable = self.variable(tensor)
         if not variable.touched and variable.gradient is None:
-            held = tensor._grad
+            held = tensor.held_gradient()
             if held is None:
                 variable.gradient_was_none = True
                 return None
