@@ -60,7 +60,7 @@ class Tensor(TensorMethods):
 
     @grad.setter
     def grad(self, g: Any) -> None:
-        if g is not None:
+        if g is not None and (g.__class__ is not Tensor or g.layout != self.layout):
             if not isinstance(g, TensorMethods):
                 raise DTypeError(f"grad: got {type(g).__name__}; it must be a tensor or None").at(here(2))
             if g.spec != self.spec:

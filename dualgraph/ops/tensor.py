@@ -234,7 +234,7 @@ class TensorMethods:
             raise GradientError("requires_grad_: got a computed tensor; only a leaf can be switched; use detach()").at(
                 here(2)
             )
-        self.requires_grad = requires_grad
+        self.requires_grad = requires_grad  # type: ignore[misc]  # a slot of both subclasses
         return self
 
     def backward(self, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None:

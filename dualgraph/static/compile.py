@@ -7,6 +7,7 @@ a guard fails the function is traced again, and the reason is kept in words.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import time
 from collections.abc import Callable, Sequence
@@ -194,6 +195,8 @@ class Variant:
         for owner, attribute, value in self.guards:
             now = getattr(owner, attribute)
             if now is not value and now != value:
+                if attribute == "_structure":
+                    return f"{type(owner).__name__}: a parameter, part, hook or attribute of it was changed"
                 return f"{type(owner).__name__}.{attribute.lstrip('_')}: {value} → {now}"
         for tensor in self.absent:
             if tensor._grad is not None:
@@ -291,11 +294,23 @@ class Compiled:
 class Jitted:
     """A function that compiles itself for each signature; see `jit`."""
 
+    def __get__(self, owner: Any, kind: type | None = None) -> Any:
+        """As a method: compiled for each object apart."""
+        if owner is None:
+            return self
+        bound = self._bound.get(id(owner))
+        if bound is None or bound[0] is not owner:
+            method = functools.partial(self.function, owner)
+            bound = self._bound[id(owner)] = (owner, Jitted(method, self._passes, self._verify))
+        return bound[1]
+
     def __init__(self, function: Callable[..., Any], passes: Sequence[Pass], verify: bool):
         self.function, self._passes, self._verify = function, tuple(passes), verify
         self._cache: dict[Any, Compiled] = {}
         self._last: tuple[list[str], Any] | None = None
         self._reasons: list[str] = []
+        self._bound: dict[int, tuple[Any, Jitted]] = {}
+        self._seen: dict[Any, Compiled] = {}
 
     @property
     def misses(self) -> list[str]:
@@ -311,9 +326,18 @@ class Jitted:
         return f"<jit {getattr(self.function, '__name__', 'function')}: {len(self._cache)} signatures>"
 
     def __call__(self, *args: Any, **named: Any) -> Any:
+        front = current()
+        usual = None
+        if front is default() and not named:
+            try:  # tensors only: their layouts are the signature
+                usual = tuple([(x.layout, x.requires_grad) for x in args])
+                first = self._seen[usual].variants[0]
+                if first.quick is not None and first.holds():
+                    return first.quick(args)
+            except (AttributeError, KeyError):
+                pass
         if tracing():
             return self.function(*args, **named)
-        front = current()
         leaves, structure = tree.flatten((args, named))
         described = [_describe(x) for x in leaves]
         graded = tuple([d.__class__ is GradSpec for d in described])  # equal to a Spec, and yet another signature
@@ -321,6 +345,8 @@ class Jitted:
         compiled = self._cache.get(key)
         if compiled is None:
             compiled = self._miss(args, named, key, leaves, structure, described)
+        if usual is not None and compiled._direct:
+            self._seen[usual] = compiled
         known = len(compiled.misses)
         executable = compiled._fitting().executable
         self._reasons += compiled.misses[known:]

@@ -161,9 +161,9 @@ def _algebra(rules: Sequence[Rewrite]) -> GraphPass:
     return run
 
 
-def _fusion(program: Program) -> tuple[Program, list[str]]:
+def _fusion(program: Program) -> tuple[Program, list[Any]]:
     fused, decisions = fusion.fuse(program)
-    return fused, [str(d) for d in decisions]
+    return fused, list(decisions)
 
 
 PASSES: tuple[Pass, ...] = (

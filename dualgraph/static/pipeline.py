@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dualgraph.kernels import memory
+from dualgraph.kernels.fusion import Decision
 from dualgraph.kernels.program import Program
 from dualgraph.ops.op import Call
 from dualgraph.ops.symbol import Symbol
@@ -46,6 +47,7 @@ class Compilation:
         updates = [(v, v.value) for v in graph.variables.values() if v.updated]
         self.results = len(results)
         self.defined = Dataflow(tuple(graph.calls), (*results, *(symbol for _, symbol in updates)))
+        self._names = {call.serial: call.name for call in self.defined.calls}
         self.stages: list[tuple[str, Dataflow]] = [("defined", self.defined)]
         for p in passes:
             if p.stage == "graph":
@@ -81,8 +83,18 @@ class Compilation:
         start = time.perf_counter()
         result, notes = p.run(subject)
         seconds = time.perf_counter() - start
+        notes = [self._said(note) if isinstance(note, Decision) else note for note in notes]
         self.passes.append(PassReport(p.name, p.numerics, p.reason, size(subject), size(result), seconds, notes))
         return result
+
+    def _said(self, decision: Decision) -> str:
+        """A decision of fusion in the names of calls."""
+        verb = "fused" if decision.kind == "fused" else "not fused"
+        producer, consumer = (
+            ", ".join(self._names.get(serial, "?") for serial in origins[:3]) or "an update"
+            for origins in (decision.producer_origins, decision.consumer_origins)
+        )
+        return f"{verb}: {producer} into {consumer}: {decision.reason}"
 
     @property
     def exact(self) -> bool:

@@ -166,7 +166,8 @@ def explain(executable: Executable) -> str:
         calls = ", ".join(k.calls[:6]) + (f" and {len(k.calls) - 6} more" if len(k.calls) > 6 else "")
         shape = "×".join(map(str, k.step.domain or (k.step.outs[0].shape if k.step.outs else k.step.ins[0].shape)))
         lines.append(f"  {k.number:>3} {k.name:14s}{shape or 'scalar':>14}  {calls}")
-    refusals = [n for p in executable.passes for n in p.notes if n.startswith("not fused")]
+    notes = dict.fromkeys(n for p in executable.passes for n in p.notes if n.startswith("not fused"))
+    refusals = [n for n in notes if not n.endswith("is not a loop")]  # products never fuse: no news
     if refusals:
         lines += ["", f"not fused ({len(refusals)})"] + [f"  {n.removeprefix('not fused: ')}" for n in refusals[:20]]
         if len(refusals) > 20:

@@ -383,3 +383,19 @@ def test_compiled_functions_nest():
     outer = static.compile(lambda x: inner(x) * 2.0, static.spec((3,)))
     x = np.array([0.1, 0.2, 0.3], np.float32)
     assert outer(x).tolist() == (dg.tanh(dg.tensor(x)) * 2.0).tolist()
+
+
+def test_a_method_is_compiled_for_each_object():
+    class Scale:
+        def __init__(self, by):
+            self.by = by
+
+        @static.jit
+        def apply(self, x):
+            return x * self.by
+
+    x = np.ones(2, np.float32)
+    two, three = Scale(2.0), Scale(3.0)
+    assert (two.apply(x).tolist(), three.apply(x).tolist()) == ([2.0, 2.0], [3.0, 3.0])
+    two.apply(x)
+    assert two.apply.misses == ["first call"]
