@@ -124,7 +124,7 @@ def _propagate(
         wanted = tuple([x.requires_grad and _leads(x, useful) for x in inputs])
     if len(found) > 1:
         found = [zeros_like(front.result(call, n)) if g is None else g for n, g in enumerate(found)]
-    if call.plan is not None and op.joint_vjp and not create_graph:
+    if call.plan is not None and front.joint and op.joint_vjp and not create_graph:
         for number, g in front.pull(call, found, wanted):
             reach(inputs[number], g)
         return

@@ -6,22 +6,24 @@ launches by replacing, for a step, the launch of each plan of those operations.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from dualgraph.compare.arms import Arm
 from dualgraph.eager import Eager, Plan
 from dualgraph.kernels.program import Program
-from dualgraph.ops.op import Op, using
+from dualgraph.ops.op import Call, Op, using
 
 Heard = Callable[[Op, tuple[Any, ...], dict[str, Any], Any], None]
 
 
 class Listening(Eager):
-    """The eager front end, telling `heard` of every operation: op, inputs, parameters, results."""
+    """The eager front end, telling `heard` of every operation, those of backward and update one by one."""
 
     __slots__ = ("heard",)
+
+    joint = False
 
     def __init__(self, heard: Heard, grad_enabled: bool = True):
         super().__init__(grad_enabled)
@@ -32,8 +34,40 @@ class Listening(Eager):
         self.heard(op, inputs, params, results)
         return results
 
+    def update(self, op: Op, inputs: Sequence[Any], variables: Sequence[Any], params: dict[str, Any]) -> None:
+        new = self.apply(op, tuple(inputs), params)
+        for variable, value in zip(variables, new if isinstance(new, tuple) else (new,), strict=True):
+            variable.assign(value)
+
     def with_grad(self, enabled: bool) -> Eager:
         return self if enabled == self.grad_enabled else Listening(self.heard, enabled)
+
+
+class Collecting(Eager):
+    """The eager front end as it is, collecting the plans that it may launch."""
+
+    __slots__ = ("plans",)
+
+    def __init__(self, plans: dict[Plan, None], grad_enabled: bool = True):
+        super().__init__(grad_enabled)
+        self.plans = plans
+
+    def apply(self, op: Op, inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:
+        results = super().apply(op, inputs, params)
+        self.plans.update(dict.fromkeys(op.plans.values()))
+        return results
+
+    def pull(self, call: Call, gradients: Sequence[Any], wanted: tuple[bool, ...]) -> Iterator[tuple[int, Any]]:
+        found = super().pull(call, gradients, wanted)
+        self.plans.update((pullback.plan, None) for pullback in call.plan.pullbacks.values())
+        return found
+
+    def update(self, op: Op, inputs: Sequence[Any], variables: Sequence[Any], params: dict[str, Any]) -> None:
+        super().update(op, inputs, variables, params)
+        self.plans.update(dict.fromkeys(op.plans.values()))
+
+    def with_grad(self, enabled: bool) -> Eager:
+        return self if enabled == self.grad_enabled else Collecting(self.plans, enabled)
 
 
 class Launch(NamedTuple):
@@ -46,12 +80,11 @@ class Launch(NamedTuple):
 
 def launches(arm: Arm) -> list[Launch]:
     """The launches of a steady eager step, with the arrays they took. The arm does two steps."""
-    ops: dict[Op, None] = {}
-    with arm.turn(), using(Listening(lambda op, *_: ops.setdefault(op))):
+    plans: dict[Plan, None] = {}
+    with arm.turn(), using(Collecting(plans)):
         arm.step()
     found: list[Launch] = []
-    plans = [plan for op in ops for plan in op.plans.values() if plan.launch is not None]
-    with arm.turn(), _replaced(plans, found):
+    with arm.turn(), _replaced([plan for plan in plans if plan.launch is not None], found):
         arm.step()
     return found
 

@@ -92,6 +92,8 @@ class Eager:
 
     __slots__ = ("_other", "grad_enabled", "tapes")
 
+    joint = True  # the gradient rules of a call run as one launch
+
     def __init__(self, grad_enabled: bool = True, tapes: tuple[Any, ...] = ()):
         self.grad_enabled, self.tapes = grad_enabled, tapes
         self._other: Eager | None = None
