@@ -8,7 +8,7 @@ import numpy as np
 
 from dualgraph.errors import DTypeError, ShapeError
 from dualgraph.ops.tensor import TensorMethods
-from dualgraph.spec import DEFAULT_FLOAT, NUMPY_DTYPES, dtype_name
+from dualgraph.spec import DEFAULT_FLOAT, INTEGERS, NUMPY_DTYPES, dtype_name
 
 Array = np.ndarray[Any, Any]
 
@@ -16,22 +16,42 @@ Array = np.ndarray[Any, Any]
 def as_array(data: Any, dtype: Any = None) -> Array:
     """Data as a fresh C-contiguous array of a supported dtype; Python floats become float32."""
     if dtype is not None:
-        name = dtype_name(dtype)
-        return np.array(as_array(data), dtype=NUMPY_DTYPES[name], order="C")
+        return _converted(_array(data), dtype_name(dtype))
+    array = _array(data)
+    if array.dtype == np.float64 and not isinstance(data, (np.ndarray, np.generic)):
+        return _converted(array, DEFAULT_FLOAT)
+    return array
+
+
+def _array(data: Any) -> Array:
+    """Data as an array of the dtype that NumPy finds, if that is supported."""
     if isinstance(data, (list, tuple)) and _holds_tensors(data):
         data = _plain(data)
     try:
         array = np.array(data, order="C")
     except ValueError as error:
         raise ShapeError(f"tensor: got nested data of uneven lengths ({error}); rows must be equally long") from None
-    if array.dtype == np.float64 and not isinstance(data, (np.ndarray, np.generic)):
-        array = array.astype(NUMPY_DTYPES[DEFAULT_FLOAT])
     if array.dtype.name not in NUMPY_DTYPES or not array.dtype.isnative:
         raise DTypeError(
             f"tensor: got data of {array.dtype} ({type(data).__name__}); supported are {', '.join(NUMPY_DTYPES)}; "
             "convert it with numpy's astype first"
         )
     return array
+
+
+def _converted(array: Array, name: str) -> Array:
+    """The array in another dtype: integers within their range, floats beyond it infinite."""
+    if name in INTEGERS and array.size and array.dtype.kind in "if":
+        info, whole = np.iinfo(name), array if array.dtype.kind == "i" else np.trunc(array)
+        # -float(min) is max + 1, which floats hold exactly; max itself they may not
+        below = whole <= info.max if array.dtype.kind == "i" else whole < -float(info.min)
+        bad = ~((whole >= info.min) & below)  # also NaN
+        if bad.any():
+            raise DTypeError(
+                f"tensor: got {array[bad][0]} for {name}, whose range is {info.min} to {info.max}; use a wider dtype"
+            )
+    with np.errstate(over="ignore"):
+        return array.astype(NUMPY_DTYPES[name], order="C", copy=False)
 
 
 def _holds_tensors(data: Any) -> bool:

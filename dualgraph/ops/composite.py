@@ -104,4 +104,4 @@ def composite(
         lower_calls(program, trace.calls, values)
         return tuple(as_view(program, values[operand_key(x)]) for x in trace.outputs)
 
-    return Op(name, infer, lower, vjp, composition=function, checks=checks)
+    return Op(name, infer, lower, vjp, composition=function, checks=checks, joint_vjp=True)

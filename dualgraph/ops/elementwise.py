@@ -140,7 +140,8 @@ def elementwise_op(
 ) -> Op:
     """An elementwise `Op` from a scalar expression; its gradient is derived unless `vjp` is given."""
     scalar = Scalar(name, expression, arity, floats, conditions)
-    return Op(name, scalar.spec, scalar.lower, scalar.vjp if vjp is None else vjp, scalar=scalar)
+    rules = scalar.vjp if vjp is None else vjp
+    return Op(name, scalar.spec, scalar.lower, rules, scalar=scalar, joint_vjp=True)
 
 
 OPS: dict[str, Op] = {}  # every public op by name; the conformance tests are generated from it

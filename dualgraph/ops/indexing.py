@@ -59,7 +59,9 @@ def _take_vjp(g: Any, out: Any, x: Any, index: Any, *, axis: int) -> Any:
     return bind(_PUT, g, index, axis=axis, shape=x.layout[0])
 
 
-_TAKE = OPS["take"] = Op("take", _take_spec, _take_lower, (_take_vjp, None), literal_scalars=False, checks=True)
+_TAKE = OPS["take"] = Op(
+    "take", _take_spec, _take_lower, (_take_vjp, None), literal_scalars=False, checks=True, joint_vjp=True
+)
 
 
 def _put_lower(
@@ -84,6 +86,7 @@ _PUT = OPS["scatter_add"] = Op(
     (lambda g, out, x, index, *, axis, shape: take(g, index, axis=axis), None),
     literal_scalars=False,
     checks=True,
+    joint_vjp=True,
 )
 
 
@@ -141,7 +144,7 @@ def _along_vjp(g: Any, out: Any, x: Any, index: Any, *, axis: int) -> Any:
 
 
 _ALONG = OPS["take_along_axis"] = Op(
-    "take_along_axis", _along_spec, _along_lower, (_along_vjp, None), literal_scalars=False, checks=True
+    "take_along_axis", _along_spec, _along_lower, (_along_vjp, None), literal_scalars=False, checks=True, joint_vjp=True
 )
 
 
@@ -167,6 +170,7 @@ _PUT_ALONG = OPS["scatter_add_along_axis"] = Op(
     (lambda g, out, x, index, *, axis, shape: take_along_axis(g, index, axis=axis), None),
     literal_scalars=False,
     checks=True,
+    joint_vjp=True,
 )
 
 
@@ -287,14 +291,15 @@ IN_RANGE = OPS["in_range"] = Op(
     (None,),
     literal_scalars=False,
     checks=True,
+    joint_vjp=True,
 )
 
 
-def in_range(labels: Any, high: int, what: str = "label") -> Any:
-    """The labels themselves, after the check that each lies in [0, high)."""
+def in_range(labels: Any, high: int, what: str = "label", name: str = "") -> Any:
+    """The labels themselves, after the check that each lies in [0, high). `name`: the function that errors speak of."""
     labels = current().lift(labels)
-    integers_only(what, what, labels.layout[1])
-    return bind(IN_RANGE, labels, low=0, high=high, what=what)
+    integers_only(name or what, what, labels.layout[1])
+    return bind(IN_RANGE, labels, low=0, high=high, what=f"{name}: {what}" if name else what)
 
 
 def _one_hot_lower(
@@ -333,7 +338,7 @@ def one_hot(labels: Any, classes: int, *, dtype: Any = "int64") -> Any:
     """
     if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:
         raise ArgumentError(f"one_hot: got classes = {classes!r}; their number is an integer of at least 1")
-    return hot(in_range(labels, classes), classes, dtype_name(dtype))
+    return hot(in_range(labels, classes, name="one_hot"), classes, dtype_name(dtype))
 
 
 def hot(labels: Any, classes: int, dtype: str) -> Any:

@@ -74,6 +74,7 @@ _MATMUL: Op = Op(
         lambda g, out, a, b: bind(_MATMUL, matrix_transpose(a), g),
     ),
     literal_scalars=False,
+    joint_vjp=True,
 )
 OPS["matmul"] = _MATMUL
 

@@ -44,7 +44,7 @@ class Op:
     vjp: tuple[Vjp | None, ...] | Callable[..., Any] = ()
     view: Callable[..., View | None] | None = None  # the result as a view of input 0, where the layout allows it
     pure: bool = True  # the result depends on the inputs alone, and computing it has no effect
-    joint_vjp: bool = True  # the eager mode may run all gradient rules of a call as one launch, recorded once
+    joint_vjp: bool = False  # the eager mode may record the gradient rules of a call once and run them as one launch
     no_gradient: str = ""  # why there is no gradient rule, and what to do
     scalar: Any = None  # elementwise ops: what is computed for one element
     composition: Callable[..., Any] | None = None  # composite ops: the function over public ops

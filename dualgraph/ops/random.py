@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from dualgraph.kernels.program import Program, View
 from dualgraph.ops.creation import asarray, checked_shape
 from dualgraph.ops.elementwise import OPS
 from dualgraph.ops.op import Op, Operand, as_view, bind
+from dualgraph.ops.tensor import TensorMethods
 from dualgraph.spec import DEFAULT_FLOAT, Spec, dtype_name, is_float
 
 _lock = threading.Lock()
@@ -50,9 +52,13 @@ def manual_seed(seed: int) -> None:
     >>> x.tolist() == dg.rand(3).tolist()
     True
     """
-    if not -(2**63) <= seed < 2**63:
+    try:
+        number = index(seed)
+    except TypeError:
+        raise ArgumentError(f"manual_seed: got {seed!r}; a seed is an integer of 64 bits; pass an int") from None
+    if not -(2**63) <= number < 2**63:
         raise ArgumentError(f"manual_seed: got {seed}; a seed has 64 bits; take it modulo 2**63")
-    _state[0].assign(asarray(np.array(seed)))
+    _state[0].assign(asarray(np.array(int(number))))
     _state[1].assign(asarray(np.array(0)))
 
 
@@ -146,11 +152,26 @@ def randint(shape: int | Sequence[int], low: int, high: int, *, dtype: Any = "in
     >>> dg.randint(3, 5, 6).tolist()
     [5, 5, 5]
     """
-    if not low < high:
-        raise ArgumentError(f"randint: got low = {low} and high = {high}; low must be below high")
-    bounds = (asarray(np.array(low)), asarray(np.array(high)))
     params = {"shape": checked_shape("randint", shape), "dtype": dtype_name(dtype)}
+    try:
+        first, last = index(low), index(high)
+    except TypeError:
+        raise ArgumentError(
+            f"randint: got low = {_shown(low)} and high = {_shown(high)}; both are integers, and the shape comes before "
+            "them; write randint(shape, low, high)"
+        ) from None
+    if not -(2**63) <= first < last < 2**63:
+        raise ArgumentError(
+            f"randint: got low = {first} and high = {last}; low must be below high and both must fit in 64 bits; "
+            "write randint(shape, low, high)"
+        )
+    bounds = (asarray(np.array(first)), asarray(np.array(last)))
     return bind(_INTEGERS, *_next(), *bounds, **params)
+
+
+def _shown(value: Any) -> str:
+    """A value in words that are the same in both modes."""
+    return f"a tensor of {value.spec}" if isinstance(value, TensorMethods) else repr(value)
 
 
 __all__ = ["bernoulli", "manual_seed", "rand", "randint", "randn", "uniform"]

@@ -49,13 +49,19 @@ def foldable(program: Program, view: View, axes: Axes) -> tuple[View, Axes]:
     return (view if even else contiguous(program, view)), new_axes
 
 
+def not_empty(name: str, shape: Shape, axes: Axes) -> None:
+    """Refuse to look for the largest or smallest of nothing."""
+    if math.prod(shape[a] for a in axes) == 0:
+        raise ShapeError(
+            f"{name}: got shape {shape}, empty along the reduced axes {axes}; "
+            "the largest of nothing is undefined; check the size first"
+        )
+
+
 def _fold_op(name: str, monoid: str, result_dtype: Callable[[str], str], vjp: Any) -> Op:
     def spec(x: Any, *, axes: Axes, keepdims: bool) -> Spec:
-        if monoid in ("max", "min") and math.prod(x[0][a] for a in axes) == 0:
-            raise ShapeError(
-                f"{name}: got shape {x[0]}, empty along the reduced axes {axes}; "
-                "the largest of nothing is undefined; check the size first"
-            )
+        if monoid in ("max", "min"):
+            not_empty(name, x[0], axes)
         return Spec(reduced_shape(x[0], axes, keepdims), result_dtype(x[1]))
 
     def lower(
@@ -71,7 +77,7 @@ def _fold_op(name: str, monoid: str, result_dtype: Callable[[str], str], vjp: An
         program.add(loop, (row_view(result, domain, axes),), (view,), domain, axes)
         return (result.with_layout(out.shape, contiguous_strides(out.shape)),)
 
-    OPS[name] = Op(name, spec, lower, vjp)
+    OPS[name] = Op(name, spec, lower, vjp, joint_vjp=True)
     return OPS[name]
 
 
@@ -308,9 +314,14 @@ def _logsumexp_vjp(g: Any, out: Any, x: Any, *, axes: Axes, keepdims: bool) -> A
     return ew.multiply(_keepdims(g, x, axes), ew.exp(ew.subtract(x, _keepdims(out, x, axes))))
 
 
+def _logsumexp_spec(x: Any, *, axes: Axes, keepdims: bool) -> None:
+    _float_spec("logsumexp")(x)
+    not_empty("logsumexp", x[0], axes)
+
+
 _MEAN = OPS["mean"] = composite("mean", _mean, (_mean_vjp,), _float_spec("mean"))
 _VAR = OPS["var"] = composite("var", _var, (_var_vjp,), _float_spec("var"))
-_LOGSUMEXP = OPS["logsumexp"] = composite("logsumexp", _logsumexp, (_logsumexp_vjp,), _float_spec("logsumexp"))
+_LOGSUMEXP = OPS["logsumexp"] = composite("logsumexp", _logsumexp, (_logsumexp_vjp,), _logsumexp_spec)
 
 
 def mean(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
@@ -335,8 +346,14 @@ def var(x: Any, /, *, axis: int | Sequence[int] | None = None, correction: float
     >>> dg.var(x, correction=1).item()
     7.0
     """
+    return _variance("var", x, axis, correction, keepdims)
+
+
+def _variance(name: str, x: Any, axis: int | Sequence[int] | None, correction: float, keepdims: bool) -> Any:
+    """The variance, for the function `name`."""
     x = current().lift(x)
-    axes = normalize_axes("var", axis, len(x.layout[0]))
+    _float_spec(name)(x.layout)
+    axes = normalize_axes(name, axis, len(x.layout[0]))
     return bind(_VAR, x, axes=axes, correction=float(correction), keepdims=bool(keepdims))
 
 
@@ -347,7 +364,7 @@ def std(x: Any, /, *, axis: int | Sequence[int] | None = None, correction: float
     >>> dg.std(dg.tensor([1.0, 5.0])).item()
     2.0
     """
-    return ew.sqrt(var(x, axis=axis, correction=correction, keepdims=keepdims))
+    return ew.sqrt(_variance("std", x, axis, correction, keepdims))
 
 
 def logsumexp(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:

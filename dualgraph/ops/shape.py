@@ -47,7 +47,7 @@ def _view_op(name: str, spec: Any, rule: Any, vjp: Any) -> Op:
         result = rule(view, specs[0], **params)
         return (result if result is not None else rule(contiguous(program, view), specs[0], **params),)
 
-    OPS[name] = Op(name, spec, lower, vjp, view=rule)
+    OPS[name] = Op(name, spec, lower, vjp, view=rule, joint_vjp=True)
     return OPS[name]
 
 
@@ -317,6 +317,7 @@ _EMBED: Op = Op(
     lambda x, *, shape, window: Spec(shape, x[1]),
     _embed_lower,
     (lambda g, out, x, *, shape, window: bind(SLICE, g, window=window),),
+    joint_vjp=True,
 )
 OPS["embed"] = _EMBED
 
@@ -373,7 +374,7 @@ def _concat_vjp(number: int, g: Any, out: Any, *inputs: Any, axis: int) -> Any:
     return bind(SLICE, g, window=_concat_parts([x.layout[0] for x in inputs], axis)[number])
 
 
-_CONCAT = OPS["concat"] = Op("concat", _concat_spec, _concat_lower, _concat_vjp)
+_CONCAT = OPS["concat"] = Op("concat", _concat_spec, _concat_lower, _concat_vjp, joint_vjp=True)
 
 
 def concat(arrays: Sequence[Any], /, axis: int = 0) -> Any:

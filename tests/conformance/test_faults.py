@@ -200,7 +200,7 @@ def test_a_wrong_vjp_is_caught(mode: str, monkeypatch: pytest.MonkeyPatch) -> No
 
     def wrong(number: int, g: Any, out: Any, x: Any) -> Any:
         found = right(number, g, out, x)
-        return found * 1.0000002 if mode == "both" or isinstance(g, Symbol) else found
+        return found * 1.0000002 if mode == "both" or isinstance(getattr(g, "recorder", None), static.Graph) else found
 
     lying = Op("tanh", OPS["tanh"].spec, OPS["tanh"].lower, wrong, scalar=scalar)
 

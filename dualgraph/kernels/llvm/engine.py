@@ -17,11 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from dualgraph import config
-from dualgraph.errors import KernelError
+from dualgraph.errors import ArgumentError, KernelError
 from dualgraph.kernels.llvm import cache
 from dualgraph.kernels.llvm.command import Variant
 
 SPEED_LEVEL = 2
+# The levels of x86-64 and what a processor of each has, as far as LLVM may use it.
+_LEVELS = {
+    "x86-64": (),
+    "x86-64-v2": ("sse4.2", "ssse3", "popcnt"),
+    "x86-64-v3": ("avx2", "bmi2", "f16c", "fma", "lzcnt", "movbe"),
+    "x86-64-v4": ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"),
+}
 _NOT_EMITTERS = ("cache.py", "provider.py")
 _ALSO_EMITTED = ("expr.py", "kinds.py", "blas.py", "cpu/pool.py")  # constants of these are in machine code
 
@@ -53,6 +60,7 @@ def _llvm() -> Any:
 
 @functools.cache
 def _jit() -> Any:
+    config.check_num_threads()
     jit = _llvm().create_lljit_compiler()
     jit._owned = True  # never disposed: native code may still run while the interpreter shuts down
     return jit
@@ -61,11 +69,30 @@ def _jit() -> Any:
 @functools.cache
 def target() -> tuple[str, str]:
     """Name and features of the processor that code is made for. `DUALGRAPH_CPU` names another one, for tests."""
-    chosen = config.cpu()
+    chosen, llvm = config.cpu(), _llvm()
     if chosen:
+        known = _processors()
+        if chosen not in known:  # LLVM would end the process
+            raise ArgumentError(
+                f"got DUALGRAPH_CPU={chosen!r}; code can be made for {', '.join(known)} on this machine; set one of "
+                "these, or unset the variable"
+            )
         return chosen, ""
-    llvm = _llvm()
     return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+
+
+def _processors() -> list[str]:
+    """The processors whose code this machine can run, by LLVM's names."""
+    llvm = _llvm()
+    host, has = llvm.get_host_cpu_name(), llvm.get_host_cpu_features()
+    if not llvm.get_process_triple().startswith("x86_64"):
+        return list(dict.fromkeys((host, "generic")))
+    names, lacks = [host], False
+    for level, features in _LEVELS.items():
+        lacks = lacks or not all(has.get(feature, False) for feature in features)
+        if not lacks and level not in names:
+            names.append(level)
+    return names
 
 
 @functools.cache

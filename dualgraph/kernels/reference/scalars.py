@@ -36,7 +36,8 @@ def _guarded(divide: Callable[..., Array]) -> Callable[[Array, Array], Array]:
     def division(x: Array, y: Array) -> Array:
         if _is_float(x):
             return divide(x, y)
-        return np.where(y == 0, x.dtype.type(0), divide(x, np.where(y == 0, y.dtype.type(1), y)))
+        result = np.where(y == 0, x.dtype.type(0), divide(x, np.where(y == 0, y.dtype.type(1), y)))
+        return result.astype(x.dtype, copy=False)  # NumPy divides bools as int8
 
     return division
 
