@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator
-from pathlib import Path
+import platform
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import click
 
+import dualgraph
 from dualgraph import config
-from dualgraph.compare.environment import environment, is_busy, load_average, processors
+from dualgraph.compare.environment import cpu_model, is_busy, load_average, processors, version
+from dualgraph.errors import DualgraphError
 from dualgraph.kernels import blas, provider
 
-from .console import amount, table
+from .console import amount, message, table
 
 FEATURES = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl", "neon", "sve")
 
@@ -37,16 +39,38 @@ def command() -> None:
 
 
 def findings() -> Iterator[Finding]:
-    about = environment()
-    for name in ("dualgraph", "python", "numpy", "networkx"):
-        yield Finding(name, about[name] or "not found")
-    yield Finding("platform", about["platform"])
-    yield from _kernels()
+    yield Finding("dualgraph", dualgraph.__version__)
+    yield Finding("python", platform.python_version())
+    for name in ("numpy", "networkx"):
+        yield Finding(name, version(name) or "not found")
+    yield Finding("platform", platform.platform())
+    invalid = list(_invalid_settings())
+    yield from invalid
+    if not invalid:
+        yield from _kernels()
     yield _blas()
-    yield Finding("processor", about["cpu"])
+    yield Finding("processor", cpu_model())
     yield from _threads()
     yield from _cache()
     yield _gpu()
+
+
+def _invalid_settings() -> Iterator[Finding]:
+    """Environment variables with which no kernel runs. Asked anew: what a process once found, it keeps."""
+    checks: list[tuple[str, str, Callable[[], object]]] = [
+        ("DUALGRAPH_NUM_THREADS", os.environ.get("DUALGRAPH_NUM_THREADS", ""), config.check_num_threads)
+    ]
+    if config.kernels():
+        checks.append(("DUALGRAPH_KERNELS", config.kernels(), provider.name.__wrapped__))
+    if config.cpu() and importlib.util.find_spec("llvmlite") is not None:
+        from dualgraph.kernels.llvm import engine
+
+        checks.append(("DUALGRAPH_CPU", config.cpu(), engine.target.__wrapped__))
+    for variable, value, check in checks:
+        try:
+            check()
+        except DualgraphError as error:
+            yield Finding(variable, value, message(error))
 
 
 def _kernels() -> Iterator[Finding]:
@@ -91,22 +115,15 @@ def _threads() -> Iterator[Finding]:
 
 
 def _cache() -> Iterator[Finding]:
-    if provider.why_not_llvm():
+    if importlib.util.find_spec("llvmlite") is None:
         return
     from dualgraph.kernels.llvm import cache
 
     info = cache.cache_info()
     yield Finding("cache", info.directory)
     size = f"{info.files} files, {amount(info.nbytes)} of at most {amount(info.limit)}"
-    place = Path(info.directory)
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    writable = place.is_dir() and os.access(place, os.W_OK | os.X_OK)
-    problem = (
-        f"{place} is not a directory that can be written; kernels are compiled anew in each process: set "
-        "DUALGRAPH_CACHE_DIR to one that can"
-    )
-    yield Finding("cache holds", f"{size}, {'writable' if writable else 'not writable'}", "" if writable else problem)
+    problem = cache.probe()
+    yield Finding("cache holds", f"{size}, {'not usable' if problem else 'writable'}", problem)
 
 
 def _gpu() -> Finding:

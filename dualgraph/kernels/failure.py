@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -33,10 +34,14 @@ def bounds(step: Step) -> tuple[str, int, int]:
 def explain(name: str, step: Step, values: np.ndarray[Any, Any]) -> RangeError:
     """The error of a failed check, naming the first bad value."""
     what, low, high = bounds(step)
+    by, _, what = what.rpartition(": ")  # a check may name the function that it was made for
+    if math.prod(step.domain) == values.size and not isinstance(step.kernel, CheckIndex):
+        values = values.reshape(step.domain)  # the user's indices, which kernels see in another shape
     bad = np.argwhere((values < low) | (values >= high))
-    found = (
-        f"{what} {int(values[tuple(bad[0])])} at position {tuple(int(i) for i in bad[0])}"
-        if len(bad)
-        else f"a bad {what}"
+    found = f"a bad {what}"
+    if len(bad):
+        position = tuple(int(i) for i in bad[0])
+        found = f"{what} {int(values[position])}" + (f" at position {position}" if position else "")
+    return RangeError(
+        f"{by or name}: got {found}; every {what} must lie in [{low}, {high}); correct the data or the size"
     )
-    return RangeError(f"{name}: got {found}; every {what} must lie in [{low}, {high}); correct the data or the size")

@@ -51,6 +51,7 @@ def _take_lower(
         Gather(x.dtype, index.dtype),
         (_as(out, (before, count, after)),),
         (_as(x, (before, n, after)), _as(index, (count,))),
+        index.shape,  # positions in error messages are those of the user's indices
     )
     return (out,)
 
@@ -134,7 +135,10 @@ def _along_lower(
     out = program.new(specs[0])
     small = _three(index.shape, axis)
     program.add(
-        GatherAlong(x.dtype, index.dtype), (_as(out, small),), (_as(x, _three(x.shape, axis)), _as(index, small))
+        GatherAlong(x.dtype, index.dtype),
+        (_as(out, small),),
+        (_as(x, _three(x.shape, axis)), _as(index, small)),
+        index.shape,
     )
     return (out,)
 

@@ -135,6 +135,30 @@ def test_doctor_names_a_remedy(monkeypatch, tmp_path):
     assert "Problem: threads" in run("doctor").stdout
 
 
+def test_doctor_uses_the_cache(monkeypatch, tmp_path):
+    if doctor.provider.name() != "llvm" or os.name != "posix":
+        pytest.skip("POSIX permissions of the cache of machine code")
+    monkeypatch.setenv("DUALGRAPH_CACHE_DIR", str(tmp_path))
+    tmp_path.chmod(0o777)
+    assert "chmod 700" in {x.what: x.problem for x in doctor.findings()}["cache holds"]
+    tmp_path.chmod(0o700)
+    assert not {x.what: x.problem for x in doctor.findings()}["cache holds"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_doctor_reports_senseless_settings(monkeypatch):
+    pytest.importorskip("llvmlite")
+    values = {"DUALGRAPH_CPU": "nonsense", "DUALGRAPH_NUM_THREADS": "two", "DUALGRAPH_KERNELS": "fast"}
+    for variable, value in values.items():
+        monkeypatch.setenv(variable, value)
+    problems = {x.what: x.problem for x in doctor.findings() if x.problem}
+    for variable, value in values.items():
+        assert f"got {variable}='{value}'" in problems[variable]
+        assert "unset the variable" in problems[variable]
+    result = run("doctor")
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
 def test_errors_of_dualgraph_are_one_message(monkeypatch):
     def broken(*_, **__):
         raise KernelError("got nothing; something is needed; bring it")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -51,6 +52,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DUALGRAPH_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(engine, "_addresses", {})
     monkeypatch.setattr(cache, "_said_unwritable", False)
+    monkeypatch.setattr(cache, "_said_unfit", False)
     monkeypatch.setattr(cache, "_trimmed", False)
     return tmp_path / "cache"
 
@@ -189,9 +191,67 @@ def test_an_unusable_directory_is_reported_once(kind: str, place: Path, monkeypa
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         assert [run(Constant(n)) for n in (5, 6)] == [5, 6]
-    unwritable = [w for w in caught if "set DUALGRAPH_CACHE_DIR" in str(w.message)]
-    assert len(unwritable) == 1
-    assert unwritable[0].category is CacheWarning
+    (warning,) = caught
+    assert warning.category is CacheWarning
+    assert warning.filename == __file__
+    said = {"a file": "which is not a directory; ", "others may write": "chmod 700", "cannot be made": "cannot be made"}
+    assert said.get(kind, "cannot be used") in str(warning.message)
+    assert str(cache.directory()) in str(warning.message)
+    assert "set DUALGRAPH_CACHE_DIR" in str(warning.message)
+    assert cache.probe() == str(warning.message)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX file types")
+@pytest.mark.parametrize("kind", ["directory", "full directory", "pipe"])
+def test_what_is_not_a_file_is_corrupted(kind: str, place: Path) -> None:
+    run(Constant(5))
+    (path,) = files(place)
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+        if kind == "full directory":
+            (path / "of-the-user.txt").write_text("not ours")
+    forget()
+    with pytest.warns(CacheWarning, match="not a regular file") as caught:
+        assert run(Constant(5)) == 5
+    assert len(caught) == 1
+    assert path.is_file() == (kind != "full directory")
+    assert ("delete it" in str(caught[0].message)) == (kind == "full directory")
+
+
+def test_several_damaged_files_are_one_warning(place: Path) -> None:
+    run(Constant(5)), run(Constant(6))
+    for path in files(place):
+        path.write_bytes(b"")
+    forget()
+    with pytest.warns(CacheWarning) as caught:
+        assert (run(Constant(5)), run(Constant(6))) == (5, 6)
+    assert len(caught) == 1
+    assert cache.probe() == ""
+    assert len(list(place.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "remedy"),
+    [
+        ("DUALGRAPH_CPU", "nonsense", "code can be made for .*unset the variable"),
+        ("DUALGRAPH_NUM_THREADS", "two", "an integer of at least 1; .*unset the variable"),
+        ("DUALGRAPH_NUM_THREADS", "0", "an integer of at least 1; .*unset the variable"),
+    ],
+)
+def test_senseless_settings_are_errors_of_the_first_kernel(variable: str, value: str, remedy: str) -> None:
+    code = "import dualgraph as dg\ntry: dg.tensor([1.0]) + 1\nexcept dg.errors.ArgumentError as error: print(error)\n"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, variable: value},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert re.match(f"got {variable}='{value}'; .*{remedy}", done.stdout)
 
 
 def test_a_full_disk_leaves_nothing_behind(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

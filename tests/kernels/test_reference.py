@@ -457,3 +457,11 @@ def test_a_view_may_start_anywhere_in_a_buffer():
     a = np.zeros(8, "int32")
     load(program).launch(a)
     assert a.tolist() == [0, 9, 0, 0, 9, 0, 0, 0]
+
+
+def test_bools_divide_as_integers():
+    x, y = np.array([True, True, False, False]), np.array([True, False, True, False])
+    for op, expected in (("floor_divide", [True, False, False, False]), ("remainder", [False] * 4)):
+        result = apply(op, x, y)
+        assert result.dtype == bool
+        assert result.tolist() == expected
