@@ -12,7 +12,7 @@ from dualgraph.ops import elementwise as ew
 from dualgraph.ops.composite import composite
 from dualgraph.ops.elementwise import OPS, unary
 from dualgraph.ops.op import Op, bind, current
-from dualgraph.ops.reduce import logsumexp, max, sum
+from dualgraph.ops.reduce import logsumexp, max, not_empty, sum
 from dualgraph.ops.shape import normalize_axes
 from dualgraph.spec import is_float
 
@@ -81,10 +81,11 @@ def elu(x: Any, alpha: float = 1.0) -> Any:
     return ew.where(ew.greater(x, 0), x, ew.multiply(ew.expm1(ew.minimum(x, 0.0)), alpha))
 
 
-def _floats(name: str) -> Any:
-    def spec(x: Any, **params: Any) -> None:
+def _rule(name: str) -> Any:
+    def spec(x: Any, *, axes: Axes) -> None:
         if not is_float(x[1]):
             raise DTypeError(f"{name}: got {x[1]}; it is defined for floats; cast with astype(x, 'float32') first")
+        not_empty(name, x[0], axes)
 
     return spec
 
@@ -108,7 +109,7 @@ def _softmax_gradient_vjp(number: int, g: Any, _out: Any, g0: Any, out: Any, *, 
 
 _SOFTMAX_GRADIENT = composite("softmax_vjp", _softmax_gradient, _softmax_gradient_vjp)
 _SOFTMAX = OPS["softmax"] = composite(
-    "softmax", _softmax, (lambda g, out, x, *, axes: bind(_SOFTMAX_GRADIENT, g, out, axes=axes),), _floats("softmax")
+    "softmax", _softmax, (lambda g, out, x, *, axes: bind(_SOFTMAX_GRADIENT, g, out, axes=axes),), _rule("softmax")
 )
 
 
@@ -133,7 +134,7 @@ _LOG_SOFTMAX = OPS["log_softmax"] = composite(
     "log_softmax",
     _log_softmax,
     (lambda g, out, x, *, axes: bind(_LOG_SOFTMAX_GRADIENT, g, out, axes=axes),),
-    _floats("log_softmax"),
+    _rule("log_softmax"),
 )
 
 

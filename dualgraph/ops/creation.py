@@ -11,6 +11,7 @@ from dualgraph.errors import ArgumentError, ShapeError
 from dualgraph.kernels import expr as E
 from dualgraph.kernels.kinds import Loop
 from dualgraph.kernels.program import Program, View
+from dualgraph.ops.arrays import as_array
 from dualgraph.ops.broadcast import checked_scalar
 from dualgraph.ops.elementwise import OPS, astype, equal
 from dualgraph.ops.op import Op, Operand, bind, current
@@ -148,5 +149,7 @@ def asarray(value: Any, /, *, dtype: Any = None) -> Any:
     >>> dg.asarray([1, 2], dtype="float32").tolist()
     [1.0, 2.0]
     """
+    if dtype is not None and not isinstance(value, TensorMethods):
+        return current().lift(as_array(value, dtype))
     x = current().lift(value)
     return x if dtype is None else astype(x, dtype)

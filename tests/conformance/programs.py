@@ -1,20 +1,23 @@
-"""Random programs: data drawn by hypothesis, and an interpreter that runs them through the public functions.
+"""Random programs: data drawn from a seed, and an interpreter that runs them through the public functions.
 
-A program is a list of instructions over a growing list of values. Shapes come from a small family in which everything
+A program is a list of instructions over a growing list of values. Shapes come from small families in which everything
 broadcasts or multiplies, so eager kernels are shared between programs. Instructions whose operands do not fit are not
-drawn at all: `Builder` follows the shapes with NumPy-like rules of its own.
+drawn at all: `result` follows shapes and kinds with NumPy-like rules of its own.
+
+The draws are those of `RandomState`, whose stream NumPy has frozen: a seed gives the same program in every environment.
+(Hypothesis gives no such promise: its draws depend on its version and on the constants of all modules that are loaded.)
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from hypothesis import strategies as st
 
 import dualgraph as dg
+import dualgraph.nn.functional as F
 
 Array = np.ndarray[Any, Any]
 
@@ -33,6 +36,7 @@ ALGEBRA: dict[str, Callable[..., Any]] = {  # what rewrite rules look for, and w
     "negated_twice": lambda x, y: dg.negative(-x), "self_maximum": lambda x, y: dg.maximum(x, x),
     "self_difference": lambda x, y: x - x,
     "multiply_add": lambda x, y: x * y + x, "add_multiply": lambda x, y: y - x * 0.7, "over_constant": lambda x, y: x / 3.0,
+    "multiply_add_chain": lambda x, y: ((x * 0.7 + y) * x + 0.3) * x + y, "two_products": lambda x, y: x * x + y * y,
     "difference_of_products": lambda x, y: x * y - y * x, "log_of_exp": lambda x, y: dg.log(dg.exp(x)),
     "filled": lambda x, y: x * dg.ones_like(x) + dg.zeros_like(y), "choice": lambda x, y: dg.where(y > 0.5, x, x),
 }  # fmt: skip
@@ -53,7 +57,30 @@ VIEWS: dict[str, Callable[[Any], Any]] = {
 }  # fmt: skip
 
 
-TWO_OPERANDS = ("multiply_add", "add_multiply", "difference_of_products", "filled", "choice")
+INTEGER: dict[str, Callable[..., Any]] = {  # integers in, integers out; they wrap around
+    "i_add": dg.add, "i_multiply": dg.multiply, "i_subtract": dg.subtract, "i_maximum": dg.maximum,
+    "i_where": lambda x, y: dg.where(x < y, x, y), "i_floor_divide": lambda x, y: x // 3, "i_xor": dg.bitwise_xor,
+    "i_remainder": lambda x, y: x % 5, "i_negative": lambda x, y: -x, "i_shift": lambda x, y: x << 2,
+    "i_plus_zero": lambda x, y: x + 0, "i_times_zero": lambda x, y: x * 0, "i_times_one": lambda x, y: x * 1,
+}  # fmt: skip
+MEETING: dict[str, Callable[[Any, Any], Any]] = {  # floats and integers in, floats out
+    "mixed_product": lambda x, i: x * i, "chosen": lambda x, i: dg.where(i > 0, x, -x), "compared": lambda x, i: x * (x < i),
+    "masked": lambda x, i: x * dg.astype(i % 2 == 0, x.dtype), "taken": lambda x, i: dg.take(x, i % x.shape[-1], axis=-1),
+}  # fmt: skip
+RANDOM: dict[str, Callable[[Any], Any]] = {
+    "dropout": lambda x: F.dropout(x, 0.3), "noise": lambda x: x + dg.rand(x.shape, dtype=x.dtype),
+    "normal": lambda x: x * dg.randn(x.shape, dtype=x.dtype), "mask": lambda x: dg.where(dg.bernoulli(x.shape, 0.5), x, 0.0),
+    "jump": lambda x: x * dg.randint(x.shape, -2, 3),
+}  # fmt: skip
+
+TWO_OPERANDS = (
+    "multiply_add", "add_multiply", "multiply_add_chain", "two_products", "difference_of_products", "filled", "choice",
+    "i_add", "i_multiply", "i_subtract", "i_maximum", "i_where", "i_xor",
+)  # fmt: skip
+EITHER = ("max", "min", "sum")  # reductions that integers have as well
+LARGEST = 300_000  # elements of one value
+
+Kind = tuple[tuple[int, ...], str]  # shape; "f" for the floats of the program, "i" for int64
 
 
 class Instruction(NamedTuple):
@@ -69,7 +96,7 @@ class Instruction(NamedTuple):
 
 
 class RandomProgram(NamedTuple):
-    shapes: tuple[tuple[int, ...], ...]  # of the inputs
+    inputs: tuple[Kind, ...]
     dtype: str
     instructions: tuple[Instruction, ...]
     outputs: tuple[int, ...]
@@ -77,8 +104,8 @@ class RandomProgram(NamedTuple):
     order: int  # gradients up to this one
 
     def __repr__(self) -> str:
-        count = len(self.shapes)
-        lines = [f"v{n} = input {s} {self.dtype}" for n, s in enumerate(self.shapes)]
+        count = len(self.inputs)
+        lines = [f"v{n} = input {s} {self.dtype if k == 'f' else 'int64'}" for n, (s, k) in enumerate(self.inputs)]
         lines += [f"v{count + n} = {i!r}" for n, i in enumerate(self.instructions)]
         return "\n".join(
             ["", *lines, f"outputs {', '.join(f'v{n}' for n in self.outputs)}; seed {self.seed}, order {self.order}"]
@@ -92,45 +119,94 @@ class RandomProgram(NamedTuple):
 
     def arrays(self) -> list[Array]:
         """Ordinary values, some or many special ones among them, or a few values that give ties and zeros."""
-        rng = np.random.default_rng(self.seed)
+        rng = np.random.RandomState(self.seed)
         f = np.finfo(self.dtype)
         odd = [np.inf, -np.inf, np.nan, f.smallest_subnormal, -f.tiny / 2, f.max, 0.0, -0.0, -0.0, -0.0]
         grid = [0.0, -0.0, 0.5, -0.5, 1.0, -1.0]
-        share, special = [(0.0, odd), (0.2, odd), (0.5, odd), (1.0, grid)][self.seed % 4]
+        share, special = [(0.0, odd), (0.0, odd), (0.2, odd), (0.5, odd), (1.0, grid)][self.seed % 5]
         found = []
-        for shape in self.shapes:
+        for shape, kind in self.inputs:
+            if kind == "i":
+                wide = rng.choice([0, 0, 40], shape)  # products of the large ones wrap around
+                found.append(np.asarray(rng.randint(-9, 10, shape, np.int64) << wide, np.int64))
+                continue
             values = rng.normal(size=shape)
-            chosen = rng.random(shape) < share
+            chosen = rng.random_sample(shape) < share
             found.append(np.asarray(np.where(chosen, rng.choice(special, shape), values), self.dtype))
         return found
+
+    def smaller(self) -> Iterator[RandomProgram]:
+        """The program with one thing less."""
+        if self.order > 1:
+            yield self._replace(order=1)
+        for n in range(len(self.outputs)):
+            if len(self.outputs) > 1:
+                yield self._replace(outputs=self.outputs[:n] + self.outputs[n + 1 :])
+        first, kinds = len(self.inputs), list(self.inputs)
+        for instruction in self.instructions:
+            kinds.append(result(instruction, [kinds[i] for i in instruction.operands]) or ((), "f"))
+        for n in reversed(range(len(self.instructions))):
+            gone = first + n
+            for other in [i for i in range(gone) if kinds[i] == kinds[gone]][-3:] or [gone]:
+                # `other` stands for the value that goes.
+                def renamed(i: int, gone: int = gone, other: int = other) -> int:
+                    return other if i == gone else i - (i > gone)
+
+                rest = self.instructions[:n] + self.instructions[n + 1 :]
+                used = {*self.outputs, *(i for later in rest for i in later.operands)}
+                if other != gone or gone not in used:
+                    fewer = tuple(x._replace(operands=tuple(map(renamed, x.operands))) for x in rest)
+                    yield self._replace(instructions=fewer, outputs=tuple(map(renamed, self.outputs)))
+
+
+def smallest(program: RandomProgram, fails: Callable[[RandomProgram], bool]) -> RandomProgram:
+    """What is left of a program that fails when nothing can be taken away without it passing."""
+    while True:
+        for less in program.smaller():
+            if fails(less):
+                program = less
+                break
+        else:
+            return program
 
 
 def run(instruction: Instruction, xs: list[Any]) -> Any:
     kind, name = instruction.kind, instruction.name
-    if kind == "unary":
-        return UNARY[name](*xs)
-    if kind == "binary":
-        return BINARY[name](*xs)
-    if kind == "algebra":
-        return ALGEBRA[name](*xs)
-    if kind == "view":
-        return VIEWS[name](*xs)
     if kind == "matmul":
         return dg.matmul(*xs)
-    return REDUCE[name](xs[0], axis=instruction.axis, keepdims=instruction.keepdims)
+    if kind == "reduce":
+        return REDUCE[name](xs[0], axis=instruction.axis, keepdims=instruction.keepdims)
+    return FUNCTIONS[kind][name](*xs)
+
+
+def result(instruction: Instruction, operands: Sequence[Kind]) -> Kind | None:
+    """Shape and kind of the result; None where the operands do not fit."""
+    kinds = "".join(kind for _, kind in operands)
+    kind, name = instruction.kind, instruction.name
+    if kind == "integer":
+        fits, made = kinds == "ii", "i"
+    elif kind == "meeting":
+        fits, made = kinds == "fi", "f"
+    elif kind == "view" or (kind == "reduce" and name in EITHER):
+        fits, made = True, kinds
+    else:
+        fits, made = "i" not in kinds, "f"
+    shape = result_shape(instruction, [shape for shape, _ in operands]) if fits else None
+    return None if shape is None or math.prod(shape) > LARGEST else (shape, made)
 
 
 def result_shape(instruction: Instruction, shapes: list[tuple[int, ...]]) -> tuple[int, ...] | None:
-    """The shape of the result; None where the operands do not fit."""
     kind, name = instruction.kind, instruction.name
     first = shapes[0]
-    if kind == "unary":
+    if kind in ("unary", "random"):
         if name in ("softmax", "log_softmax", "picked") and (not first or first[-1] < 2):
             return None
         return (*first[:-1], 4) if name == "picked" else first
-    if kind == "algebra" and name not in TWO_OPERANDS:
+    if name == "taken":
+        return (*first[:-1], *shapes[1]) if first and len(shapes[1]) <= 1 else None
+    if kind in ("algebra", "integer") and name not in TWO_OPERANDS:
         return first
-    if kind in ("binary", "algebra"):
+    if kind in ("binary", "algebra", "integer", "meeting"):
         try:
             return np.broadcast_shapes(*shapes)
         except ValueError:
@@ -148,59 +224,87 @@ def result_shape(instruction: Instruction, shapes: list[tuple[int, ...]]) -> tup
     rest, rows, columns = first[:-2], first[-2], first[-1]
     return {
         "transpose": (*rest, columns, rows), "flip": first, "step": (*rest, rows, (columns + 1) // 2),
-        "tail": (*rest, rows - 1, columns), "row": (*rest, columns), "flat": (int(np.prod(first)),),
+        "tail": (*rest, rows - 1, columns), "row": (*rest, columns), "flat": (math.prod(first),),
         "column": (*rest, rows, 1), "widened": first, "twice": first, "windows": (*rest, rows - 1, columns),
     }[name]  # fmt: skip
 
 
-SHAPES = ((3, 4), (4, 4), (4,), (3, 1), (), (2, 3, 4))
-KINDS = ("unary",) * 4 + ("binary",) * 3 + ("algebra",) * 3 + ("reduce",) * 2 + ("view",) * 2 + ("matmul",)
-NAMES = {
-    "unary": tuple(UNARY),
-    "binary": tuple(BINARY),
-    "algebra": tuple(ALGEBRA),
-    "reduce": tuple(REDUCE),
-    "view": tuple(VIEWS),
-    "matmul": ("matmul",),
+FUNCTIONS: dict[str, dict[str, Callable[..., Any]]] = {
+    "unary": UNARY, "binary": BINARY, "algebra": ALGEBRA, "reduce": REDUCE, "view": VIEWS, "integer": INTEGER,
+    "meeting": MEETING, "random": RANDOM,
+}  # fmt: skip
+NAMES = {kind: tuple(functions) for kind, functions in FUNCTIONS.items()} | {"matmul": ("matmul",)}
+OFTEN = {
+    "unary": 4,
+    "binary": 3,
+    "algebra": 4,
+    "reduce": 3,
+    "view": 2,
+    "matmul": 1,
+    "random": 1,
+    "integer": 2,
+    "meeting": 2,
 }
+KINDS = tuple(kind for kind, times in OFTEN.items() for _ in range(times))
+PAIRS = ("binary", "algebra", "matmul", "integer", "meeting")
+
+SMALL = ((3, 4), (4, 4), (4,), (3, 1), (), (2, 3, 4))
+FAMILIES = (
+    SMALL,
+    tuple(tuple(17 * n if n > 1 else n for n in shape) for shape in SMALL),  # not a multiple of the lanes of a sum
+    ((33,), (2, 33), (33, 33), (1,), (33, 1)),  # one more than the lanes
+    ((4097,), (2, 4097), (1,), ()),  # one more than a chunk
+    ((70_000,), (2, 70_000), (1,), ()),  # worth more than one thread
+)
+FAMILY_OF = (0,) * 17 + (1,) * 4 + (2,) * 2 + (3,) + (4,)  # new shapes are new kernels, which take time to compile
 
 
-def instruction_of(rng: random.Random, known: list[tuple[int, ...]]) -> tuple[Instruction, tuple[int, ...]] | None:
-    """A random instruction and the shape of its result; None where its operands do not fit."""
-    kind = rng.choice(KINDS)
-    name = rng.choice(NAMES[kind])
-    count = 2 if kind in ("binary", "algebra", "matmul") else 1
-    operands = tuple(max(0, len(known) - 1 - rng.choice((0, 0, 0, 1, 1, 2, 3, 4, 5))) for _ in range(count))
-    axis, keepdims = (rng.randrange(2), rng.random() < 0.5) if kind == "reduce" else (0, False)
-    instruction = Instruction(kind, name, operands, axis, keepdims)
-    shape = result_shape(instruction, [known[i] for i in operands])
-    return None if shape is None else (instruction, shape)
+def drawn(rng: np.random.RandomState, choices: Sequence[Any]) -> Any:
+    return choices[rng.randint(len(choices))]
 
 
-CODES = st.integers(0, 2**32 - 1)
+def instruction_of(rng: np.random.RandomState, known: list[Kind]) -> tuple[Instruction, Kind] | None:
+    """A random instruction and what it results in; None where its operands do not fit."""
+    kind = drawn(rng, KINDS)
+    name = drawn(rng, NAMES[kind])
+    wanted = {"integer": "ii", "meeting": "fi"}.get(kind, "ff")[: 2 if kind in PAIRS else 1]
+    operands = []
+    for letter in wanted:
+        fitting = [i for i, known_kind in enumerate(known) if known_kind[1] == letter or kind == "view"]
+        if not fitting:
+            return None
+        operands.append(fitting[max(0, len(fitting) - 1 - drawn(rng, (0, 0, 0, 1, 1, 2, 3, 4, 5)))])
+    axis, keepdims = (rng.randint(2), bool(rng.randint(2))) if kind == "reduce" else (0, False)
+    if kind == "reduce" and name in EITHER and rng.randint(4) == 0:  # of any kind
+        operands = [rng.randint(len(known))]
+    instruction = Instruction(kind, name, tuple(operands), axis, keepdims)
+    found = result(instruction, [known[i] for i in operands])
+    return None if found is None else (instruction, found)
 
 
-@st.composite
-def programs(draw: Any) -> RandomProgram:
-    """Programs of up to 14 instructions with 1 to 3 inputs; any values may be outputs, also inputs, also one twice.
+def program_of(seed: int) -> RandomProgram:
+    """A program of up to 14 instructions with 1 to 4 inputs, one of them perhaps of integers.
 
-    Hypothesis draws one number for each instruction: choices inside it are uniform, and it shrinks by leaving some out.
+    Any values may be outputs, also inputs, also one twice.
     """
-    seed = draw(CODES)
-    rest = random.Random(seed)
-    scale = rest.choice((1, 1, 1, 17))  # more than the lanes of a sum, and not a multiple of them
-    shapes = [tuple(n * scale if n > 1 else n for n in shape) for shape in rest.choices(SHAPES, k=rest.randint(1, 3))]
-    known = list(shapes)
+    rng = np.random.RandomState(seed)
+    family = drawn(rng, FAMILY_OF)
+    inputs: list[Kind] = [(drawn(rng, FAMILIES[family]), "f") for _ in range(rng.randint(1, 4))]
+    if family >= 2:
+        inputs[0] = (FAMILIES[family][0], "f")  # never small ones alone
+    if rng.randint(3) == 0:
+        inputs.append((drawn(rng, FAMILIES[family]), "i"))
+    known = list(inputs)
     instructions: list[Instruction] = []
-    for code in draw(st.lists(CODES, min_size=4, max_size=14)):
-        found = instruction_of(random.Random(f"{seed} {code}"), known)
+    for _ in range(4 + min(rng.randint(11), rng.randint(11))):
+        found = instruction_of(rng, known)
         if found is not None:
             instructions.append(found[0])
             known.append(found[1])
     last = len(known) - 1
-    outputs = [last, *(rest.randint(0, last) for _ in range(rest.randrange(3)))]
-    if rest.random() < 0.5:  # else some values are computed for nobody
+    outputs = [last, *(rng.randint(last + 1) for _ in range(rng.randint(3)))]
+    if rng.randint(2):  # else some values are computed for nobody
         outputs += sorted(set(range(last)) - {i for instruction in instructions for i in instruction.operands})
-    dtype = rest.choice(["float32", "float32", "float64"])
-    order = 1 + (len(instructions) <= 5 and rest.random() < 0.5)
-    return RandomProgram(tuple(shapes), dtype, tuple(instructions), tuple(outputs), rest.randrange(2**16), order)
+    dtype = drawn(rng, ("float32", "float32", "float64"))
+    order = 1 + int(len(instructions) <= 5 and family < 3 and rng.randint(2))
+    return RandomProgram(tuple(inputs), dtype, tuple(instructions), tuple(outputs), rng.randint(2**16), order)

@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import hypothesis
 import numpy as np
 import pytest
 
 import dualgraph as dg
-from conformance.modes import assert_bits, assert_modes_agree, define, differentiated, run_eager, run_executable
-from conformance.programs import RandomProgram, programs
+from conformance.modes import (
+    assert_bits,
+    assert_modes_agree,
+    define,
+    differentiated,
+    run_eager,
+    run_executable,
+    same_bits,
+)
+from conformance.programs import program_of
 from conformance.test_gradients import check_gradient
 from dualgraph import autodiff, static
 from dualgraph.kernels.kinds import External
@@ -85,7 +92,9 @@ def forgotten_axis(rw: Rewriter, call: Any, inputs: tuple[Symbol, ...]) -> Any:
     if call.op not in (OPS["slice"], OPS["sum"]):
         return None
     for other in rw.calls:
-        if other.op is call.op and other.inputs == inputs and other.specs == call.specs and other.params != call.params:
+        if other.op is not call.op or list(map(id, other.inputs)) != list(map(id, inputs)):
+            continue
+        if other.specs == call.specs and other.params != call.params:
             return Symbol(None, other, 0)  # type: ignore[arg-type]
     return None
 
@@ -129,22 +138,18 @@ def test_a_wrong_pass_is_caught(faulty: Callable[[Any], Any]) -> None:
         assert_modes_agree(faulty, [X])
 
 
-@pytest.mark.parametrize(
-    "faulty", ["fma", "reordered-sum", "swapped-operands", "plus-zero", "double-rounding"], indirect=True
-)
+@pytest.mark.parametrize("faulty", FAULTS, indirect=True)
 def test_random_programs_catch_it(faulty: Any) -> None:
-    """Without an example made for the fault."""
-
-    @hypothesis.settings(max_examples=300, phases=[hypothesis.Phase.generate], database=None, derandomize=True)
-    @hypothesis.given(programs())
-    def compare(program: RandomProgram) -> None:
+    """Without an example made for the fault: a few hundred programs at most, of those that other tests draw."""
+    for seed in range(500):
+        program = program_of(seed)
         arrays = program.arrays()
         expected = run_eager(program, arrays)
         graph, outputs = define(program, arrays)
-        assert_bits(run_executable(static.compile(graph, outputs=outputs), arrays), expected, "exact")
-
-    with pytest.raises(AssertionError, match="exact, result"):
-        compare()
+        found = run_executable(static.compile(graph, outputs=outputs), arrays)
+        if not all(map(same_bits, found, expected)):
+            return
+    pytest.fail("no program noticed the fault")
 
 
 # ------------------------------------------------------------------------------------------------- differentiation

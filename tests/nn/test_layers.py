@@ -23,27 +23,25 @@ def phi(x):
     return np.vectorize(lambda v: 0.5 * (1.0 + math.erf(v / math.sqrt(2.0))))(x)
 
 
-@pytest.mark.parametrize(
-    ("layer", "formula"),
-    [
-        (nn.Identity(), lambda x: x),
-        (nn.ReLU(), lambda x: np.maximum(x, 0)),
-        (nn.Tanh(), np.tanh),
-        (nn.Sigmoid(), lambda x: 1 / (1 + np.exp(-x))),
-        (nn.SiLU(), lambda x: x / (1 + np.exp(-x))),
-        (nn.GELU(), lambda x: x * phi(x)),
-        (nn.GELU("tanh"), lambda x: x * (np.tanh((x + 0.044715 * x**3) * math.sqrt(2 / math.pi)) + 1) / 2),
-        (nn.Softplus(), lambda x: np.log1p(np.exp(x))),
-        (nn.LeakyReLU(0.1), lambda x: np.where(x > 0, x, 0.1 * x)),
-        (nn.ELU(0.5), lambda x: np.where(x > 0, x, 0.5 * np.expm1(np.minimum(x, 0)))),
-        (nn.Softmax(1), lambda x: np.exp(x) / np.exp(x).sum(1, keepdims=True)),
-        (nn.LogSoftmax(), lambda x: x - np.log(np.exp(x).sum(-1, keepdims=True))),
-        (nn.Flatten(), lambda x: x.reshape(2, 12)),
-        (nn.Flatten(0, 1), lambda x: x.reshape(6, 4)),
-    ],
-    # The layer alone: the name of a lambda has its address, and pytest-xdist wants the same names in each process.
-    ids=lambda given: repr(given) if isinstance(given, nn.Module) else "",
-)
+LAYERS = [
+    (nn.Identity(), lambda x: x),
+    (nn.ReLU(), lambda x: np.maximum(x, 0)),
+    (nn.Tanh(), np.tanh),
+    (nn.Sigmoid(), lambda x: 1 / (1 + np.exp(-x))),
+    (nn.SiLU(), lambda x: x / (1 + np.exp(-x))),
+    (nn.GELU(), lambda x: x * phi(x)),
+    (nn.GELU("tanh"), lambda x: x * (np.tanh((x + 0.044715 * x**3) * math.sqrt(2 / math.pi)) + 1) / 2),
+    (nn.Softplus(), lambda x: np.log1p(np.exp(x))),
+    (nn.LeakyReLU(0.1), lambda x: np.where(x > 0, x, 0.1 * x)),
+    (nn.ELU(0.5), lambda x: np.where(x > 0, x, 0.5 * np.expm1(np.minimum(x, 0)))),
+    (nn.Softmax(1), lambda x: np.exp(x) / np.exp(x).sum(1, keepdims=True)),
+    (nn.LogSoftmax(), lambda x: x - np.log(np.exp(x).sum(-1, keepdims=True))),
+    (nn.Flatten(), lambda x: x.reshape(2, 12)),
+    (nn.Flatten(0, 1), lambda x: x.reshape(6, 4)),
+]
+
+
+@pytest.mark.parametrize(("layer", "formula"), LAYERS, ids=[repr(layer) for layer, _ in LAYERS])
 def test_layers_without_parameters(layer, formula):
     np.testing.assert_allclose(layer(dg.tensor(X)).numpy(), formula(exact(X)), rtol=2e-6, atol=1e-6)
     assert list(layer.parameters()) == []

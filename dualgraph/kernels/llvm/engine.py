@@ -200,13 +200,19 @@ def _optimised(variant: Variant, name: str) -> Any:
     machine = _target_machine()
     module.data_layout = str(machine.target_data)
     options = llvm.create_pipeline_tuning_options(speed_level=SPEED_LEVEL)
-    options.loop_vectorization = True
-    # Kernels are written in vectors and unrolled where that pays: measured, these two add a quarter to the time of
+    # Kernels are written in vectors and unrolled where that pays: measured, these add a quarter to the time of
     # compilation and nothing to the speed of kernels.
-    options.slp_vectorization = False
-    options.loop_unrolling = False
+    options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
     builder = llvm.create_pass_builder(machine, options)
-    builder.getModulePassManager().run(module, builder)
+    if not getattr(variant, "straight", False):
+        builder.getModulePassManager().run(module, builder)
+    else:  # nothing there for the other passes, which take two thirds of the time
+        passes = llvm.create_new_module_pass_manager()
+        passes.add_sroa_pass()
+        passes.add_simplify_cfg_pass()
+        passes.add_instruction_combine_pass()
+        passes.add_simplify_cfg_pass()
+        passes.run(module, builder)
     return module
 
 

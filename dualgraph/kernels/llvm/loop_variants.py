@@ -28,6 +28,11 @@ class Flat:
     rank: int
     width: int
 
+    @property
+    def straight(self) -> bool:
+        """Long code without a branch: the short list of LLVM's passes is enough."""
+        return len(self.kernel.code) >= 24
+
     def emit(self, module: Any, name: str) -> None:
         from dualgraph.kernels.llvm import loop_flat  # imports llvmlite
 
