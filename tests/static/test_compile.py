@@ -317,11 +317,11 @@ def test_non_contiguous_feeds():
 def test_misuse_is_explained():
     with pytest.raises(ArgumentError, match="outputs"):
         static.compile(static.Graph())
-    with pytest.raises(ArgumentError, match="static.spec"):
+    with pytest.raises(ArgumentError, match=r"static\.spec"):
         static.compile(lambda x: x, dg.tensor([1.0]))
-    with pytest.raises(ArgumentError, match="static.Graph or a function"):
+    with pytest.raises(ArgumentError, match=r"static\.Graph or a function"):
         static.compile(3)
-    with pytest.raises(GraphError, match="with static.Graph"):
+    with pytest.raises(GraphError, match=r"with static\.Graph"):
         static.placeholder("x", (2,))
     with pytest.raises(SymbolError, match=r"dg\.where"):
         static.compile(lambda x: x if x > 0 else -x, static.spec(()))

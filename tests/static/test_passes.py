@@ -30,7 +30,7 @@ X = np.array([-0.0, 0.0, 1.5, -np.inf], np.float32)
         lambda x: x / 1.0,
         lambda x: x - 0.0,
         lambda x: x + -0.0,
-        lambda x: -(-x),
+        lambda x: dg.negative(dg.negative(x)),
         lambda x: dg.maximum(x, x),
         lambda x: dg.where(x > 0, x, x),
     ],
