@@ -140,8 +140,8 @@ def test_a_wrong_pass_is_caught(faulty: Callable[[Any], Any]) -> None:
 
 @pytest.mark.parametrize("faulty", FAULTS, indirect=True)
 def test_random_programs_catch_it(faulty: Any) -> None:
-    """Without an example made for the fault: a few hundred programs at most, of those that other tests draw."""
-    for seed in range(500):
+    """Without an example made for the fault: the programs that the other tests draw, up to the first that notices."""
+    for seed in range(4000):
         program = program_of(seed)
         arrays = program.arrays()
         expected = run_eager(program, arrays)
