@@ -34,7 +34,7 @@ _THREADS = (
     ("openblas_get_num_threads", "openblas_set_num_threads"),
 )
 
-_LEAST = 1 << 22  # multiply-adds below which a block is not halved: about 40 microseconds
+_LEAST = 1 << 19  # multiply-adds below which a block is not halved: about 6 microseconds
 _ENOUGH = 3 << 26  # ... and below which it is not halved once there are four blocks: about 2 milliseconds
 _FEW, _MANY = 4, 64  # blocks
 _SIDE = 128  # sides below this are not halved
