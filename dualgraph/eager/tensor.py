@@ -137,6 +137,8 @@ class Variable(Tensor):
 
     __slots__ = ("name", "owners")
 
+    is_variable = True
+
     def __init__(self, value: Any, requires_grad: bool = False, name: str = ""):
         current().created(self)
         source = value if isinstance(value, Tensor) else tensor(value)

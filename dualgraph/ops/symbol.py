@@ -138,7 +138,7 @@ class Recorder:
 
     def capture(self, value: Any) -> Symbol:
         """A value from outside: here only constants, because the recording is kept."""
-        if hasattr(value, "assign") or getattr(value, "requires_grad", False):
+        if getattr(value, "is_variable", False) or getattr(value, "requires_grad", False):
             raise GraphError(
                 f"got a variable ({value.spec}) inside of a composite operation, whose recording is kept; pass it in as an "
                 "input, so that its present value and its gradient are used"

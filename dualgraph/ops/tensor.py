@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dualgraph.errors import ArgumentError, DTypeError, GradientError, ShapeError, here
+from dualgraph.errors import ArgumentError, DTypeError, GradientError, GraphError, ShapeError, here
 from dualgraph.ops.op import current
 from dualgraph.spec import NUMPY_DTYPES, Shape, Spec, is_float
 
@@ -24,6 +24,7 @@ class TensorMethods:
 
     __slots__ = ()
 
+    is_variable = False  # whether the value may be replaced: a graph reads it by reference
     __array_ufunc__ = None  # NumPy leaves mixed expressions to our reflected operators
     layout: Any
     requires_grad: bool
@@ -191,6 +192,13 @@ class TensorMethods:
         raise ArgumentError(
             f"x[{key!r}] = …: tensors are values and cannot be written to; build the new value with dg.where, dg.concat or "
             "arithmetic, and keep state in an nn.Parameter or a buffer"
+        ).at(here(2))
+
+    def assign(self, value: Any) -> None:
+        """Only variables take new values."""
+        raise GraphError(
+            f"assign: got a plain tensor ({self.spec}); tensors are values, and constants of a graph that uses them; make it "
+            "a dualgraph.Variable, an nn.Parameter or a registered buffer"
         ).at(here(2))
 
     def __len__(self) -> int:

@@ -101,7 +101,7 @@ class Graph(Recorder):
     def capture(self, value: Any) -> Symbol:
         if not isinstance(value, TensorMethods):
             return self.constant_array(as_array(value))
-        if hasattr(value, "assign") or (value.requires_grad and value.call is None):
+        if getattr(value, "is_variable", False) or (value.requires_grad and value.call is None):
             return self.variable(value).value
         if value.requires_grad:
             raise GraphError(
@@ -144,7 +144,7 @@ class Graph(Recorder):
         try:
             if self.closed:
                 raise GraphError(f"assign: {self.closed}")
-            if not hasattr(tensor, "assign"):
+            if not getattr(tensor, "is_variable", False):
                 raise GraphError(
                     f"assign: got a plain tensor ({tensor.spec}); tensors are values, and constants of a graph that uses "
                     "them; make it a dualgraph.Variable, an nn.Parameter or a registered buffer"
