@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dualgraph.eager.tensor import Tensor, Variable, Window, array_of, layout_of, tensor, view_of
-from dualgraph.errors import DTypeError, DualgraphError, GradientError, GraphError, ShapeError, here
+from dualgraph.errors import DualgraphError, GradientError, GraphError, here
 from dualgraph.kernels import memory, provider
 from dualgraph.kernels.failure import checked_operand, explain
 from dualgraph.kernels.fusion import fuse
@@ -22,7 +22,7 @@ from dualgraph.ops.broadcast import checked_scalar
 from dualgraph.ops.composite import composite, lower_call
 from dualgraph.ops.op import Call, Op, as_specs, contribution, set_default
 from dualgraph.ops.reduce import sum_to
-from dualgraph.ops.tensor import TensorMethods
+from dualgraph.ops.tensor import TensorMethods, check_assigned
 from dualgraph.spec import NUMPY_DTYPES, Spec, is_float
 
 
@@ -315,7 +315,7 @@ class Eager:
     def assign(self, variable: Tensor, value: Any) -> None:
         if value.__class__ is not Tensor or value.layout != variable.layout or not isinstance(variable, Variable):
             try:
-                check_assignable(variable, value := self.lift(value))
+                check_assigned(variable, value := self.lift(value))
             except DualgraphError as error:
                 raise error.at(here(3)) from None
             if value.layout.__class__ is not Spec:
@@ -330,21 +330,6 @@ class Eager:
 MOST_PLANS = 4096  # of one op: shapes that keep changing must not fill the memory
 _EMPTY = np.empty(0, np.uint8)
 _constants: dict[Any, Tensor] = {}
-
-
-def check_assignable(variable: Any, value: Any) -> None:
-    """Only variables can be assigned to, and only values of their own spec."""
-    if not isinstance(variable, Variable):
-        raise GraphError(
-            f"assign: got a plain tensor ({variable.spec}); tensors are values, and constants of a graph that uses them; "
-            "make it a dualgraph.Variable, an nn.Parameter or a registered buffer"
-        )
-    if value.shape != variable.shape:
-        raise ShapeError(
-            f"assign: got shape {value.shape} for a variable of shape {variable.shape}; they must be equal"
-        )
-    if value.layout[1] != variable.layout[1]:
-        raise DTypeError(f"assign: got {value.layout[1]} for a variable of {variable.layout[1]}; cast the value first")
 
 
 EAGER = Eager()

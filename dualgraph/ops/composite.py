@@ -30,7 +30,7 @@ class Traced:
 
 
 def needed_calls(calls: Sequence[Call], outputs: Sequence[Symbol]) -> list[Call]:
-    """The calls that `outputs` depend on, and those kept for their checks, in program order."""
+    """The calls that `outputs` depend on, in program order."""
     needed = {id(x.node) for x in outputs}
     kept = []
     for call in reversed(calls):

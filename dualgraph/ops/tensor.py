@@ -196,10 +196,10 @@ class TensorMethods:
 
     def assign(self, value: Any) -> None:
         """Only variables take new values."""
-        raise GraphError(
-            f"assign: got a plain tensor ({self.spec}); tensors are values, and constants of a graph that uses them; make it "
-            "a dualgraph.Variable, an nn.Parameter or a registered buffer"
-        ).at(here(2))
+        try:
+            check_assigned(self, self)
+        except GraphError as error:
+            raise error.at(here(2)) from None
 
     def __len__(self) -> int:
         shape = self.layout[0]
@@ -400,3 +400,18 @@ class TensorMethods:
     def clip(self, min: Any = None, max: Any = None) -> Any:
         """See `dualgraph.clip`."""
         return FUNCTIONS["clip"](self, min, max)
+
+
+def check_assigned(variable: TensorMethods, value: TensorMethods) -> None:
+    """Only variables take new values, and only those of their own shape and dtype."""
+    if not variable.is_variable:
+        raise GraphError(
+            f"assign: got a plain tensor ({variable.spec}); tensors are values, and constants of a graph that uses them; "
+            "make it a dualgraph.Variable, an nn.Parameter or a registered buffer"
+        )
+    if value.shape != variable.shape:
+        raise ShapeError(
+            f"assign: got shape {value.shape} for a variable of shape {variable.shape}; they must be equal"
+        )
+    if value.layout[1] != variable.layout[1]:
+        raise DTypeError(f"assign: got {value.layout[1]} for a variable of {variable.layout[1]}; cast the value first")

@@ -18,14 +18,13 @@ from dualgraph.errors import (
     DTypeError,
     DualgraphError,
     GraphError,
-    ShapeError,
     here,
 )
 from dualgraph.ops.arrays import as_array
 from dualgraph.ops.creation import checked_shape
 from dualgraph.ops.op import Call, Op, current, using
 from dualgraph.ops.symbol import CONSTANT, PLACEHOLDER, Constant, Recorder, Symbol
-from dualgraph.ops.tensor import TensorMethods
+from dualgraph.ops.tensor import TensorMethods, check_assigned
 from dualgraph.spec import DEFAULT_FLOAT, Spec, dtype_name, is_float
 
 if TYPE_CHECKING:
@@ -144,20 +143,8 @@ class Graph(Recorder):
         try:
             if self.closed:
                 raise GraphError(f"assign: {self.closed}")
-            if not getattr(tensor, "is_variable", False):
-                raise GraphError(
-                    f"assign: got a plain tensor ({tensor.spec}); tensors are values, and constants of a graph that uses "
-                    "them; make it a dualgraph.Variable, an nn.Parameter or a registered buffer"
-                )
             symbol = self.lift(value)
-            if symbol.shape != tensor.shape:
-                raise ShapeError(
-                    f"assign: got shape {symbol.shape} for a variable of shape {tensor.shape}; they must be equal"
-                )
-            if symbol.layout[1] != tensor.layout[1]:
-                raise DTypeError(
-                    f"assign: got {symbol.layout[1]} for a variable of {tensor.layout[1]}; cast the value first"
-                )
+            check_assigned(tensor, symbol)
         except DualgraphError as error:
             raise error.at(where) from None
         variable = self.variable(tensor)

@@ -364,6 +364,8 @@ def test_writing_to_a_constant() -> None:
     eager, lazy = caught(lambda: assign(dg.tensor(FLOAT))), caught(lambda: define(assign, [FLOAT]))
     assert type(eager) is type(lazy) is errors.GraphError
     assert message(eager) == message(lazy)
+    method = caught(lambda: constant.assign(FLOAT)), caught(lambda: define(lambda x: constant.assign(x), [FLOAT]))
+    assert {(type(e), message(e)) for e in method} == {(errors.GraphError, message(eager))}
     for wrong, kind in ((lambda x: variable.assign(x[0]), errors.ShapeError),
                         (lambda x: variable.assign(dg.astype(x, "float64")), errors.DTypeError)):  # fmt: skip
         eager, lazy = caught(lambda w=wrong: w(dg.tensor(FLOAT))), caught(lambda w=wrong: define(w, [FLOAT]))  # type: ignore[misc]
