@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from dualgraph.errors import ArgumentError, DTypeError, here
+from dualgraph.errors import DTypeError, here
 from dualgraph.nn import functional as F
 from dualgraph.nn import init
 from dualgraph.nn.module import Module
 from dualgraph.nn.parameter import Parameter
+from dualgraph.ops.arguments import flag, integer, probability
 from dualgraph.ops.op import current
 from dualgraph.ops.shape import flatten
-from dualgraph.spec import DEFAULT_FLOAT, NUMPY_DTYPES, dtype_name, is_float
+from dualgraph.spec import DEFAULT_FLOAT, NUMPY_DTYPES, dtype_name, fitting, is_float
 
 
 class Linear(Module):
@@ -33,11 +34,10 @@ class Linear(Module):
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, *, dtype: Any = DEFAULT_FLOAT):
         super().__init__()
-        for what, n in (("in_features", in_features), ("out_features", out_features)):
-            if not isinstance(n, int) or isinstance(n, bool) or n < 1:
-                raise ArgumentError(f"Linear: got {what} = {n!r}; it must be an integer of at least 1").at(here())
-        self.in_features, self.out_features = in_features, out_features
-        kind = float_dtype("Linear", dtype)
+        self.in_features = in_features = integer("Linear", "in_features", in_features, 1)
+        self.out_features = out_features = integer("Linear", "out_features", out_features, 1)
+        bias, kind = flag("Linear", "bias", bias), float_dtype("Linear", dtype)
+        fitting("Linear", (out_features, in_features))
         self.weight = Parameter(np.zeros((out_features, in_features), kind))
         if bias:
             self.bias = Parameter(np.zeros(out_features, kind))
@@ -69,7 +69,7 @@ class Dropout(Module):
 
     def __init__(self, p: float = 0.5):
         super().__init__()
-        self.p = F.checked_probability("Dropout", p)
+        self.p = probability("Dropout", p)
 
     def forward(self, x: Any) -> Any:
         current().observe(self, "p", self.p)
@@ -95,7 +95,7 @@ class Flatten(Module):
 
 def float_dtype(name: str, dtype: Any) -> np.dtype[Any]:
     """A dtype that parameters can have."""
-    found = dtype_name(dtype)
+    found = dtype_name(dtype, DEFAULT_FLOAT)
     if not is_float(found):
         raise DTypeError(f"{name}: got dtype {found}; parameters are float32 or float64; choose one of them").at(here())
     return NUMPY_DTYPES[found]

@@ -3,55 +3,45 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from operator import index
+from collections.abc import Sequence
 from typing import Any
 
-from dualgraph.errors import ArgumentError, ShapeError
+from dualgraph.errors import ArgumentError, ShapeError, shown
 from dualgraph.kernels import expr as E
 from dualgraph.kernels.kinds import Loop
 from dualgraph.kernels.program import Program, View
+from dualgraph.ops.arguments import checked_shape, integer, number, real
 from dualgraph.ops.arrays import as_array
 from dualgraph.ops.broadcast import checked_scalar
 from dualgraph.ops.elementwise import OPS, astype, equal
 from dualgraph.ops.op import Op, Operand, bind, current
-from dualgraph.ops.shape import FILL, broadcast_to, expand_dims
+from dualgraph.ops.shape import expand_dims, filled
 from dualgraph.ops.tensor import TensorMethods
-from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, Shape, Spec, dtype_name
-
-
-def checked_shape(name: str, shape: int | Sequence[int]) -> Shape:
-    """A shape given as one length or several."""
-    try:
-        lengths = (index(shape),) if not isinstance(shape, Iterable) else tuple(index(n) for n in shape)
-    except TypeError:
-        raise ShapeError(f"{name}: got shape {shape!r}; a shape is an integer or a sequence of integers") from None
-    if any(n < 0 for n in lengths):
-        raise ShapeError(f"{name}: got shape {lengths}; lengths must be 0 or more")
-    return lengths
+from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, INTEGERS, Spec, dtype_name, fitting
 
 
 def full(shape: int | Sequence[int], value: Any, *, dtype: Any = None) -> Any:
-    """A tensor of one value; the dtype follows the value (float32, int64 or bool) unless given.
+    """A tensor of one value; the dtype follows the value unless given: that of a tensor or array, else as in `asarray`.
 
-    `shape` is an int or a sequence of ints. Raises `ShapeError` for negative lengths, `DTypeError` for an unknown dtype.
+    `shape` is an int or a sequence of ints; a tensor as value is broadcast to it. Raises `ShapeError` for lengths below 0 or
+    too large, `DTypeError` for an unknown dtype.
 
     >>> import dualgraph as dg
     >>> dg.full((2, 2), 7).tolist()
     [[7, 7], [7, 7]]
     """
-    if dtype is None:
-        name = "bool" if isinstance(value, bool) else DEFAULT_INTEGER if isinstance(value, int) else DEFAULT_FLOAT
-    else:
+    lengths = checked_shape("full", shape)
+    if dtype is not None:
         name = dtype_name(dtype)
-    return _filled("full", shape, value, name)
+    elif value.__class__ in _PYTHON:
+        name = _PYTHON[value.__class__]
+    else:
+        value = current().lift(value)
+        name = value.layout[1]
+    return filled("full", lengths, value, name)
 
 
-def _filled(name: str, shape: int | Sequence[int], value: Any, dtype: str) -> Any:
-    if isinstance(value, TensorMethods):
-        return broadcast_to(astype(value, dtype), checked_shape(name, shape))
-    value, dtype = checked_scalar(name, value, dtype)
-    return bind(FILL, shape=checked_shape(name, shape), dtype=dtype, bits=E.literal_bits(value, dtype))
+_PYTHON = {bool: "bool", int: DEFAULT_INTEGER, float: DEFAULT_FLOAT}
 
 
 def zeros(shape: int | Sequence[int], *, dtype: Any = DEFAULT_FLOAT) -> Any:
@@ -61,7 +51,7 @@ def zeros(shape: int | Sequence[int], *, dtype: Any = DEFAULT_FLOAT) -> Any:
     >>> dg.zeros(3).tolist()
     [0.0, 0.0, 0.0]
     """
-    return _filled("zeros", shape, 0, dtype_name(dtype))
+    return filled("zeros", checked_shape("zeros", shape), 0, dtype_name(dtype, DEFAULT_FLOAT))
 
 
 def ones(shape: int | Sequence[int], *, dtype: Any = DEFAULT_FLOAT) -> Any:
@@ -71,7 +61,7 @@ def ones(shape: int | Sequence[int], *, dtype: Any = DEFAULT_FLOAT) -> Any:
     >>> dg.ones(2, dtype="int32").tolist()
     [1, 1]
     """
-    return _filled("ones", shape, 1, dtype_name(dtype))
+    return filled("ones", checked_shape("ones", shape), 1, dtype_name(dtype, DEFAULT_FLOAT))
 
 
 def _exact(value: float) -> tuple[str, str]:
@@ -102,19 +92,47 @@ _RANGE = OPS["arange"] = Op("arange", lambda *, start, step, count, dtype: Spec(
 def arange(start: float, /, stop: float | None = None, step: float = 1, *, dtype: Any = None) -> Any:
     """start, start + step, … below stop (from 0 if only one number is given); element i is start + i * step.
 
-    int64 if all numbers are ints, else float32, unless `dtype` is given. Raises `ArgumentError` for a step of 0.
+    int64 if all numbers are ints, else float32, unless `dtype` is given. Raises `ArgumentError` for a step of 0, and for a
+    range of integers whose start or step is none; `ShapeError` for too many elements.
 
     >>> import dualgraph as dg
     >>> dg.arange(3).tolist(), dg.arange(1, 2, 0.25).tolist()
     ([0, 1, 2], [1.0, 1.25, 1.5, 1.75])
     """
     first, last = (0, start) if stop is None else (start, stop)
-    if step == 0 or not all(math.isfinite(v) for v in (first, last, step)):
-        raise ArgumentError(f"arange: got {first}, {last} and step {step}; all must be finite and the step not zero")
-    count = max(0, math.ceil((last - first) / step))
+    first, last, step = (
+        number("arange", what, v, finite=True) for what, v in (("start", first), ("stop", last), ("step", step))
+    )
+    if step == 0:
+        raise ArgumentError("arange: got step 0; it must not be zero; pass a positive or negative step")
     whole = all(isinstance(v, int) for v in (first, last, step))
-    name = dtype_name(dtype) if dtype is not None else DEFAULT_INTEGER if whole else DEFAULT_FLOAT
+    name = dtype_name(dtype, DEFAULT_INTEGER if whole else DEFAULT_FLOAT)
+    (count,) = fitting("arange", (_steps(first, last, step),))
+    _check_range(first, step, count, name)
     return bind(_RANGE, start=_exact(first), step=_exact(step), count=count, dtype=name)
+
+
+def _steps(first: Any, last: Any, step: Any) -> int:
+    try:
+        return int(max(0, math.ceil((last - first) / step)))
+    except OverflowError:
+        raise ArgumentError(
+            f"arange: got {shown(first)}, {shown(last)} and step {shown(step)}; their floats overflow; use smaller numbers"
+        ) from None
+
+
+def _check_range(first: Any, step: Any, count: int, dtype: str) -> None:
+    """A range of integers holds integers of its dtype only."""
+    if dtype not in INTEGERS:
+        real("arange", "start", first)
+        real("arange", "step", step)
+        return
+    if first != int(first) or step != int(step):
+        raise ArgumentError(
+            f"arange: got start {first} and step {step} for {dtype}; both must be integers; choose a float dtype, and cast"
+        )
+    for value in (int(first), int(step), int(first) + int(step) * max(count - 1, 0)):
+        checked_scalar("arange", value, dtype)
 
 
 def linspace(start: float, stop: float, /, num: int, *, dtype: Any = DEFAULT_FLOAT) -> Any:
@@ -124,10 +142,12 @@ def linspace(start: float, stop: float, /, num: int, *, dtype: Any = DEFAULT_FLO
     >>> dg.linspace(0, 1, num=5).tolist()
     [0.0, 0.25, 0.5, 0.75, 1.0]
     """
-    if not isinstance(num, int) or num < 0:
-        raise ArgumentError(f"linspace: got num {num}; it must be an integer of at least 0")
+    (num,) = fitting("linspace", (integer("linspace", "num", num, 0),))
+    start, stop = real("linspace", "start", start), real("linspace", "stop", stop)
     step = (stop - start) / (num - 1) if num > 1 else 0.0
-    return bind(_RANGE, start=_exact(float(start)), step=_exact(step), count=num, dtype=dtype_name(dtype))
+    return bind(
+        _RANGE, start=_exact(float(start)), step=_exact(step), count=num, dtype=dtype_name(dtype, DEFAULT_FLOAT)
+    )
 
 
 def eye(n: int, m: int | None = None, /, *, dtype: Any = DEFAULT_FLOAT) -> Any:
@@ -137,7 +157,11 @@ def eye(n: int, m: int | None = None, /, *, dtype: Any = DEFAULT_FLOAT) -> Any:
     >>> dg.eye(2, 3).tolist()
     [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
     """
-    return astype(equal(expand_dims(arange(n), 1), arange(n if m is None else m)), dtype)
+    rows = integer("eye", "n", n, 0, ShapeError)
+    columns = rows if m is None else integer("eye", "m", m, 0, ShapeError)
+    fitting("eye", (rows, columns))
+    name = dtype_name(dtype, DEFAULT_FLOAT)
+    return astype(equal(expand_dims(arange(rows), 1), arange(columns)), name)
 
 
 def asarray(value: Any, /, *, dtype: Any = None) -> Any:
@@ -152,4 +176,4 @@ def asarray(value: Any, /, *, dtype: Any = None) -> Any:
     if dtype is not None and not isinstance(value, TensorMethods):
         return current().lift(as_array(value, dtype))
     x = current().lift(value)
-    return x if dtype is None else astype(x, dtype)
+    return astype(x, dtype)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from dualgraph.eager.tensor import Variable
-from dualgraph.errors import ArgumentError, DTypeError, DualgraphError, here
+from dualgraph.errors import ArgumentError, DTypeError, DualgraphError, here, shown
+from dualgraph.ops.arguments import real
 from dualgraph.ops.creation import asarray
 from dualgraph.ops.elementwise import astype
 from dualgraph.ops.op import current, no_grad
@@ -216,22 +216,22 @@ class Optimizer:
 
 def checked_number(name: str, option: str, value: Any, below: float = math.inf) -> float:
     """A finite number in [0, below)."""
-    number: Any = value if isinstance(value, Real) and not isinstance(value, bool) else None
-    if number is None or not 0.0 <= number < below:
-        rule = "a number of at least 0" if below == math.inf else f"a number in [0, {below:g})"
-        raise ArgumentError(f"{name}: got {option} = {value!r}; it must be {rule}").at(here())
-    return float(number)
+    found = real(name, option, value)
+    if not 0.0 <= found < below:
+        rule = "a finite number of at least 0" if below == math.inf else f"a number in [0, {below:g})"
+        raise ArgumentError(f"{name}: got {option} = {shown(value)}; it must be {rule}").at(here())
+    return found
 
 
 def unknown_option(name: str, key: Any, known: Sequence[str]) -> DualgraphError:
     """The error for an option that does not exist."""
     close = difflib.get_close_matches(str(key), known, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
-    return ArgumentError(f"{name}: got the option {key!r}; it does not exist; {hint}").at(here())
+    return ArgumentError(f"{name}: got the option {shown(key)}; it does not exist; {hint}").at(here())
 
 
 def _groups(name: str, params: Any) -> list[Mapping[str, Any]]:
-    if isinstance(params, (TensorMethods, set, frozenset, Mapping)) or not isinstance(params, Iterable):
+    if isinstance(params, (TensorMethods, set, frozenset, Mapping, str, bytes)) or not isinstance(params, Iterable):
         kind = "a single tensor" if isinstance(params, TensorMethods) else f"a {type(params).__name__}"
         raise DTypeError(
             f"{name}: got {kind}; parameters are passed as a sequence with a fixed order, such as model.parameters() "
@@ -250,8 +250,12 @@ def _groups(name: str, params: Any) -> list[Mapping[str, Any]]:
 def _members(name: str, given: Any, seen: dict[int, int]) -> list[Variable]:
     """The parameters of a group, checked; `seen` collects those of all groups."""
     if not isinstance(given, Mapping) or "params" not in given:
-        raise ArgumentError(f"{name}: got the group {given!r}; a group is a dict with the key 'params'").at(here())
+        raise ArgumentError(f"{name}: got the group {shown(given)}; a group is a dict with the key 'params'").at(here())
     listed = given["params"]
+    if not isinstance(listed, (TensorMethods, Iterable)):
+        raise DTypeError(f"{name}: got a group with params {shown(listed)}; give a parameter or a list of them").at(
+            here()
+        )
     members: list[Any] = [listed] if isinstance(listed, TensorMethods) else list(listed)
     if not members:
         raise ArgumentError(f"{name}: got a group without parameters; leave it out").at(here())

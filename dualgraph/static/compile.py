@@ -18,8 +18,8 @@ import numpy as np
 
 from dualgraph import tree
 from dualgraph.errors import ArgumentError, FeedError, GraphError, here
+from dualgraph.ops.arguments import checked_shape
 from dualgraph.ops.arrays import as_array
-from dualgraph.ops.creation import checked_shape
 from dualgraph.ops.op import current, default, using
 from dualgraph.ops.tensor import TensorMethods
 from dualgraph.spec import DEFAULT_FLOAT, Spec, dtype_name
@@ -49,7 +49,7 @@ def spec(shape: int | Sequence[int], dtype: Any = DEFAULT_FLOAT, requires_grad: 
     Spec(shape=(64,), dtype='int64')
     """
     form = GradSpec if requires_grad else Spec
-    return form(checked_shape("spec", shape), dtype_name(dtype))
+    return form(checked_shape("spec", shape), dtype_name(dtype, DEFAULT_FLOAT))
 
 
 def argument_names(function: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]) -> list[str]:

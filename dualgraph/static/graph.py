@@ -20,8 +20,8 @@ from dualgraph.errors import (
     GraphError,
     here,
 )
+from dualgraph.ops.arguments import checked_shape
 from dualgraph.ops.arrays import as_array
-from dualgraph.ops.creation import checked_shape
 from dualgraph.ops.op import Call, Op, current, using
 from dualgraph.ops.symbol import CONSTANT, PLACEHOLDER, Constant, Recorder, Symbol
 from dualgraph.ops.tensor import TensorMethods, check_assigned
@@ -206,7 +206,7 @@ def placeholder(
     graph = _graph_being_defined("placeholder")
     if any(p.node.params["name"] == name for p in graph.placeholders):
         raise ArgumentError(f"placeholder: got the name {name!r} twice; each input has a name of its own").at(here(2))
-    spec = Spec(checked_shape("placeholder", shape), dtype_name(dtype))
+    spec = Spec(checked_shape("placeholder", shape), dtype_name(dtype, DEFAULT_FLOAT))
     if requires_grad and not is_float(spec.dtype):
         raise DTypeError(f"placeholder: got {spec} with requires_grad; gradients exist for floats only").at(here(2))
     symbol = graph.placeholder(spec, name, requires_grad)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from dualgraph import config
-from dualgraph.errors import ArgumentError
+from dualgraph.errors import ArgumentError, shown
 
 # Words of the pool, an int64 array shared with native code; hot ones have a cache line each.
 WORKERS, EPOCH, FUNCTION, SLOTS, ARGS, UNITS, PIECES, BUSY = range(8)
@@ -30,6 +30,7 @@ _WORDS = 112
 SPINS = 1000  # pauses before a worker sleeps: some 20 to 50 microseconds
 GRAIN = 1 << 18  # scalar operations that are worth a piece of their own: 5 (exp) to 20 (add) microseconds
 MAX_PIECES = 128
+MOST_THREADS = 1024
 
 _FUNCTIONS = {
     LOCK: "pthread_mutex_lock",
@@ -135,10 +136,12 @@ def get_num_threads() -> int:
 
 def set_num_threads(count: int) -> None:
     """Use `count` threads for large kernels. Results do not depend on it."""
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or not 1 <= count <= MOST_THREADS:
         raise ArgumentError(
-            f"set_num_threads: got {count!r} threads; the number of threads is an integer of at least 1; pass 1 for none"
+            f"set_num_threads: got {shown(count)} threads; the number of threads is an integer from 1 to {MOST_THREADS}; "
+            "pass 1 for none"
         )
+    count = int(count)
     if count == _pool.size:
         return
     running = bool(_pool.threads)
