@@ -20,6 +20,7 @@ which defined the operation.
 from __future__ import annotations
 
 import os
+import re
 import reprlib
 import sys
 from types import CodeType
@@ -165,6 +166,9 @@ class _Words(reprlib.Repr):
         if hasattr(type(x), "in_words"):  # a tensor of either mode
             return str(x.in_words())
         return " ".join(super().repr1(x, level).split())
+
+    def repr_instance(self, x: Any, level: int) -> str:
+        return re.sub(" at 0x[0-9a-fA-F]+", "", super().repr_instance(x, level))  # an address says nothing
 
     def repr_int(self, x: int, level: int) -> str:
         return repr(x) if x.bit_length() <= 512 else f"an integer of {x.bit_length()} bits"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from dualgraph.errors import ArgumentError, shown
 from dualgraph.spec import Spec
 
 
@@ -18,7 +19,12 @@ def flatten(value: Any) -> tuple[list[Any], Any]:
     ([1, 2], ('tuple', (None, ('dict', ('a',), (None,)))))
     """
     leaves: list[Any] = []
-    return leaves, _structure(value, leaves)
+    try:
+        return leaves, _structure(value, leaves)
+    except RecursionError:
+        raise ArgumentError(
+            f"got {shown(value)}, nested too deep or within itself; pass tensors and flat structures of them"
+        ) from None
 
 
 def _structure(value: Any, leaves: list[Any]) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dualgraph.errors import DTypeError, here
+from dualgraph.errors import DTypeError, OutOfMemoryError, here
 from dualgraph.nn import functional as F
 from dualgraph.nn import init
 from dualgraph.nn.module import Module
@@ -15,7 +15,7 @@ from dualgraph.nn.parameter import Parameter
 from dualgraph.ops.arguments import flag, integer, probability
 from dualgraph.ops.op import current
 from dualgraph.ops.shape import flatten
-from dualgraph.spec import DEFAULT_FLOAT, NUMPY_DTYPES, dtype_name, fitting, is_float
+from dualgraph.spec import DEFAULT_FLOAT, NUMPY_DTYPES, Shape, dtype_name, fitting, is_float
 
 
 class Linear(Module):
@@ -37,10 +37,9 @@ class Linear(Module):
         self.in_features = in_features = integer("Linear", "in_features", in_features, 1)
         self.out_features = out_features = integer("Linear", "out_features", out_features, 1)
         bias, kind = flag("Linear", "bias", bias), float_dtype("Linear", dtype)
-        fitting("Linear", (out_features, in_features))
-        self.weight = Parameter(np.zeros((out_features, in_features), kind))
+        self.weight = Parameter(_zeros("Linear", (out_features, in_features), kind))
         if bias:
-            self.bias = Parameter(np.zeros(out_features, kind))
+            self.bias = Parameter(_zeros("Linear", (out_features,), kind))
         else:
             self.register_parameter("bias", None)
         self.reset_parameters()
@@ -91,6 +90,16 @@ class Flatten(Module):
 
     def extra_repr(self) -> str:
         return f"start_axis={self.start_axis}, end_axis={self.end_axis}"
+
+
+def _zeros(name: str, shape: Shape, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """What a parameter holds before its first values are drawn."""
+    try:
+        return np.zeros(fitting(name, shape), dtype)
+    except MemoryError:
+        raise OutOfMemoryError(
+            f"{name}: got a parameter of {dtype}{list(shape)}, for which there is no memory; use smaller layers"
+        ) from None
 
 
 def float_dtype(name: str, dtype: Any) -> np.dtype[Any]:

@@ -35,7 +35,7 @@ def integer(name: str, what: str, value: Any, least: int | None = None, error: E
 def number(name: str, what: str, value: Any, finite: bool = False) -> int | float:
     """A real number as a Python int or float."""
     found = _real(value)
-    if found is None or (finite and not math.isfinite(found)):
+    if found is None or (finite and isinstance(found, float) and not math.isfinite(found)):
         rule = "a finite number" if finite else "a number"
         raise ArgumentError(
             f"{name}: got {what} = {shown(value)}; it must be {rule}; {_remedy(value, 'a Python int or float')}"

@@ -7,17 +7,30 @@ from typing import Any
 import numpy as np
 
 from dualgraph.errors import DTypeError, ShapeError, shown
+from dualgraph.ops.broadcast import checked_scalar
 from dualgraph.ops.tensor import TensorMethods
-from dualgraph.spec import DEFAULT_FLOAT, INTEGERS, MOST_AXES, NUMPY_DTYPES, dtype_name
+from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, INTEGERS, MOST_AXES, NUMPY_DTYPES, dtype_name
 
 Array = np.ndarray[Any, Any]
 
 
-def as_array(data: Any, dtype: Any = None) -> Array:
-    """Data as a fresh C-contiguous array of a supported dtype; Python floats become float32."""
+def as_array(data: Any, dtype: Any = None, copy_tensors: bool = False) -> Array:
+    """Data as a fresh C-contiguous array of a supported dtype; Python floats become float32.
+
+    Tensors in lists are refused unless their values are to be copied, which loses their gradients.
+    """
+    if isinstance(data, (list, tuple)) and _holds_tensors(data, 0):
+        if not copy_tensors:
+            raise DTypeError(
+                f"tensor: got {shown(data)}, which holds tensors; they would lose their gradients; join them with dg.stack "
+                "or dg.concat, or copy their values with dg.tensor"
+            )
+        data = _plain(data)
     if dtype is not None:
         name = dtype_name(dtype)
         return _converted(_array(data), name)
+    if data.__class__ is int:
+        checked_scalar("tensor", data, DEFAULT_INTEGER)
     array = _array(data)
     if array.dtype == np.float64 and not isinstance(data, (np.ndarray, np.generic)):
         return _converted(array, DEFAULT_FLOAT)
@@ -26,8 +39,6 @@ def as_array(data: Any, dtype: Any = None) -> Array:
 
 def _array(data: Any) -> Array:
     """Data as an array of the dtype that NumPy finds, if that is supported."""
-    if isinstance(data, (list, tuple)) and _holds_tensors(data, 0):
-        data = _plain(data)
     try:
         array = np.array(data, order="C")
     except ValueError as error:

@@ -113,7 +113,7 @@ def contribution(op: Op, number: int, g: Any, out: Any, inputs: Sequence[Any], p
 
 
 _serials = itertools.count()
-ADDRESSABLE = 2**46  # bytes: more than any process can have, so it is refused while a graph is defined
+ADDRESSABLE = 2**44  # bytes: more than any machine has, so it is refused while a graph is defined
 
 
 class FrontEnd(Protocol):

@@ -15,7 +15,7 @@ import numpy as np
 
 from dualgraph.eager.tensor import Variable
 from dualgraph.errors import ArgumentError, DTypeError, DualgraphError, here, shown
-from dualgraph.ops.arguments import real
+from dualgraph.ops.arguments import flag, real
 from dualgraph.ops.creation import asarray
 from dualgraph.ops.elementwise import astype
 from dualgraph.ops.op import current, no_grad
@@ -126,6 +126,7 @@ class Optimizer:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear the gradients; with `set_to_none=False` those present become zeros, and the next step still updates."""
+        set_to_none = flag(self._name, "set_to_none", set_to_none)
         for p in self.params:
             p.grad = None if set_to_none or p.grad is None else asarray(np.zeros(p.shape, p.dtype))
 
@@ -182,10 +183,9 @@ class Optimizer:
         """
         faults: list[str] = []
         values: list[tuple[Variable, Any]] = []
-        given = list(state.get("param_groups", ()))
+        given, slots = self._parts(state)
         if len(given) != len(self.param_groups):
             faults.append(f"got {len(given)} groups, must be {len(self.param_groups)}")
-        slots = state.get("state", {})
         start = 0
         for place, (group, options) in enumerate(zip(self.param_groups, given, strict=False)):
             numbers = list(range(start, start + len(group.params)))
@@ -209,6 +209,21 @@ class Optimizer:
             ).at(here())
         for variable, value in values:
             variable.assign(value)
+
+    def _parts(self, state: Any) -> tuple[list[Any], Mapping[Any, Any]]:
+        """The groups and the slots of a state, which are dictionaries as `state_dict` makes them."""
+        groups = state.get("param_groups", ()) if isinstance(state, Mapping) else None
+        slots = state.get("state", {}) if isinstance(state, Mapping) else None
+        if (
+            not isinstance(groups, (list, tuple))
+            or not isinstance(slots, Mapping)
+            or not all(isinstance(x, Mapping) for x in (*groups, *slots.values()))
+        ):
+            raise ArgumentError(
+                f"{self._name}.load_state_dict: got {shown(state)}; a state is a dictionary of dictionaries; use what "
+                "state_dict() gave"
+            ).at(here())
+        return list(groups), slots
 
     def __repr__(self) -> str:
         return f"{self._name}(" + "".join(f"\n  {group!r}" for group in self.param_groups) + "\n)"

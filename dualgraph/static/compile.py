@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dualgraph import tree
-from dualgraph.errors import ArgumentError, FeedError, GraphError, here
-from dualgraph.ops.arguments import checked_shape
+from dualgraph.errors import ArgumentError, FeedError, GraphError, here, shown
+from dualgraph.ops.arguments import checked_shape, flag
 from dualgraph.ops.arrays import as_array
 from dualgraph.ops.op import current, default, using
 from dualgraph.ops.tensor import TensorMethods
@@ -48,7 +48,7 @@ def spec(shape: int | Sequence[int], dtype: Any = DEFAULT_FLOAT, requires_grad: 
     >>> spec((64,), "int64")
     Spec(shape=(64,), dtype='int64')
     """
-    form = GradSpec if requires_grad else Spec
+    form = GradSpec if flag("spec", "requires_grad", requires_grad) else Spec
     return form(checked_shape("spec", shape), dtype_name(dtype, DEFAULT_FLOAT))
 
 
@@ -71,6 +71,8 @@ def argument_names(function: Callable[..., Any], args: tuple[Any, ...], named: d
 
 def trace(function: Callable[..., Any], *specs: Any, **named: Any) -> Traced:
     """Run `function` once on symbols: leaves of `specs` that are a `Spec` become inputs, the rest are Python constants."""
+    if not callable(function):
+        raise ArgumentError(f"trace: got {shown(function)}; pass a function").at(here(2))
     graph = Graph()
     graph.grad_enabled = bool(current().grad_enabled)
     start = time.perf_counter()
@@ -154,6 +156,8 @@ def jit(
     >>> double.misses
     ['first call', 'argument x: shape (2,) → (3,)']
     """
+    if not callable(function):
+        raise ArgumentError(f"jit: got {shown(function)}; pass a function").at(here(2))
     return Jitted(function, chosen(optimize, passes), verify)
 
 
@@ -285,7 +289,7 @@ class Compiled:
         for value, want in zip(given, wanted, strict=True):
             if not isinstance(want, Spec) and value is not want and value != want:
                 raise FeedError(
-                    f"got the Python value {value!r}; the function was compiled for {want!r}, a constant of its graph; "
+                    f"got the Python value {shown(value)}; the function was compiled for {shown(want)}, a constant of its graph; "
                     "pass it as a tensor, or use static.jit"
                 ).at(here(3))
         return [value for value, want in zip(given, wanted, strict=True) if isinstance(want, Spec)]

@@ -7,7 +7,7 @@ truth; `graph.dag` shows it as a networkx graph, on which networkx's own algorit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -19,8 +19,9 @@ from dualgraph.errors import (
     DualgraphError,
     GraphError,
     here,
+    shown,
 )
-from dualgraph.ops.arguments import checked_shape
+from dualgraph.ops.arguments import checked_shape, flag
 from dualgraph.ops.arrays import as_array
 from dualgraph.ops.op import Call, Op, current, using
 from dualgraph.ops.symbol import CONSTANT, PLACEHOLDER, Constant, Recorder, Symbol
@@ -204,6 +205,9 @@ def placeholder(
 ) -> Symbol:
     """An input of the graph being defined, fed by name when the compiled graph runs."""
     graph = _graph_being_defined("placeholder")
+    if not isinstance(name, str):
+        raise ArgumentError(f"placeholder: got the name {shown(name)}; a name is a string; pass one").at(here(2))
+    requires_grad = flag("placeholder", "requires_grad", requires_grad)
     if any(p.node.params["name"] == name for p in graph.placeholders):
         raise ArgumentError(f"placeholder: got the name {name!r} twice; each input has a name of its own").at(here(2))
     spec = Spec(checked_shape("placeholder", shape), dtype_name(dtype, DEFAULT_FLOAT))
@@ -217,7 +221,7 @@ def placeholder(
 def gradients(loss: Any, inputs: Any, *, grad_outputs: Any = None, allow_unused: bool = False) -> list[Any]:
     """Symbols for the gradients of `loss` with respect to `inputs` (parameters or symbols); differentiable again."""
     _graph_being_defined("gradients")
-    wrt = list(inputs) if not isinstance(inputs, TensorMethods) else [inputs]
+    wrt = list(inputs) if isinstance(inputs, Iterable) and not isinstance(inputs, TensorMethods) else [inputs]
     return autodiff.grad(loss, wrt, grad_outputs, create_graph=True, retain_graph=True, allow_unused=allow_unused)
 
 
