@@ -47,7 +47,7 @@ class DataLoader:
         shuffle, drop_last = flag("DataLoader", "shuffle", shuffle), flag("DataLoader", "drop_last", drop_last)
         if seed >= 2**64:
             raise ArgumentError(f"DataLoader: got seed = {shown(seed)}; it must be an integer in [0, 2**64)").at(here())
-        if not isinstance(dataset, Dataset):
+        if not isinstance(dataset, Dataset) or getattr(dataset, "shape", None) == ():
             raise ArgumentError(
                 f"DataLoader: got a {type(dataset).__name__}; a dataset has a length and is indexed by numbers; put "
                 "arrays into a TensorDataset"

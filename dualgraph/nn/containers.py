@@ -7,18 +7,19 @@ from typing import Any, overload
 
 from dualgraph.errors import ArgumentError, RangeError, here, shown
 from dualgraph.nn.module import Module, checked_module, suggestion
-from dualgraph.ops.tensor import TensorMethods
+from dualgraph.ops.arguments import members
 
 
 class _Numbered(Module):
     """Children named "0", "1", … in order."""
 
     def _extend(self, modules: Iterable[Any]) -> None:
-        if not isinstance(modules, Iterable):
+        given = members(modules)
+        if given is None:
             raise ArgumentError(
                 f"{type(self).__name__}: got {shown(modules)}; it holds a list of modules; pass one"
             ).at(here())
-        for module in modules:
+        for module in given:
             number = len(self._modules)
             while str(number) in self._modules:  # named by the user
                 number += 1
@@ -152,14 +153,15 @@ class ModuleDict(Module):
 
     def update(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]]) -> None:
         """Add or replace modules."""
-        given = list(modules.items()) if isinstance(modules, Mapping) else modules
-        pairs = list(given) if isinstance(given, Iterable) and not isinstance(given, TensorMethods) else [given]
-        for pair in pairs:
+        given = members(modules.items() if isinstance(modules, Mapping) else modules)
+        pair: Any
+        for pair in [modules] if given is None else given:
             if not isinstance(pair, (list, tuple)) or len(pair) != 2:
                 raise ArgumentError(
                     f"ModuleDict: got {shown(pair)}; it holds modules by name; pass a dictionary, or a list of (name, module)"
                 ).at(here())
-            self[pair[0]] = pair[1]
+            name, module = pair
+            self[name] = module
 
     def __setitem__(self, name: str, module: Module) -> None:
         # Not an attribute, so any name without a dot will do, "keys" too.

@@ -142,6 +142,17 @@ def tensors(name: str, values: Any) -> list[Any]:
     return list(values)
 
 
+def members(value: Any) -> list[Any] | None:
+    """What an iterable gives, or None where it is none: an array of shape () and a string pass for one, too."""
+    if isinstance(value, (*_NOT_SEQUENCES, TensorMethods)):
+        return None
+    try:
+        iterator = iter(value)
+    except TypeError:
+        return None
+    return list(iterator)
+
+
 def _index(value: Any) -> int | None:
     if value.__class__ is int:
         return value

@@ -17,7 +17,7 @@ from dualgraph.ops.elementwise import OPS, astype, equal
 from dualgraph.ops.op import Op, Operand, bind, current
 from dualgraph.ops.shape import expand_dims, filled
 from dualgraph.ops.tensor import TensorMethods
-from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, INTEGERS, Spec, dtype_name, fitting
+from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, INTEGERS, Spec, dtype_name, fitting, is_float
 
 
 def full(shape: int | Sequence[int], value: Any, *, dtype: Any = None) -> Any:
@@ -145,9 +145,9 @@ def linspace(start: float, stop: float, /, num: int, *, dtype: Any = DEFAULT_FLO
     (num,) = fitting("linspace", (integer("linspace", "num", num, 0),))
     start, stop = real("linspace", "start", start), real("linspace", "stop", stop)
     step = (stop - start) / (num - 1) if num > 1 else 0.0
-    return bind(
-        _RANGE, start=_exact(float(start)), step=_exact(step), count=num, dtype=dtype_name(dtype, DEFAULT_FLOAT)
-    )
+    name = dtype_name(dtype, DEFAULT_FLOAT)
+    kind = name if is_float(name) else "float64"
+    return astype(bind(_RANGE, start=_exact(float(start)), step=_exact(step), count=num, dtype=kind), name)
 
 
 def eye(n: int, m: int | None = None, /, *, dtype: Any = DEFAULT_FLOAT) -> Any:

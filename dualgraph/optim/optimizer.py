@@ -15,7 +15,7 @@ import numpy as np
 
 from dualgraph.eager.tensor import Variable
 from dualgraph.errors import ArgumentError, DTypeError, DualgraphError, here, shown
-from dualgraph.ops.arguments import flag, real
+from dualgraph.ops.arguments import flag, members, real
 from dualgraph.ops.creation import asarray
 from dualgraph.ops.elementwise import astype
 from dualgraph.ops.op import current, no_grad
@@ -94,10 +94,10 @@ class Optimizer:
             unknown = [key for key in given if key != "params" and key not in defaults]
             if unknown:
                 raise unknown_option(self._name, unknown[0], ["params", *defaults])
-            members = _members(self._name, given, seen)
+            params_of = _members(self._name, given, seen)
             options = {**defaults, **{key: value for key, value in given.items() if key != "params"}}
             options = self._checked(options)
-            groups.append(Group(self._name, members, options, self._slots(options), self._counted(options)))
+            groups.append(Group(self._name, params_of, options, self._slots(options), self._counted(options)))
         self.param_groups = tuple(groups)
 
     @property
@@ -246,13 +246,13 @@ def unknown_option(name: str, key: Any, known: Sequence[str]) -> DualgraphError:
 
 
 def _groups(name: str, params: Any) -> list[Mapping[str, Any]]:
-    if isinstance(params, (TensorMethods, set, frozenset, Mapping, str, bytes)) or not isinstance(params, Iterable):
+    given = None if isinstance(params, (set, frozenset, Mapping)) else members(params)
+    if given is None:
         kind = "a single tensor" if isinstance(params, TensorMethods) else f"a {type(params).__name__}"
         raise DTypeError(
             f"{name}: got {kind}; parameters are passed as a sequence with a fixed order, such as model.parameters() "
             "or a list"
         ).at(here())
-    given = list(params)
     if not given:
         raise ArgumentError(f"{name}: got no parameters; pass at least one; a generator is empty once it was read").at(
             here()
@@ -267,14 +267,14 @@ def _members(name: str, given: Any, seen: dict[int, int]) -> list[Variable]:
     if not isinstance(given, Mapping) or "params" not in given:
         raise ArgumentError(f"{name}: got the group {shown(given)}; a group is a dict with the key 'params'").at(here())
     listed = given["params"]
-    if not isinstance(listed, (TensorMethods, Iterable)):
+    found: list[Any] | None = [listed] if isinstance(listed, TensorMethods) else members(listed)
+    if found is None:
         raise DTypeError(f"{name}: got a group with params {shown(listed)}; give a parameter or a list of them").at(
             here()
         )
-    members: list[Any] = [listed] if isinstance(listed, TensorMethods) else list(listed)
-    if not members:
+    if not found:
         raise ArgumentError(f"{name}: got a group without parameters; leave it out").at(here())
-    for p in members:
+    for p in found:
         if not isinstance(p, Variable):
             raise DTypeError(
                 f"{name}: parameter {len(seen)} is a {type(p).__name__}; only a variable can be updated; make it an "
@@ -290,7 +290,7 @@ def _members(name: str, given: Any, seen: dict[int, int]) -> list[Variable]:
                 "twice; list each once (model.parameters() does)"
             ).at(here())
         seen[id(p)] = len(seen)
-    return members
+    return found
 
 
 def _plain(value: Any) -> Any:

@@ -7,7 +7,7 @@ truth; `graph.dag` shows it as a networkx graph, on which networkx's own algorit
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from dualgraph.errors import (
     here,
     shown,
 )
-from dualgraph.ops.arguments import checked_shape, flag
+from dualgraph.ops.arguments import checked_shape, flag, members
 from dualgraph.ops.arrays import as_array
 from dualgraph.ops.op import Call, Op, current, using
 from dualgraph.ops.symbol import CONSTANT, PLACEHOLDER, Constant, Recorder, Symbol
@@ -221,8 +221,15 @@ def placeholder(
 def gradients(loss: Any, inputs: Any, *, grad_outputs: Any = None, allow_unused: bool = False) -> list[Any]:
     """Symbols for the gradients of `loss` with respect to `inputs` (parameters or symbols); differentiable again."""
     _graph_being_defined("gradients")
-    wrt = list(inputs) if isinstance(inputs, Iterable) and not isinstance(inputs, TensorMethods) else [inputs]
-    return autodiff.grad(loss, wrt, grad_outputs, create_graph=True, retain_graph=True, allow_unused=allow_unused)
+    wrt = members(inputs)
+    return autodiff.grad(
+        loss,
+        [inputs] if wrt is None else wrt,
+        grad_outputs,
+        create_graph=True,
+        retain_graph=True,
+        allow_unused=allow_unused,
+    )
 
 
 __all__ = [

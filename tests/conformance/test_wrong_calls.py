@@ -116,12 +116,12 @@ VALUES: dict[str, Callable[[], Any]] = {
 
 # What is passed for a parameter of this name; a tensor of `FLOAT` for any other without a default.
 BY_NAME: dict[str, Any] = {
-    "arrays": [Given(FLOAT), Given(FLOAT)],
-    "axes": (1, 0), "axis": 0, "axis1": 0, "axis2": 1, "source": 0, "destination": 1,
-    "classes": 3, "condition": Given(FLOAT > 2), "count": 1, "device": "cpu", "dtype": "float64", "high": 5, "indices": Given(ROWS),
-    "labels": Given(ROWS), "low": 0, "n": 2, "num": 3, "p": 0.5, "sections": 2, "seed": 0, "shape": (2, 3), "start": 0,
-    "stop": 3, "target": Given(ROWS), "value": 1.0, "weight": Given(np.ones((4, 3), np.float32)),
-    "nonlinearity": "relu", "in_features": 3, "out_features": 2, "function": lambda x: x, "params": [nn.Parameter(FLOAT)], "dataset": data.TensorDataset(FLOAT), "variable": VARIABLE, "hook": lambda g: None, "name": "z",
+    "arrays": [Given(FLOAT), Given(FLOAT)], "axes": (1, 0), "axis": 0, "axis1": 0, "axis2": 1, "classes": 3,
+    "condition": Given(FLOAT > 2), "count": 1, "dataset": data.TensorDataset(FLOAT), "destination": 1, "device": "cpu",
+    "dtype": "float64", "function": lambda x: x, "high": 5, "hook": lambda g: None, "in_features": 3, "indices": Given(ROWS),
+    "labels": Given(ROWS), "low": 0, "n": 2, "name": "z", "nonlinearity": "relu", "num": 3, "out_features": 2, "p": 0.5,
+    "params": [nn.Parameter(FLOAT)], "sections": 2, "seed": 0, "shape": (2, 3), "source": 0, "start": 0, "stop": 3,
+    "target": Given(ROWS), "value": 1.0, "variable": VARIABLE, "weight": Given(np.ones((4, 3), np.float32)),
 }  # fmt: skip
 
 # Where the names do not tell.
@@ -170,7 +170,7 @@ NEED_VALUES = (
 
 
 # What is no call of a user: protocols, base classes, what is made by other functions.
-NOT_CALLED = ("data.Dataset", "data.Digits", "nn.Module", "optim.Optimizer")
+NOT_CALLED = ("Tensor.held_gradient", "data.Dataset", "data.Digits", "nn.Module", "optim.Optimizer")
 
 NEVER_WORK = ("Tensor.__setitem__",)
 
@@ -219,7 +219,7 @@ def _methods() -> Iterator[tuple[str, Any]]:
     for name in sorted({*vars(TensorMethods), *vars(dg.Tensor)}):
         method = inspect.getattr_static(dg.Tensor, name)
         is_operator = name in vars(operator) or name.replace("__r", "__", 1) in vars(operator)
-        if inspect.isfunction(method) and (is_operator or not name.startswith("_")):
+        if inspect.isfunction(method) and (is_operator or name[0] != "_") and f"Tensor.{name}" not in NOT_CALLED:
             yield f"Tensor.{name}", _method(name, method)
 
 
