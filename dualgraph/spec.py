@@ -68,6 +68,8 @@ def dtype_name(dtype: Any, default: str | None = None) -> str:
 
 def fitting(name: str, shape: Shape) -> Shape:
     """The shape itself, after the check that an array can have it."""
+    if len(shape) <= MOST_AXES and 0 < math.prod(shape) <= LARGEST_SIZE:
+        return shape
     if len(shape) > MOST_AXES:
         raise ShapeError(f"{name}: got {len(shape)} axes; a tensor has at most {MOST_AXES}; join some of them")
     if math.prod([n for n in shape if n]) > LARGEST_SIZE:

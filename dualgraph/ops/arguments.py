@@ -85,13 +85,19 @@ def choice(name: str, what: str, value: Any, options: Sequence[str]) -> str:
 def checked_shape(name: str, shape: Any) -> Shape:
     """A shape given as one length or several."""
     lengths = integers(name, "shape", shape, ShapeError)
-    if any(n < 0 for n in lengths):
+    if lengths and min(lengths) < 0:
         raise ShapeError(f"{name}: got shape {shown(lengths)}; lengths must be 0 or more")
     return fitting(name, lengths)
 
 
 def integers(name: str, what: str, value: Any, error: Error) -> tuple[int, ...]:
     """One integer or a sequence of them, as a tuple."""
+    if value.__class__ is tuple:
+        for n in value:
+            if n.__class__ is not int:
+                break
+        else:
+            return value
     one = _index(value)
     if one is not None:
         return (one,)

@@ -219,26 +219,31 @@ def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> Any:
 
 # x[key]
 
+_PLAIN = {int, slice, type(None), type(Ellipsis)}  # what needs no look at a dtype
+
 
 def getitem(x: Any, key: Any) -> Any:
     """`x[key]` with integers, slices, `...` and None (views), or one tensor or list of integers (see `take`)."""
     x = current().lift(x)
     keys = key if isinstance(key, tuple) else (key,)
-    keys = tuple([_positions(k) if isinstance(k, list) else k for k in keys])
-    if any(_is_mask(k) for k in keys):
-        raise ArgumentError(f"indexing: got {shown(key)}; {_MASKS}")
-    if len(keys) == 1 and _is_index_array(keys[0]):
-        if not x.layout[0]:
-            raise AxisError(f"indexing: got {shown(key)} for shape (); a scalar has no axis to index; use it as it is")
-        return take(x, keys[0], axis=0)
-    if any(_is_index_array(k) for k in keys):
-        raise ArgumentError(
-            f"indexing: got {shown(key)}; a tensor or list can be the only index (x[indices]); use dg.take along an axis, "
-            "dg.take_along_axis, or dg.where for a mask"
-        )
+    if not _PLAIN.issuperset([k.__class__ for k in keys]):
+        keys = tuple([_positions(k) if isinstance(k, list) else k for k in keys])
+        if any(_is_mask(k) for k in keys):
+            raise ArgumentError(f"indexing: got {shown(key)}; {_MASKS}")
+        if len(keys) == 1 and _is_index_array(keys[0]):
+            if not x.layout[0]:
+                raise AxisError(
+                    f"indexing: got {shown(key)} for shape (); a scalar has no axis to index; use it as it is"
+                )
+            return take(x, keys[0], axis=0)
+        if any(_is_index_array(k) for k in keys):
+            raise ArgumentError(
+                f"indexing: got {shown(key)}; a tensor or list can be the only index (x[indices]); use dg.take along an "
+                "axis, dg.take_along_axis, or dg.where for a mask"
+            )
     shape = x.layout[0]
-    named = sum(1 for k in keys if k is not None and k is not Ellipsis)
     dots = [n for n, k in enumerate(keys) if k is Ellipsis]
+    named = len(keys) - len(dots) - sum([k is None for k in keys])
     if len(dots) > 1 or named > len(shape):
         raise AxisError(
             f"indexing: got {len(keys)} indices {shown(key)} for shape {shape}; name each axis at most once"

@@ -6,6 +6,7 @@ step, go on with the same numbers. See `kernels.random` for the generator.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,7 +21,7 @@ from dualgraph.kernels.program import Program, View
 from dualgraph.ops.arguments import checked_shape, integer, probability, real
 from dualgraph.ops.creation import asarray
 from dualgraph.ops.elementwise import OPS
-from dualgraph.ops.op import Op, Operand, as_view, bind, specs_of
+from dualgraph.ops.op import ADDRESSABLE, Op, Operand, as_view, bind, specs_of
 from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, Shape, Spec, dtype_name, is_float
 
 _lock = threading.Lock()
@@ -112,7 +113,8 @@ def _rand(name: str, shape: Any, dtype: Any) -> Any:
 def _draw(op: Op, shape: Shape, dtype: str, *operands: Any) -> Any:
     """One draw, of a size that is checked before the counter moves."""
     params = {"shape": shape, "dtype": dtype}
-    specs_of(op, (), params)
+    if math.prod(shape) > ADDRESSABLE // 8:
+        specs_of(op, (), params)
     return bind(op, *_next(), *operands, **params)
 
 

@@ -91,11 +91,13 @@ def reshape(x: Any, /, shape: Sequence[int]) -> Any:
         return x
     new = integers("reshape", "shape", shape, ShapeError)
     size = math.prod(old)
-    if len(new) <= MOST_AXES and new.count(-1) == 1:
+    if len(new) > MOST_AXES:
+        fitting("reshape", new)
+    if -1 in new and new.count(-1) == 1:
         known = -math.prod(new)
         if known > 0 and size % known == 0:
-            new = tuple(size // known if n == -1 else n for n in new)
-    if any(n < 0 for n in new) or math.prod(fitting("reshape", new)) != size:
+            new = tuple([size // known if n == -1 else n for n in new])
+    if math.prod(new) != size or min(new, default=0) < 0:
         raise ShapeError(
             f"reshape: got shape {shown(new)} for a tensor of shape {old} with {size} elements; the number of elements must "
             "stay; at most one length may be -1"
