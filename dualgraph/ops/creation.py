@@ -17,7 +17,7 @@ from dualgraph.ops.elementwise import OPS, astype, equal
 from dualgraph.ops.op import Op, Operand, bind, current
 from dualgraph.ops.shape import expand_dims, filled
 from dualgraph.ops.tensor import TensorMethods
-from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, INTEGERS, Spec, dtype_name, fitting, is_float
+from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, Spec, dtype_name, fitting, is_float
 
 
 def full(shape: int | Sequence[int], value: Any, *, dtype: Any = None) -> Any:
@@ -108,7 +108,7 @@ def arange(start: float, /, stop: float | None = None, step: float = 1, *, dtype
     whole = all(isinstance(v, int) for v in (first, last, step))
     name = dtype_name(dtype, DEFAULT_INTEGER if whole else DEFAULT_FLOAT)
     (count,) = fitting("arange", (_steps(first, last, step),))
-    _check_range(first, step, count, name)
+    first, step = _fit_range(first, step, count, name)
     return bind(_RANGE, start=_exact(first), step=_exact(step), count=count, dtype=name)
 
 
@@ -121,18 +121,20 @@ def _steps(first: Any, last: Any, step: Any) -> int:
         ) from None
 
 
-def _check_range(first: Any, step: Any, count: int, dtype: str) -> None:
-    """A range of integers holds integers of its dtype only."""
-    if dtype not in INTEGERS:
+def _fit_range(first: Any, step: Any, count: int, dtype: str) -> tuple[Any, Any]:
+    """The numbers of a range in the kind of its dtype: a range of integers starts and steps with integers that it holds."""
+    if is_float(dtype):
         real("arange", "start", first)
         real("arange", "step", step)
-        return
+        return first, step
     if first != int(first) or step != int(step):
         raise ArgumentError(
             f"arange: got start {first} and step {step} for {dtype}; both must be integers; choose a float dtype, and cast"
         )
-    for value in (int(first), int(step), int(first) + int(step) * max(count - 1, 0)):
-        checked_scalar("arange", value, dtype)
+    first, step = int(first), int(step)
+    for value in (first, step, first + step * max(count - 1, 0)):
+        checked_scalar("arange", value, DEFAULT_INTEGER if dtype == "bool" else dtype)
+    return first, step
 
 
 def linspace(start: float, stop: float, /, num: int, *, dtype: Any = DEFAULT_FLOAT) -> Any:

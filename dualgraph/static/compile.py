@@ -403,7 +403,7 @@ def _shown(description: Any) -> str:
     if isinstance(description, Spec):
         return str(description)
     kind, value = description
-    return str(value) if kind is float else repr(value)
+    return str(value) if kind is float else shown(value)
 
 
 def _describe(x: Any) -> Any:

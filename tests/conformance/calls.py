@@ -23,6 +23,8 @@ FLOAT = np.arange(1, 7, dtype=np.float32).reshape(2, 3)
 ROWS = np.array([0, 1])
 VARIABLE = dg.Variable(FLOAT)
 LOADER = data.DataLoader(data.TensorDataset(FLOAT))
+DOUBLED = static.compile(lambda x: x * 2.0, static.spec((2, 3)))
+COUNTED = static.jit(lambda x: dg.ones(2))
 ADAM = optim.Adam([nn.Parameter(FLOAT)])
 
 
@@ -60,6 +62,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "F.mse_loss": {"target": Given(FLOAT)},
     "dg.outer": {"a": Given(FLOAT[0]), "b": Given(FLOAT[1])},
     "dg.squeeze": {"x": Given(FLOAT[:1])},
+    "Tensor.squeeze": {"self": Given(FLOAT[:1])},
     "dg.take": {"axis": 0},
     "dg.take_along_axis": {"indices": Given(ROWS[:, None])},
     "Tensor.assign": {"self": Made(lambda x: VARIABLE), "value": Given(FLOAT)},
@@ -200,7 +203,9 @@ OUTSIDE = {
     **functions(item for item in public("static", static) if item[0] not in INSIDE),
     **functions((f"DataLoader.{name}", getattr(LOADER, name)) for name in ("load_state_dict",)),
     **functions((f"Adam.{name}", getattr(ADAM, name)) for name in ("load_state_dict", "zero_grad")),
-    **functions([("dg.Variable", dg.Variable)]),
+    **functions(
+        iter([("dg.Variable", dg.Variable), ("jit()", lambda x: COUNTED(x)), ("compile()", lambda x: DOUBLED(x))])
+    ),
 }
 
 

@@ -13,6 +13,7 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -136,12 +137,17 @@ def get_num_threads() -> int:
 
 def set_num_threads(count: int) -> None:
     """Use `count` threads for large kernels. Results do not depend on it."""
-    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or not 1 <= count <= MOST_THREADS:
+    whole = isinstance(count, (int, np.integer, np.ndarray)) and not isinstance(count, bool)
+    try:
+        wanted = index(count) if whole else 0
+    except TypeError:
+        wanted = 0
+    if not 1 <= wanted <= MOST_THREADS:
         raise ArgumentError(
             f"set_num_threads: got {shown(count)} threads; the number of threads is an integer from 1 to {MOST_THREADS}; "
             "pass 1 for none"
         )
-    count = int(count)
+    count = wanted
     if count == _pool.size:
         return
     running = bool(_pool.threads)
