@@ -135,7 +135,7 @@ class Variable(Tensor):
     Static graphs read its value at every run and write it back; plain tensors are constants of a graph.
     """
 
-    __slots__ = ("name", "owners")
+    __slots__ = ("name",)
 
     is_variable = True
 
@@ -146,7 +146,6 @@ class Variable(Tensor):
         super().__init__(array, Spec(*source.spec), False)
         self.requires_grad_(requires_grad)
         self.name = name
-        self.owners: tuple[Any, ...] = ()  # weak references to the modules that hold it
 
     def _value_now(self) -> None:
         _refuse_while_tracing(self)

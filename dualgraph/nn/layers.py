@@ -12,7 +12,6 @@ from dualgraph.nn import functional as F
 from dualgraph.nn import init
 from dualgraph.nn.module import Module
 from dualgraph.nn.parameter import Parameter
-from dualgraph.ops.op import current
 from dualgraph.ops.shape import flatten
 from dualgraph.spec import DEFAULT_FLOAT, NUMPY_DTYPES, dtype_name, is_float
 
@@ -72,7 +71,6 @@ class Dropout(Module):
         self.p = F.checked_probability("Dropout", p)
 
     def forward(self, x: Any) -> Any:
-        current().observe(self, "p", self.p)
         return F.dropout(x, self.p, self.training)
 
     def extra_repr(self) -> str:

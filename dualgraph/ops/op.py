@@ -137,6 +137,7 @@ class FrontEnd(Protocol):
 
 
 _front_end: ContextVar[Any] = ContextVar("front_end")
+_contexts: ContextVar[tuple[Context, ...]] = ContextVar("contexts", default=())  # entered and not left, oldest first
 _default: Any = None
 
 
@@ -161,20 +162,75 @@ def bind(op: Op, *inputs: Any, **params: Any) -> Any:
     return _front_end.get(_default).apply(op, inputs, params)
 
 
-class using:
-    """Context manager: make `front` the current front end."""
+class Context:
+    """Something that was entered and changes the front end until it is left, in whatever order that happens.
 
-    __slots__ = ("_front", "_token")
+    The current front end is what the contexts that are still open make of the default one: nothing is ever restored, so a
+    generator that is suspended inside of a context, and closed much later, cannot bring back what is over.
+    """
+
+    __slots__ = ()
+
+    def inside(self, front: Any) -> Any:
+        """The front end inside of this context, where `front` is the one outside."""
+        raise NotImplementedError
+
+    def enter(self) -> Any:
+        _contexts.set((*_contexts.get(), self))
+        front = self.inside(_front_end.get(_default))
+        _front_end.set(front)
+        return front
+
+    def leave(self) -> None:
+        _reopen(tuple(context for context in _contexts.get() if context is not self))
+
+
+def _reopen(contexts: tuple[Context, ...]) -> None:
+    """Make these the open contexts."""
+    front = _default
+    for context in contexts:
+        front = context.inside(front)
+    _contexts.set(contexts)
+    _front_end.set(front)
+
+
+class Chosen(Context):
+    """A front end chosen for a `with` block of the user's."""
+
+    __slots__ = ("front",)
 
     def __init__(self, front: Any):
-        self._front = front
+        self.front = front
+
+    def inside(self, front: Any) -> Any:
+        return self.front
+
+
+class using(Chosen):
+    """Context manager: make `front` the current front end while a function of dualgraph runs.
+
+    What is still open inside when it is left belongs to generators that were suspended there: it ends with it.
+    """
+
+    __slots__ = ("_outer",)
 
     def __enter__(self) -> Any:
-        self._token = _front_end.set(self._front)
-        return self._front
+        self._outer = _contexts.get()
+        return self.enter()
 
     def __exit__(self, *exc: object) -> None:
-        _front_end.reset(self._token)
+        open_now = _contexts.get()
+        _reopen(tuple(context for context in self._outer if context in open_now) if self in open_now else open_now)
+
+
+class _GradMode(Context):
+    __slots__ = ("enabled",)
+
+    def __init__(self, enabled: bool):
+        self.enabled = enabled
+
+    def inside(self, front: Any) -> Any:
+        return front.with_grad(self.enabled)
 
 
 class no_grad:
@@ -191,7 +247,7 @@ class no_grad:
     enabled = False
 
     def __init__(self) -> None:
-        self._tokens: list[Any] = []
+        self._entered: list[_GradMode] = []
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Use as a decorator: the whole function runs inside."""
@@ -204,10 +260,15 @@ class no_grad:
         return inside
 
     def __enter__(self) -> None:
-        self._tokens.append(_front_end.set(current().with_grad(self.enabled)))
+        mode = _GradMode(self.enabled)
+        mode.enter()
+        self._entered.append(mode)
 
     def __exit__(self, *exc: object) -> None:
-        _front_end.reset(self._tokens.pop())
+        open_here = _contexts.get()  # one object may be entered several times, in other threads too
+        mode = next((m for m in reversed(self._entered) if m in open_here), self._entered[-1])
+        self._entered.remove(mode)
+        mode.leave()
 
 
 class enable_grad(no_grad):

@@ -26,7 +26,7 @@ from dualgraph.ops.tensor import TensorMethods
 from dualgraph.static import report
 from dualgraph.static.dataflow import Dataflow
 from dualgraph.static.feeds import Feeds
-from dualgraph.static.graph import Graph, Variable
+from dualgraph.static.graph import Argument, Graph, Variable
 from dualgraph.static.lowering import lower
 from dualgraph.static.passes import Pass
 from dualgraph.static.pipeline import Compilation, PassReport
@@ -66,8 +66,7 @@ class Executable:
         self._outputs, self._structure = tree.flatten(outputs)
         symbols = [graph.lift(x) if isinstance(x, TensorMethods) else None for x in self._outputs]
         self._is_tensor = [s is not None for s in symbols]
-        _check_arguments(graph)
-        self._graded = [(v.tensor, v.final_gradient) for v in graph.variables.values() if v.touched]
+        self._graded = [(v.tensor, v.final_gradient) for v in graph.with_gradients if v.touched]
         wanted = [s for s in symbols if s is not None]
         results = [*wanted, *(s for _, s in self._graded if s is not None)]
         self.compilation = Compilation(graph, results, passes)
@@ -87,7 +86,8 @@ class Executable:
         self._in_place = [v.tensor for v in self.compilation.written]
         self._read_gradients = self.compilation.read_gradients
         read = {id(v.tensor) for v in self._read_gradients}
-        self._cleared = [tensor for tensor, _ in self._graded if id(tensor) not in read]
+        self._of_arguments = [v.tensor for v in graph.arguments.values() if v.touched or id(v.tensor) in read]
+        self._cleared = [t for t, _ in self._graded if id(t) not in read and t not in self._of_arguments]
         places = {id(v): n for n, v in enumerate(self.compilation.variables, self.compilation.feeds)}
         self._places = [places[id(v)] for v in self.compilation.written]  # where they stand among the arrays
         self._exposed = getattr(self._loaded, "releases_gil", True)  # other Python threads may run during a launch
@@ -109,10 +109,12 @@ class Executable:
     # Running
 
     def __call__(self, *args: Any, **named: Any) -> Any:
-        arrays = self.feeds.arrays(args, named)
+        values = self.feeds.matched(args, named)
+        arrays = self.feeds.arrays(values)
+        passed = self.passed(values) if self._of_arguments else {}
         with self._lock:
             if self._first:
-                self._first_run(arrays)
+                self._first_run(arrays, passed)
             fresh: list[Array] | None = None
             if self._exposed and self._in_place and threading.active_count() > 1 + pool.workers():
                 fresh = [tensor.storage.copy() for tensor in self._in_place]  # other threads may read while we write
@@ -126,7 +128,7 @@ class Executable:
                 for place, storage in zip(self._places, fresh, strict=True):
                     arrays[place] = storage
             for variable in self._read_gradients:
-                arrays.append(held_gradient(variable))
+                arrays.append(held_gradient(passed.get(id(variable.tensor), variable.tensor), variable))
             for tensor in self._cleared:
                 tensor._grad = None
             results = self._launch(*arrays)
@@ -139,7 +141,7 @@ class Executable:
                 return self._result(results, 0)
             if len(self._result_specs) < 2:
                 results = () if results is None else (results,)
-            self._leave_gradients(results)
+            self._leave_gradients(results, passed)
         if self._single:
             return self._result(results[0], 0)
         found = (self._result(array, number) for number, array in enumerate(results))
@@ -151,7 +153,9 @@ class Executable:
 
         Gradients are left as arrays and become tensors when they are looked at.
         """
-        if not self._single or self._exposed or self._read_gradients or any(s is None for _, s in self._graded):
+        if not self._single or self._exposed or self._read_gradients or self._of_arguments:
+            return None
+        if any(s is None for _, s in self._graded):
             return None
         make, launch, specs, feed = self._tensor, self._launch, self.feeds.specs, self.feeds.arrays
         in_place, bound, cleared = tuple(self._in_place), tuple(self._bound), tuple(self._cleared)
@@ -164,9 +168,9 @@ class Executable:
             try:
                 arrays = [x.storage for x in args]
                 if [x.layout for x in args] != specs:
-                    arrays = feed(args, {})
+                    arrays = feed(args)
             except AttributeError:
-                arrays = feed(args, {})
+                arrays = feed(args)
             for tensor in in_place:
                 if getrefcount(tensor.storage) > 2:  # somebody else sees this storage: leave it to them
                     tensor.storage = tensor.storage.copy()
@@ -191,26 +195,50 @@ class Executable:
             return self._tensor(array, self._result_specs[number])
         return self._tensor(array, self._result_specs[number], True, history, 0)
 
-    def _leave_gradients(self, results: Sequence[Array]) -> None:
+    def passed(self, values: Sequence[Any]) -> dict[int, Any]:
+        """The tensors that were passed for the arguments in which gradients are looked for and left."""
+        return {id(argument): self._passed(argument, values) for argument in self._of_arguments}
+
+    def _passed(self, argument: Argument, values: Sequence[Any]) -> Any:
+        """The tensor in whose `.grad` the gradient of an argument is looked for and left."""
+        x, name = values[argument.position], self.feeds.names[argument.position]
+        if not isinstance(x, TensorMethods) or (
+            self.graph.placeholders[argument.position].requires_grad > x.requires_grad
+        ):
+            got = "a tensor that needs no gradient" if isinstance(x, TensorMethods) else f"{type(x).__name__}"
+            raise FeedError(
+                f"feed {name!r}: got {got}; the function leaves a gradient in this argument: pass a tensor with "
+                "requires_grad=True"
+            ).at(here())
+        if x.call is not None:
+            raise GraphError(
+                f"feed {name!r}: got a tensor ({x.spec}) that was computed eagerly and still has its history; the compiled "
+                "backward() cannot go back through it: detach() it, or compile the function from its beginning"
+            ).at(here())
+        return x
+
+    def _leave_gradients(self, results: Sequence[Array], passed: dict[int, Any]) -> None:
         at = self._wanted
         for tensor, symbol in self._graded:
+            tensor = passed.get(id(tensor), tensor)
             if symbol is None:
                 tensor._grad = None
             else:
                 tensor._grad = self._tensor(results[at], self._result_specs[at])
                 at += 1
 
-    def _first_run(self, arrays: Sequence[Array]) -> None:
+    def _first_run(self, arrays: Sequence[Array], passed: dict[int, Any]) -> None:
         if self._verified:
-            verify(self, self.state(arrays))
+            verify(self, self.state(arrays, passed))
         if not self.compilation.exact:
-            self.ulp_distance = ulp_distance(self, self.state(arrays))
+            self.ulp_distance = ulp_distance(self, self.state(arrays, passed))
         self._first = False
 
-    def state(self, feeds: Sequence[Array]) -> list[Array]:
+    def state(self, feeds: Sequence[Array], passed: dict[int, Any]) -> list[Array]:
         """Copies of everything the program takes: feeds, the present values of variables, gradients."""
         arrays = [*feeds, *(tensor.storage for tensor in self._bound)]
-        return [np.array(a) for a in (*arrays, *(held_gradient(v) for v in self._read_gradients))]
+        held = (held_gradient(passed.get(id(v.tensor), v.tensor), v) for v in self._read_gradients)
+        return [np.array(a) for a in (*arrays, *held)]
 
     def failure(self, program: Program, failed: int, arrays: Sequence[Array]) -> Exception:
         """The error of a failed check, at the line that defined the operation."""
@@ -280,10 +308,11 @@ class Watched:
 
     def __call__(self, *args: Any, **named: Any) -> tuple[Any, dict[str, Any]]:
         exe = self.executable
-        feeds = exe.feeds.arrays(args, named)
+        given = exe.feeds.matched(args, named)
+        feeds, passed = exe.feeds.arrays(given), exe.passed(given)
         flow = Dataflow(exe.compilation.defined.calls, tuple(symbol for _, symbol in self._symbols))
         program = lower(flow, exe.compilation.leaves, len(self._symbols), ()).program
-        state = exe.state(feeds)
+        state = exe.state(feeds, passed)
         values = provider.load(program, memory.plan(program)).launch(*state)
         if values.__class__ is int:
             raise exe.failure(program, values, state)
@@ -303,24 +332,13 @@ def _found(item: Any, calls: dict[str, Call]) -> Symbol:
     return Symbol(None, call, 0)  # type: ignore[arg-type]
 
 
-def _check_arguments(graph: Graph) -> None:
-    """A gradient that `backward` left in an argument would be lost."""
-    for p in graph.placeholders:
-        if p._grad is not None:
-            name = p.node.params["name"]
-            raise GraphError(
-                f"backward() reached the argument {name!r}; a compiled graph leaves gradients in variables only: take "
-                f"dg.grad(loss, [{name}]) and return it, or make it a dualgraph.Variable"
-            ).at(p.node.where)
-
-
-def held_gradient(variable: Variable) -> Array:
-    """What `.grad` of a variable holds, where the graph reads it."""
+def held_gradient(tensor: Any, variable: Variable) -> Array:
+    """What `.grad` of a tensor holds, where the graph reads it."""
     assert variable.gradient is not None
-    g, spec = variable.tensor.held_gradient(), variable.gradient.spec
+    g, spec = tensor.held_gradient(), variable.gradient.spec
     if g is None or g.spec != spec:
         raise FeedError(
-            f"got no gradient in .grad of a tensor of {variable.tensor.spec}, but the graph was defined to add to one; run "
+            f"got no gradient in .grad of a tensor of {tensor.spec}, but the graph was defined to add to one; run "
             "backward before, or define the graph again (static.jit does so by itself)"
         ).at(here())
     return np.ascontiguousarray(g.numpy()).reshape(spec.shape)
