@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dualgraph.errors import DTypeError, ShapeError, SymbolError, here
+from dualgraph.errors import DTypeError, GradientError, ShapeError, SymbolError, here
 from dualgraph.kernels.program import View
 from dualgraph.ops.arrays import as_array
 from dualgraph.ops.op import Call, current, default
@@ -105,6 +105,21 @@ class Tensor(TensorMethods):
         array = self.numpy()
         return np.array(array, dtype=dtype) if dtype is not None or copy else array
 
+    def __reduce__(self) -> Any:
+        """Copied and pickled by value: what was recorded stays behind, so a tensor that has a history is refused."""
+        if self.call is not None:
+            raise GradientError(
+                f"copy: got a tensor ({self.spec}) that was computed and still has its history, which cannot be copied; "
+                "detach() it first"
+            ).at(here(2))
+        held = self.held_gradient()
+        state = (np.array(array_of(self.storage, self.layout), order="C"), self.requires_grad, held, self._more())
+        return _remade, (type(self), *state), getattr(self, "__dict__", None)
+
+    def _more(self) -> dict[str, Any]:
+        """Further slots to be copied."""
+        return {}
+
     def __bool__(self) -> bool:
         return bool(self.item())
 
@@ -147,12 +162,27 @@ class Variable(Tensor):
         self.requires_grad_(requires_grad)
         self.name = name
 
+    def _more(self) -> dict[str, Any]:
+        return {"name": self.name}
+
     def _value_now(self) -> None:
         _refuse_while_tracing(self)
 
     def assign(self, value: Any) -> None:
         """Replace the value by another of the same shape and dtype."""
         current().assign(self, value)
+
+
+def _remade(kind: Any, array: Array, requires_grad: bool, held: Any, more: dict[str, Any]) -> Any:
+    """A copy of a tensor, made without its `__init__`."""
+    x = kind.__new__(kind)
+    if isinstance(x, Variable):
+        current().created(x)
+    Tensor.__init__(x, array, Spec(array.shape, array.dtype.name), requires_grad)
+    x._grad = held
+    for name, value in more.items():
+        setattr(x, name, value)
+    return x
 
 
 def _refuse_while_tracing(x: Tensor) -> None:

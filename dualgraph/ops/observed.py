@@ -2,7 +2,7 @@
 
 Modules and optimisers are `Observed`. While a function is traced each attribute that it reads is reported to the front
 end; the interpreter's own attribute look-up is replaced for that time only, so that it costs nothing otherwise. Each change
-of any of them moves `version()` on: as long as it stands still, nothing that was read can have changed.
+of any of them moves `VERSION` on: as long as it stands still, nothing that was read can have changed.
 """
 
 from __future__ import annotations
@@ -13,21 +13,15 @@ from typing import Any
 from dualgraph.ops.op import current
 
 MISSING: Any = type("Missing", (), {"__repr__": lambda _: "nothing", "__slots__": ()})()
-_version = 0
+VERSION = [0]  # in a list, which is read without a call
 _lock = threading.Lock()
 _observing = 0
 
 
-def version() -> int:
-    """Moves on with each change of an attribute of any observed object."""
-    return _version
-
-
 def changed() -> None:
     """An observed object is not as it was."""
-    global _version
     with _lock:
-        _version += 1
+        VERSION[0] += 1
 
 
 class Observed:

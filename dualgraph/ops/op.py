@@ -136,74 +136,91 @@ class FrontEnd(Protocol):
         """This front end with gradient recording on or off."""
 
 
-_front_end: ContextVar[Any] = ContextVar("front_end")
-_contexts: ContextVar[tuple[Context, ...]] = ContextVar("contexts", default=())  # entered and not left, oldest first
-_default: Any = None
-
-
-def set_default(front: Any) -> None:
-    """The front end of every thread and context that chose none: the eager mode names itself here."""
-    global _default
-    _default = front
-
-
-def current() -> Any:
-    """The current front end."""
-    return _front_end.get(_default)
-
-
-def default() -> Any:
-    """The front end where none was chosen."""
-    return _default
-
-
-def bind(op: Op, *inputs: Any, **params: Any) -> Any:
-    """Apply `op` in the current mode."""
-    return _front_end.get(_default).apply(op, inputs, params)
-
-
 class Context:
     """Something that was entered and changes the front end until it is left, in whatever order that happens.
 
-    The current front end is what the contexts that are still open make of the default one: nothing is ever restored, so a
-    generator that is suspended inside of a context, and closed much later, cannot bring back what is over.
+    The open contexts are linked, innermost first, and each knows the front end inside of it. One that is left is taken out
+    wherever it stands: so a generator that is suspended inside of a context, and closed much later, brings nothing back.
     """
 
-    __slots__ = ()
+    __slots__ = ("_outer", "_over", "front")
+
+    front: Any
 
     def inside(self, front: Any) -> Any:
         """The front end inside of this context, where `front` is the one outside."""
         raise NotImplementedError
 
     def enter(self) -> Any:
-        _contexts.set((*_contexts.get(), self))
-        front = self.inside(_front_end.get(_default))
-        _front_end.set(front)
+        self._over = False  # True also where it was left by another thread
+        self._outer = outer = _innermost.get(_outside)
+        self.front = front = self.inside(outer.front)
+        _innermost.set(self)
         return front
 
     def leave(self) -> None:
-        _reopen(tuple(context for context in _contexts.get() if context is not self))
+        self._over = True
+        innermost = _innermost.get(_outside)
+        if innermost is self and not self._outer._over:
+            _innermost.set(self._outer)
+        else:
+            _innermost.set(_linked(innermost))
 
 
-def _reopen(contexts: tuple[Context, ...]) -> None:
-    """Make these the open contexts."""
-    front = _default
-    for context in contexts:
-        front = context.inside(front)
-    _contexts.set(contexts)
-    _front_end.set(front)
+def _linked(context: Context) -> Context:
+    """The innermost of a context and those around it, after those that are over were taken out."""
+    if context is _outside:
+        return context
+    outer = _linked(context._outer)
+    if context._over:
+        return outer
+    context._outer, context.front = outer, context.inside(outer.front)
+    return context
+
+
+class _Outside(Context):
+    """Where no context was entered: the eager mode."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        self.front, self._over = None, False
+
+
+_outside = _Outside()
+_innermost: ContextVar[Context] = ContextVar("innermost")
+
+
+def set_default(front: Any) -> None:
+    """The front end of every thread and context that chose none: the eager mode names itself here."""
+    _outside.front = front
+
+
+def current() -> Any:
+    """The current front end."""
+    return _innermost.get(_outside).front
+
+
+def default() -> Any:
+    """The front end where none was chosen."""
+    return _outside.front
+
+
+def bind(op: Op, *inputs: Any, **params: Any) -> Any:
+    """Apply `op` in the current mode."""
+    return _innermost.get(_outside).front.apply(op, inputs, params)
 
 
 class Chosen(Context):
     """A front end chosen for a `with` block of the user's."""
 
-    __slots__ = ("front",)
+    __slots__ = ("_chosen",)
 
     def __init__(self, front: Any):
-        self.front = front
+        self._chosen = front
 
     def inside(self, front: Any) -> Any:
-        return self.front
+        return self._chosen
 
 
 class using(Chosen):
@@ -212,28 +229,16 @@ class using(Chosen):
     What is still open inside when it is left belongs to generators that were suspended there: it ends with it.
     """
 
-    __slots__ = ("_outer",)
+    __slots__ = ()
 
-    def __enter__(self) -> Any:
-        self._outer = _contexts.get()
-        return self.enter()
+    __enter__ = Context.enter
 
     def __exit__(self, *exc: object) -> None:
-        open_now = _contexts.get()
-        _reopen(tuple(context for context in self._outer if context in open_now) if self in open_now else open_now)
+        self._over = True
+        _innermost.set(_linked(self._outer) if self._outer._over else self._outer)
 
 
-class _GradMode(Context):
-    __slots__ = ("enabled",)
-
-    def __init__(self, enabled: bool):
-        self.enabled = enabled
-
-    def inside(self, front: Any) -> Any:
-        return front.with_grad(self.enabled)
-
-
-class no_grad:
+class no_grad(Context):
     """Context manager and decorator (`@no_grad()`): results computed inside need no gradient.
 
     >>> import dualgraph as dg
@@ -244,10 +249,16 @@ class no_grad:
     False
     """
 
+    __slots__ = ("_again",)
+
     enabled = False
 
     def __init__(self) -> None:
-        self._entered: list[_GradMode] = []
+        self._over = True
+        self._again: list[no_grad] = []  # one object may be entered several times, in other threads too
+
+    def inside(self, front: Any) -> Any:
+        return front.with_grad(self.enabled)
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Use as a decorator: the whole function runs inside."""
@@ -260,19 +271,32 @@ class no_grad:
         return inside
 
     def __enter__(self) -> None:
-        mode = _GradMode(self.enabled)
-        mode.enter()
-        self._entered.append(mode)
+        if self._over:
+            self.enter()
+        else:
+            again = type(self)()
+            again.enter()
+            self._again.append(again)
 
     def __exit__(self, *exc: object) -> None:
-        open_here = _contexts.get()  # one object may be entered several times, in other threads too
-        mode = next((m for m in reversed(self._entered) if m in open_here), self._entered[-1])
-        self._entered.remove(mode)
-        mode.leave()
+        if not self._again:
+            self.leave()
+            return
+        entered = [self, *self._again]
+        context: Any = _innermost.get(_outside)
+        while context is not _outside and context not in entered:
+            context = context._outer
+        if context is _outside:
+            context = entered[-1]
+        if context is not self:
+            self._again.remove(context)
+        context.leave()
 
 
 class enable_grad(no_grad):
     """Context manager: record gradients again inside `no_grad`."""
+
+    __slots__ = ()
 
     enabled = True
 

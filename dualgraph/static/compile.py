@@ -213,7 +213,7 @@ class Compiled:
     def __call__(self, *args: Any, **named: Any) -> Any:
         if current() is default() and not named and self.variants:
             first = self.variants[0]
-            if first.quick is not None and PLAIN_ARGUMENTS.issuperset(map(type, args)) and first.holds():
+            if first.quick is not None and are_plain(args) and first.holds():
                 return first.quick(args)
         if tracing():
             return self._inside(args, named)
@@ -270,7 +270,18 @@ class Compiled:
         return [value for value, want in zip(given, wanted, strict=True) if isinstance(want, Spec)]
 
 
-PLAIN_ARGUMENTS = frozenset({type(default().constant(0.0, "float32")), np.ndarray})  # values and nothing else
+_TENSOR: Any = type(default().constant(0.0, "float32"))
+
+
+def are_plain(values: Sequence[Any]) -> bool:
+    """Whether all are values and nothing else: no variables, and nothing that takes a gradient."""
+    for x in values:
+        if x.__class__ is _TENSOR:
+            if x.requires_grad:
+                return False
+        elif x.__class__ is not np.ndarray:
+            return False
+    return True
 
 
 def warn_of_misses(function: Callable[..., Any], misses: Sequence[str]) -> None:
@@ -285,9 +296,11 @@ def warn_of_misses(function: Callable[..., Any], misses: Sequence[str]) -> None:
         if often.startswith("argument")
         else "keep what changes in a buffer or a dualgraph.Variable, or pass it as an argument"
     )
-    warnings.warn(
+    place = here(2)
+    warnings.warn_explicit(
         f"{getattr(function, '__name__', 'function')} was traced and compiled {count} times, {times} of them because of "
         f"{often} (the last time: {last}); {remedy}",
         RecompileWarning,
-        stacklevel=6,
+        place.file if place is not None else "<unknown>",
+        place.line if place is not None else 0,
     )

@@ -87,7 +87,7 @@ class Executable:
         self._read_gradients = self.compilation.read_gradients
         read = {id(v.tensor) for v in self._read_gradients}
         self._of_arguments = [v.tensor for v in graph.arguments.values() if v.touched or id(v.tensor) in read]
-        self._cleared = [t for t, _ in self._graded if id(t) not in read and t not in self._of_arguments]
+        self._cleared = [t for t, _ in self._graded if id(t) not in read and not isinstance(t, Argument)]
         places = {id(v): n for n, v in enumerate(self.compilation.variables, self.compilation.feeds)}
         self._places = [places[id(v)] for v in self.compilation.written]  # where they stand among the arrays
         self._exposed = getattr(self._loaded, "releases_gil", True)  # other Python threads may run during a launch
@@ -105,6 +105,12 @@ class Executable:
 
     def __repr__(self) -> str:
         return f"<Executable: {len(self.program.steps)} kernels, inputs {', '.join(self.feeds.names) or 'none'}>"
+
+    def __reduce__(self) -> Any:
+        raise GraphError(
+            "got an executable to copy or pickle; it belongs to the variables of its graph: compile the graph again, or use "
+            "static.jit, whose copies compile themselves"
+        ).at(here(2))
 
     # Running
 

@@ -3,7 +3,7 @@
 Four kinds of state are found and watched:
 
 - attributes of `Observed` objects (modules, optimisers), reported while the function is traced: behind one number,
-  `version()`, that moves on with any change of any of them;
+  `VERSION`, that moves on with any change of any of them;
 - names that the function, and every function of the user's that it leads to, reads by its bytecode: globals, closure
   variables, defaults, attributes of plain objects and classes;
 - the contents of lists, dictionaries, sets and small arrays that are reached in this way;
@@ -37,7 +37,7 @@ import numpy as np
 
 from dualgraph.errors import is_internal
 from dualgraph.exact import PLAIN, exact
-from dualgraph.ops.observed import MISSING, Observed, Table, version
+from dualgraph.ops.observed import MISSING, VERSION, Observed, Table
 from dualgraph.ops.tensor import TensorMethods
 from dualgraph.static.bytecode import only_written, reads
 
@@ -81,22 +81,20 @@ class Space:
         """All names are known: prepare the quick comparison."""
         present = [name for name, value in self.values.items() if value is not MISSING]
         self._absent = [name for name, value in self.values.items() if value is MISSING]
-        self._present = tuple(present)
         self._then = tuple([self.values[name] for name in present])
-        self._get: Callable[[Any], Any] | None = itemgetter(*present) if present else None
+        # With one name more than there are, the answer is a tuple in any case.
+        self._get: Callable[[Any], Any] = itemgetter(*present, *present[:1]) if present else lambda _: ()
 
     def holds(self) -> bool:
         names = self.names
         try:
-            now = self._get(names) if self._get is not None else ()
+            now = self._get(names)
         except KeyError:
             return False
-        if len(self._present) == 1:
-            now = (now,)
         if not all(map(is_, now, self._then)):
             if not all(map(unchanged, now, self._then)):
                 return False
-            self._then = now  # equal, though not the same objects
+            self._then = now[: len(self._then)]  # equal, though not the same objects
         return not self._absent or not any(name in names for name in self._absent)
 
     def broken(self) -> str | None:
@@ -161,7 +159,7 @@ class Guards:
         self._objects: list[tuple[Any, str]] = []  # those whose attributes are watched where functions read them
         self._functions: list[FunctionType] = []
         self._names = {"__call__": None}  # attributes that functions read
-        self._version = version()
+        self._version = VERSION[0]
 
     # While tracing
 
@@ -316,8 +314,8 @@ class Guards:
         self._functions.clear()
 
     def hold(self) -> bool:
-        """Whether everything is as it was."""
-        now = version()
+        """Whether everything is as it was: at each call of a compiled function, so in as few steps as it takes."""
+        now = VERSION[0]
         if now != self._version:
             if not all(_attribute_holds(*a) for a in self._watched):
                 return False

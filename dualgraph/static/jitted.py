@@ -9,7 +9,7 @@ from typing import Any
 from dualgraph import tree
 from dualgraph.ops.op import current, default
 from dualgraph.spec import Spec
-from dualgraph.static.compile import PLAIN_ARGUMENTS, Compiled, warn_of_misses
+from dualgraph.static.compile import Compiled, are_plain, warn_of_misses
 from dualgraph.static.executable import Executable
 from dualgraph.static.passes import chosen
 from dualgraph.static.signature import Constant, Signature, differences, signature
@@ -99,7 +99,7 @@ class Jitted:
         reason = "first call"
         if compiled is None:
             compiled, reason = self._new(args, named, key)
-        if usual is not None and compiled._direct and all(x.__class__ in PLAIN_ARGUMENTS for x in args):
+        if usual is not None and compiled._direct and are_plain(args):
             self._seen[usual] = compiled
         tensors = [x for x, d in zip(leaves, key.leaves, strict=True) if isinstance(d, Spec)]
         return compiled.run(tensors, reason)
