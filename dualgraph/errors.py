@@ -27,7 +27,9 @@ _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 # Parts of the package that are written as a user would write them.
 _USER_CODE = (os.path.join(_PACKAGE, "models") + os.sep, os.path.join(_PACKAGE, "compare", "workloads.py"))
 # Parts of the standard library that stand between the user and us.
-_BETWEEN = {os.path.join(os.path.dirname(os.__file__), f"{n}.py") for n in ("contextlib", "copy", "functools", "pickle")}
+_BETWEEN = {
+    os.path.join(os.path.dirname(os.__file__), f"{n}.py") for n in ("contextlib", "copy", "functools", "pickle")
+}
 _internal: dict[str, bool] = {}  # by file: the hash of a code object costs more than the rest
 _new_tuple = tuple.__new__
 

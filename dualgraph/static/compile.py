@@ -42,7 +42,8 @@ def compile(
     `optimize`: "none", "exact" (default; the same bits as eager mode) or "fast" (identities of real numbers as well).
     `passes` names the passes to run instead. `verify=True` runs every stage once and compares all bits.
 
-    >>> double = compile(lambda x: x * 2.0, spec((3,)))
+    >>> from dualgraph import static
+    >>> double = static.compile(lambda x: x * 2.0, static.spec((3,)))
     >>> double([1.0, 2.0, 3.0]).tolist()
     [2.0, 4.0, 6.0]
     """

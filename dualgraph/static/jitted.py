@@ -27,8 +27,9 @@ def jit(
 ) -> Jitted:
     """A function compiled for each signature it is called with; `misses` tells why each time.
 
+    >>> import dualgraph as dg
     >>> double = jit(lambda x: x * 2.0)
-    >>> double(np.ones(2, np.float32)).tolist(), double(np.ones(3, np.float32)).tolist()
+    >>> double(dg.ones(2)).tolist(), double(dg.ones(3)).tolist()
     ([2.0, 2.0], [2.0, 2.0, 2.0])
     >>> double.misses
     ['first call', 'argument x: shape (2,) → (3,)']
