@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-VALUE, GRADIENT = "storage", "_grad"  # the slots
+VALUE, GRADIENT, LAYOUT = "storage", "_grad", "layout"  # the slots
 
 
 class State(NamedTuple):
@@ -26,6 +26,8 @@ class State(NamedTuple):
     written: frozenset[int]  # the numbers of cells that the program writes to
     left: tuple[Any, ...] = ()  # the objects whose slot `GRADIENT` receives the last outputs, in this order
     cleared: tuple[Any, ...] = ()  # those where it becomes None
+    wrapper: type | None = None  # what may stand for an array in `GRADIENT`: it holds one in `VALUE`, all of it if
+    whole: type | None = None  # what is in its slot `LAYOUT` has this type
 
 
 def with_state(launch: Callable[..., Any], state: State, outputs: int) -> Callable[..., Any]:
@@ -43,7 +45,7 @@ def with_state(launch: Callable[..., Any], state: State, outputs: int) -> Callab
         results = launch(*given[: state.first], *values, *given[state.first :])
         if results.__class__ is int:
             return results
-        found = results if outputs > 1 else () if results is None else (results,)
+        found: tuple[Any, ...] = results if outputs > 1 else () if results is None else (results,)
         # One call of C: no other thread, no handler of a signal comes in between.
         deque(map(setattr, owners, slots, (*(values[n] for n in written), *found[returned:], *nothing)), maxlen=0)
         return None if not returned else found[0] if returned == 1 else found[:returned]
@@ -51,4 +53,4 @@ def with_state(launch: Callable[..., Any], state: State, outputs: int) -> Callab
     return run
 
 
-__all__ = ["GRADIENT", "VALUE", "State", "with_state"]
+__all__ = ["GRADIENT", "LAYOUT", "VALUE", "State", "with_state"]

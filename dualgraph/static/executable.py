@@ -73,9 +73,10 @@ class Executable:
         results = [*wanted, *(s for _, s in self._graded if s is not None)]
         self.compilation = Compilation(graph, results, passes)
         start = time.perf_counter()
+        self._tensor: Any = type(default().constant(0.0, "float32"))
         self._bound = [_as_cell(v.tensor) for v in self.compilation.variables]
-        loaded: Any = provider.load(self.program, self.compilation.arena, self._state())
-        self._launch: Callable[..., Any] = loaded.launch
+        self._loaded: Any = provider.load(self.program, self.compilation.arena, self._state())
+        self._launch: Callable[..., Any] = self._loaded.launch
         self.times = {
             "define": define_seconds,
             "differentiate": differentiate_seconds,
@@ -86,13 +87,10 @@ class Executable:
 
         self.feeds = Feeds(graph.placeholders)
         self._read_gradients = self.compilation.read_gradients
-        self._exposed = getattr(loaded, "releases_gil", True)  # other Python threads may run during a launch
+        self._exposed = getattr(self._loaded, "releases_gil", True)  # other Python threads may run during a launch
         self._result_specs = [s.spec for s in wanted]
-        self._histories = [
-            Call(COMPILED, (), {}, (s.spec,), s.node.where) if s.requires_grad else None for s in wanted
-        ]
+        self._histories = [Call(COMPILED, (), {}, (s.spec,), s.node.where) if s.requires_grad else None for s in wanted]
         self._single = self._structure is None and len(wanted) == 1
-        self._tensor: Any = type(default().constant(0.0, "float32"))
         self._lock = threading.RLock()
         self._first, self._verified = True, verified
         self.ulp_distance: int | None = None
@@ -152,6 +150,8 @@ class Executable:
             frozenset(number for number, v in enumerate(variables) if id(v) in written),
             tuple(tensor for tensor, g in self._graded if g is not None),
             tuple(tensor for tensor, g in self._graded if g is None),
+            self._tensor,
+            Spec,
         )
 
     def _result(self, array: Array, number: int) -> Any:

@@ -19,7 +19,8 @@ import numpy as np
 from dualgraph.errors import KernelError
 from dualgraph.kernels import blas
 from dualgraph.kernels.cpu import pool
-from dualgraph.kernels.kinds import External, Loop, MatMul
+from dualgraph.kernels.failure import written_at_the_end
+from dualgraph.kernels.kinds import External, MatMul
 from dualgraph.kernels.llvm import engine, runtime
 from dualgraph.kernels.llvm import plan_layout as layout
 from dualgraph.kernels.llvm.command import Command
@@ -27,7 +28,7 @@ from dualgraph.kernels.llvm.commands import command
 from dualgraph.kernels.llvm.matmul import Gemm, Gemv
 from dualgraph.kernels.program import Program, Step, View, reads, writes
 from dualgraph.kernels.reference.steps import RUN, window
-from dualgraph.kernels.state import GRADIENT, VALUE, State, with_state
+from dualgraph.kernels.state import GRADIENT, LAYOUT, VALUE, State, with_state
 from dualgraph.spec import NUMPY_DTYPES, Spec, contiguous_strides
 
 if TYPE_CHECKING:
@@ -91,8 +92,17 @@ class Loaded:
                 self._arena_bytes,
                 list(program.constants.values()),
                 state,
-                all(isinstance(step.kernel, (Loop, MatMul)) for step in program.steps),
+                self._at_the_end(state),
             )
+
+    def _at_the_end(self, state: State | None) -> tuple[frozenset[int], frozenset[int]]:
+        """The cells, and the outputs, that are written when nothing can fail any more."""
+        if state is None:
+            return frozenset(), frozenset()
+        late = written_at_the_end(self.program)
+        cells = enumerate(self.program.inputs[state.first :])
+        outputs = enumerate(self.program.outputs)
+        return frozenset(n for n, buffer in cells if buffer in late), frozenset(n for n, b in outputs if b in late)
 
     def _locate(self, buffer: int) -> tuple[int, int]:
         slot = self._slots.get(buffer)
@@ -255,7 +265,7 @@ def _launch(
     arena_bytes: int = 0,
     constants: Sequence[Array] = (),
     state: State | None = None,
-    infallible: bool = False,
+    at_the_end: tuple[frozenset[int], frozenset[int]] = (frozenset(), frozenset()),
 ) -> Callable[..., Any]:
     """A builtin that runs commands; its plan, laid out here in one array, is described in `plan_layout`."""
     addresses = engine.addresses([row.command.variant for row in rows])
@@ -273,7 +283,7 @@ def _launch(
         layout.COMMAND_WORDS * len(rows),
         len(args),
         layout.CELL_WORDS * len(state.cells),
-        len(receivers),
+        layout.LEFT_WORDS * len(receivers),
     )
     starts = list(_starts(sizes))
     plan = np.zeros(starts[-1], np.int64).view(layout.Plan)
@@ -307,13 +317,20 @@ def _launch(
 
     for number, cell in enumerate(state.cells):
         row = at_cells + number * layout.CELL_WORDS
-        words[row : row + 3] = runtime.slot(cell, VALUE), cell.storage.nbytes, number in state.written
+        written = layout.WRITTEN_AT_THE_END if number in at_the_end[0] else layout.WRITTEN
+        use = written if number in state.written else layout.READ
+        words[row : row + 3] = runtime.slot(cell, VALUE), cell.storage.nbytes, use
+    returned = len(outputs) - len(state.left)
     for number, receiver in enumerate(receivers):
-        words[at_left + number] = runtime.slot(receiver, GRADIENT)
+        row = at_left + number * layout.LEFT_WORDS
+        words[row : row + 2] = runtime.slot(receiver, GRADIENT), returned + number in at_the_end[1]
+    if state.wrapper is not None:
+        words[layout.PLAN_WRAPPER], words[layout.PLAN_WHOLE] = id(state.wrapper), id(state.whole)
+        words[layout.PLAN_WRAPPER_VALUE] = runtime.slot_offset(state.wrapper, VALUE)
+        words[layout.PLAN_WRAPPER_LAYOUT] = runtime.slot_offset(state.wrapper, LAYOUT)
 
     flags = layout.RELEASE_GIL if sum(row.command.work for row in rows) >= GIL_WORK else 0
     flags |= layout.WRITES_CELLS if state.written else 0
-    flags |= layout.INFALLIBLE if infallible else 0
     if any(isinstance(row.command.variant, (Gemm, Gemv)) for row in rows) and blas.set_up(runtime.use_blas):
         flags |= layout.USES_BLAS
     words[layout.PLAN_MACHINE] = machine.ctypes.data
@@ -325,7 +342,7 @@ def _launch(
     words[layout.PLAN_COMMAND_TABLE] = base + 8 * at_commands
     words[layout.PLAN_CELL_TABLE], words[layout.PLAN_LEFT_TABLE] = base + 8 * at_cells, base + 8 * at_left
     words[layout.PLAN_FIRST], words[layout.PLAN_CELLS] = state.first, len(state.cells)
-    words[layout.PLAN_LEFT], words[layout.PLAN_RETURNED] = len(receivers), len(outputs) - len(state.left)
+    words[layout.PLAN_LEFT], words[layout.PLAN_RETURNED] = len(receivers), returned
     plan.keep = (arena, tuple(constants), state)
     if parallel:
         pool.start(runtime.worker)

@@ -135,11 +135,16 @@ def _slots_are_known() -> bool:
     )
 
 
-def slot(thing: Any, name: str) -> int:
-    """The address of a slot (of `__slots__`) of an object: a pointer to what is there lies at it."""
-    descriptor = inspect.getattr_static(type(thing), name)
+def slot_offset(kind: type, name: str) -> int:
+    """Where in objects of a type a slot (of `__slots__`) lies."""
+    descriptor = inspect.getattr_static(kind, name)
     member = ctypes.c_void_p.from_address(id(descriptor) + layout.MEMBER).value or 0
-    place = id(thing) + int(ctypes.c_int64.from_address(member + layout.MEMBER_OFFSET).value)
+    return int(ctypes.c_int64.from_address(member + layout.MEMBER_OFFSET).value)
+
+
+def slot(thing: Any, name: str) -> int:
+    """The address of a slot of an object: a pointer to what is there lies at it."""
+    place = id(thing) + slot_offset(type(thing), name)
     assert ctypes.c_void_p.from_address(place).value == id(getattr(thing, name))
     return place
 

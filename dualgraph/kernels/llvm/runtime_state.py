@@ -1,6 +1,6 @@
 """The parts of a launch that read and change state (`kernels.state`): cells before the commands, all slots after them.
 
-A launch writes into the array of a cell itself where three things hold, else into a copy:
+A launch writes into the array of a cell itself where four things hold, else into a copy:
 
 - Its count of references is 1. That one is the slot's, which is read here without taking another; so nobody else holds
   the array, through whatever view, buffer or argument. Nothing is asked about how an interpreter counts what is on its
@@ -9,13 +9,15 @@ A launch writes into the array of a cell itself where three things hold, else in
 - It owns its memory: views of an array that does not would hold the owner and not it.
 - The GIL is kept from this test to the last write, and no Python code runs in between: allocating an array of numbers
   runs none (the tuple of results, whose allocation may collect garbage, is made before).
+- The program writes to it when nothing can fail any more.
 
 A launch that releases the GIL therefore writes into copies only, and holds what it reads. It does so where another
 thread exists, and keeps the GIL where nobody would gain. That is a question of speed alone: while the GIL is kept,
 threads of whatever origin that come meanwhile wait.
 
-Outputs that are left in objects follow the same rule: a program that cannot fail writes the new gradient over the old
-one, if nobody else has that. Nothing is put into a slot before all commands have run.
+Outputs that are left in objects follow the same rule: a new gradient is written over the old one where nobody else has
+that, be it there as an array or as a tensor that only the slot holds. So a step that clears its gradients needs the
+memory of one set, though the old set must survive a failure. Nothing is put into a slot before all commands have run.
 """
 
 from __future__ import annotations
@@ -53,6 +55,15 @@ class StateCode:
 
     def field(self, thing: Any, offset: int, kind: Any) -> Any:
         return self.e.b.load(self.e.bytes_at(thing, offset), typ=kind)
+
+    def left_row(self, i: Any) -> Any:
+        return self.e.at(self.left_rows, self.e.b.mul(i, self.e.const(layout.LEFT_WORDS)))
+
+    def use(self, i: Any) -> Any:
+        return self.e.word(self.row(i), layout.CELL_USE)
+
+    def is_equal(self, thing: Any, other: Any) -> Any:
+        return self.e.b.icmp_unsigned("==", thing, other)
 
     def place(self, i: Any) -> Any:
         """The slot of argument i: the cells stand among the arguments."""
@@ -105,43 +116,59 @@ class StateCode:
         self.keeps_gil = b.icmp_signed("==", b.and_(result, e.const(layout.RELEASE_GIL)), e.const(0))
         return result
 
-    def sole(self, array: Any) -> Any:
-        """Does the slot alone hold this array, which is the owner of its memory?"""
+    def once(self, thing: Any) -> Any:
         e, b = self.e, self.e.b
-        once = b.icmp_signed("==", self.field(array, layout.REFERENCES, e.i32), e.i32(1))
-        flags = b.and_(self.field(array, layout.FLAGS, e.i32), e.i32(layout.OWNS_DATA))
-        return b.and_(b.and_(once, b.icmp_signed("!=", flags, e.i32(0))), self.keeps_gil)
+        return b.icmp_signed("==", self.field(thing, layout.REFERENCES, e.i32), e.i32(1))
+
+    def sole(self, array: Any) -> Any:
+        """Does its slot alone hold this array, which is the owner of its memory, and will it stay so?"""
+        e, b = self.e, self.e.b
+        owner = b.and_(self.field(array, layout.FLAGS, e.i32), e.i32(layout.OWNS_DATA))
+        return b.and_(b.and_(self.once(array), b.icmp_signed("!=", owner, e.i32(0))), self.keeps_gil)
 
     def take_outputs(self, inputs: Any, allocate: Callable[[Any], Any], undo: Any) -> None:
         """Memory for the outputs that are left in objects: that of the gradient before, or new."""
         e, b = self.e, self.e.b
-        no_failure = b.and_(self.flags, e.const(layout.INFALLIBLE))
-        may_reuse = b.and_(self.keeps_gil, b.icmp_signed("!=", no_failure, e.const(0)))
         ndarray = e.pointer(self.table, layout.WORD["ndarray"])
+        wrapper, whole = e.pointer(self.plan, layout.PLAN_WRAPPER), e.pointer(self.plan, layout.PLAN_WHOLE)
+        value, form = e.word(self.plan, layout.PLAN_WRAPPER_VALUE), e.word(self.plan, layout.PLAN_WRAPPER_LAYOUT)
 
         def output(i: Any) -> None:
-            number = b.add(self.returned, i)
-            found, array, again, new, ready = (
-                b.append_basic_block(n) for n in ("found", "array", "again", "new", "ready")
-            )
-            before = b.load(e.pointer(self.left_rows, i), typ=e.ptr)
-            b.cbranch(b.and_(may_reuse, b.icmp_unsigned("!=", before, self.null)), found, new)
+            number, row = b.add(self.returned, i), self.left_row(i)
+            names = "look", "found", "other", "wrapped", "inner", "array", "again", "new", "good", "ready"
+            look, found, other, wrapped, inner, array, again, new, good, ready = map(b.append_basic_block, names)
+            late = b.icmp_signed("!=", e.word(row, layout.LEFT_AT_THE_END), e.const(0))
+            b.cbranch(b.and_(late, self.keeps_gil), look, new)
+            b.position_at_end(look)
+            before = b.load(e.pointer(row, layout.LEFT_SLOT), typ=e.ptr)
+            b.cbranch(self.is_equal(before, self.null), new, found)
             b.position_at_end(found)
-            b.cbranch(b.icmp_unsigned("==", self.field(before, layout.TYPE, e.ptr), ndarray), array, new)
+            kind = self.field(before, layout.TYPE, e.ptr)
+            b.cbranch(self.is_equal(kind, ndarray), array, other)
+            b.position_at_end(other)
+            b.cbranch(b.and_(self.is_equal(kind, wrapper), self.once(before)), wrapped, new)
+            b.position_at_end(wrapped)
+            inside = b.load(e.bytes_at(before, value), typ=e.ptr)
+            shape = b.load(e.bytes_at(before, form), typ=e.ptr)
+            b.cbranch(b.or_(self.is_equal(inside, self.null), self.is_equal(shape, self.null)), new, inner)
+            b.position_at_end(inner)
+            b.cbranch(self.is_equal(self.field(shape, layout.TYPE, e.ptr), whole), array, new)
             b.position_at_end(array)
-            b.cbranch(self.sole(before), again, new)
+            old = b.phi(e.ptr)
+            old.add_incoming(before, found)
+            old.add_incoming(inside, inner)
+            b.cbranch(self.sole(old), again, new)
             b.position_at_end(again)
-            self.python("vp", "Py_IncRef", before)
+            self.python("vp", "Py_IncRef", old)
             b.branch(ready)
             b.position_at_end(new)
             made = allocate(number)
-            good = b.append_basic_block("good")
             b.cbranch(b.icmp_unsigned("==", made, self.null), undo, good)
             b.position_at_end(good)
             b.branch(ready)
             b.position_at_end(ready)
             result = b.phi(e.ptr)
-            result.add_incoming(before, again)
+            result.add_incoming(old, again)
             result.add_incoming(made, good)
             b.store(result, e.at(self.holds, b.add(self.cells, i)))
             b.store(self.field(result, layout.DATA, e.ptr), e.at(self.slots, b.add(inputs, number)))
@@ -154,13 +181,14 @@ class StateCode:
 
         def cell(i: Any) -> None:
             array = self.array(i)
-            written = b.icmp_signed("!=", e.word(self.row(i), layout.CELL_WRITTEN), e.const(0))
+            written = b.icmp_signed("!=", self.use(i), e.const(layout.READ))
             changes, copies, made, reads, holds, ready = (
                 b.append_basic_block(n) for n in ("changes", "copies", "made", "reads", "holds", "ready")
             )
             b.cbranch(written, changes, reads)
             b.position_at_end(changes)
-            b.cbranch(self.sole(array), ready, copies)
+            late = b.icmp_signed("==", self.use(i), e.const(layout.WRITTEN_AT_THE_END))
+            b.cbranch(b.and_(late, self.sole(array)), ready, copies)
             b.position_at_end(copies)
             dtype = self.field(array, layout.DTYPE, e.ptr)
             self.python("vp", "Py_IncRef", dtype)  # PyArray_Empty steals one
@@ -197,7 +225,7 @@ class StateCode:
 
         def cell(i: Any) -> None:
             new = e.pointer(self.holds, i)
-            written = b.icmp_signed("!=", e.word(self.row(i), layout.CELL_WRITTEN), e.const(0))
+            written = b.icmp_signed("!=", self.use(i), e.const(layout.READ))
             with b.if_then(b.and_(written, b.icmp_unsigned("!=", new, self.null))):
                 b.store(self.array(i), e.at(self.holds, i))
                 b.store(new, e.pointer(self.row(i), layout.CELL_SLOT))
@@ -216,7 +244,7 @@ class StateCode:
             new.add_incoming(output, given)
             new.add_incoming(none, nothing)
             self.python("vp", "Py_IncRef", new)
-            slot = e.pointer(self.left_rows, i)
+            slot = e.pointer(self.left_row(i), layout.LEFT_SLOT)
             b.store(b.load(slot, typ=e.ptr), e.at(self.holds, b.add(b.add(self.cells, self.kept), i)))
             b.store(new, slot)
 
