@@ -19,6 +19,7 @@ from dualgraph.ops.tensor import TensorMethods
 from dualgraph.spec import Shape, Spec, contiguous_strides, is_float
 
 Array = np.ndarray[Any, Any]
+_window_on = np.from_dlpack
 
 
 class Window(NamedTuple):
@@ -88,8 +89,8 @@ class Tensor(TensorMethods):
         """The values as a NumPy array, without copying. It is read-only for good; `.copy()` is an ordinary one."""
         self._value_now()
         # Unlike a view, this has no array as its base that would allow to make it writeable.
-        array: Array = np.from_dlpack(array_of(self.storage, self.layout))
-        array.flags.writeable = False
+        array: Array = _window_on(array_of(self.storage, self.layout))
+        array.setflags(write=False)
         return array
 
     def item(self) -> Any:
