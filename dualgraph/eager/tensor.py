@@ -19,6 +19,7 @@ from dualgraph.ops.tensor import TensorMethods
 from dualgraph.spec import Shape, Spec, contiguous_strides, is_float
 
 Array = np.ndarray[Any, Any]
+_window_on = np.from_dlpack
 
 
 class Window(NamedTuple):
@@ -73,7 +74,10 @@ class Tensor(TensorMethods):
         """What `.grad` holds outside of graphs. Compiled steps leave arrays, which become tensors when looked at."""
         g = self._grad
         if g.__class__ is np.ndarray:
-            g = self._grad = Tensor(g, self.layout)
+            made = Tensor(g, Spec(self.layout[0], self.layout[1]))
+            if self._grad is g:  # else a step of another thread left another; nothing comes between test and store
+                self._grad = made
+            return made
         return g
 
     def _value_now(self) -> None:
@@ -82,12 +86,12 @@ class Tensor(TensorMethods):
             _refuse_while_tracing(self)
 
     def numpy(self) -> Array:
-        """The values as a read-only NumPy array, without copying."""
+        """The values as a NumPy array, without copying. It is read-only for good; `.copy()` is an ordinary one."""
         self._value_now()
-        array = array_of(self.storage, self.layout)
-        view = array.view()
-        view.flags.writeable = False
-        return view
+        # Unlike a view, this has no array as its base that would allow to make it writeable.
+        array: Array = _window_on(array_of(self.storage, self.layout))
+        array.setflags(write=False)
+        return array
 
     def item(self) -> Any:
         """The single element as a Python number."""
@@ -103,7 +107,7 @@ class Tensor(TensorMethods):
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         array = self.numpy()
-        return np.array(array, dtype=dtype) if dtype is not None or copy else array
+        return array if dtype is None and not copy else np.array(array, dtype=dtype, copy=copy)
 
     def __reduce__(self) -> Any:
         """Copied and pickled by value: what was recorded stays behind, so a tensor that has a history is refused."""
