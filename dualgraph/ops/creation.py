@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from operator import index
 from typing import Any
 
@@ -17,7 +18,7 @@ from dualgraph.ops.elementwise import OPS, astype, equal
 from dualgraph.ops.op import Op, Operand, bind, current
 from dualgraph.ops.shape import FILL, broadcast_to, expand_dims
 from dualgraph.ops.tensor import TensorMethods
-from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, Shape, Spec, dtype_name
+from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, Shape, Spec, dtype_name, is_float
 
 
 def checked_shape(name: str, shape: int | Sequence[int]) -> Shape:
@@ -109,16 +110,48 @@ def arange(start: float, /, stop: float | None = None, step: float = 1, *, dtype
     ([0, 1, 2], [1.0, 1.25, 1.5, 1.75])
     """
     first, last = (0, start) if stop is None else (start, stop)
-    if step == 0 or not all(math.isfinite(v) for v in (first, last, step)):
-        raise ArgumentError(f"arange: got {first}, {last} and step {step}; all must be finite and the step not zero")
-    count = max(0, math.ceil((last - first) / step))
+    if step == 0 or not all(math.isfinite(v) for v in (first, last, step, last - first)):
+        raise ArgumentError(
+            f"arange: got {first}, {last} and step {step}; they and the distance must be finite and the step not zero"
+        )
     whole = all(isinstance(v, int) for v in (first, last, step))
+    count = max(0, -((first - last) // step) if whole else math.ceil((last - first) / step))
     name = dtype_name(dtype) if dtype is not None else DEFAULT_INTEGER if whole else DEFAULT_FLOAT
     return bind(_RANGE, start=_exact(first), step=_exact(step), count=count, dtype=name)
 
 
+def _linspace_lower(
+    program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]
+) -> tuple[View, ...]:
+    """In float64: either half from its end, so that both ends are met exactly and the order is kept."""
+    (out_spec,), last = specs, params["count"] - 1
+    start, stop, step, middle = (_number(params[name]) for name in ("start", "stop", "step", "middle"))
+    i = E.index()
+    value = E.select(
+        E.call("lt", i, (last + 1) // 2),
+        E.cast(i, "float64") * step + start,
+        stop - E.cast(E.literal(last, "int64") - i, "float64") * step,
+    )
+    for at, known in ((last / 2, middle), (last, stop), (0, start)):
+        if at == int(at):  # an end by itself keeps its sign of zero
+            value = E.select(E.call("eq", i, int(at)), known, value)
+    value = value if is_float(out_spec.dtype) else E.call("floor", value)
+    code, results = E.linearise([E.cast(value, out_spec.dtype)])
+    out = program.new(out_spec)
+    program.add(Loop(code, results, (), ()), (out,), (), out.shape)
+    return (out,)
+
+
+_LINSPACE = OPS["linspace"] = Op(
+    "linspace", lambda *, start, stop, step, middle, count, dtype: Spec((count,), dtype), _linspace_lower
+)
+
+
 def linspace(start: float, stop: float, /, num: int, *, dtype: Any = DEFAULT_FLOAT) -> Any:
-    """`num` evenly spaced numbers from start to stop, both included (float32 unless another dtype is given).
+    """`num` evenly spaced numbers from start to stop, both included exactly (float32 unless another dtype is given).
+
+    The numbers never run backwards, and those from stop to start are the same in reverse. Computed in float64; integer
+    dtypes round down. Raises `ArgumentError` for a negative `num` and for ends that are not finite.
 
     >>> import dualgraph as dg
     >>> dg.linspace(0, 1, num=5).tolist()
@@ -126,8 +159,18 @@ def linspace(start: float, stop: float, /, num: int, *, dtype: Any = DEFAULT_FLO
     """
     if not isinstance(num, int) or num < 0:
         raise ArgumentError(f"linspace: got num {num}; it must be an integer of at least 0")
-    step = (stop - start) / (num - 1) if num > 1 else 0.0
-    return bind(_RANGE, start=_exact(float(start)), step=_exact(step), count=num, dtype=dtype_name(dtype))
+    if not (math.isfinite(start) and math.isfinite(stop)):
+        raise ArgumentError(f"linspace: got {start} and {stop}; both ends must be finite")
+    first, last = Fraction(start), Fraction(stop)  # the exact difference may be beyond the range of floats
+    numbers = {
+        "start": float(start),
+        "stop": float(stop),
+        "step": float((last - first) / (num - 1)) if num > 2 else 0.0,
+        "middle": float((first + last) / 2),
+    }
+    return bind(
+        _LINSPACE, **{name: _exact(value) for name, value in numbers.items()}, count=num, dtype=dtype_name(dtype)
+    )
 
 
 def eye(n: int, m: int | None = None, /, *, dtype: Any = DEFAULT_FLOAT) -> Any:
