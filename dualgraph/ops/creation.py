@@ -8,6 +8,8 @@ from fractions import Fraction
 from operator import index
 from typing import Any
 
+import numpy as np
+
 from dualgraph.errors import ArgumentError, ShapeError
 from dualgraph.kernels import expr as E
 from dualgraph.kernels.kinds import Loop
@@ -124,21 +126,20 @@ def _linspace_lower(
     program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]
 ) -> tuple[View, ...]:
     """In float64: either half from its end, so that both ends are met exactly and the order is kept."""
-    (out_spec,), last = specs, params["count"] - 1
-    start, stop, step, middle = (_number(params[name]) for name in ("start", "stop", "step", "middle"))
-    i = E.index()
+    (spec,), last = specs, params["count"] - 1
+    numbers = [np.array(_number(params[name]), np.float64) for name in ("start", "stop", "step", "middle")]
+    start, stop, step, middle = (E.input(n, "float64") for n in range(4))  # one kernel for all ends
+    i, end = E.index(), E.input(4, "int64")
     value = E.select(
-        E.call("lt", i, (last + 1) // 2),
-        E.cast(i, "float64") * step + start,
-        stop - E.cast(E.literal(last, "int64") - i, "float64") * step,
+        E.call("le", i + i, end), E.cast(i, "float64") * step + start, stop - E.cast(end - i, "float64") * step
     )
-    for at, known in ((last / 2, middle), (last, stop), (0, start)):
-        if at == int(at):  # an end by itself keeps its sign of zero
-            value = E.select(E.call("eq", i, int(at)), known, value)
-    value = value if is_float(out_spec.dtype) else E.call("floor", value)
-    code, results = E.linearise([E.cast(value, out_spec.dtype)])
-    out = program.new(out_spec)
-    program.add(Loop(code, results, (), ()), (out,), (), out.shape)
+    for at, known in ((i + i, middle), (i, stop)):
+        value = E.select(E.call("eq", at, end), known, value)
+    value = E.select(E.call("eq", i, 0), start, value)
+    code, results = E.linearise([E.cast(value if is_float(spec.dtype) else E.call("floor", value), spec.dtype)])
+    out = program.new(spec)
+    views = [program.constant(x).broadcast_to(spec.shape) for x in (*numbers, np.array(last))]
+    program.add(Loop(code, results, ("float64",) * 4 + ("int64",), (False,) * 5), (out,), views, spec.shape)
     return (out,)
 
 

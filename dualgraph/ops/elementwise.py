@@ -193,7 +193,9 @@ def _numbers(name: str, instruction: str, instead: str) -> Expression:
 
     def expression(*xs: E.Expr) -> E.Expr:
         if xs[0].dtype == "bool":
-            raise DTypeError(f"{name}: got bool; it is defined for numbers; use {instead}, or cast with astype(x, 'int64')")
+            raise DTypeError(
+                f"{name}: got bool; it is defined for numbers; use {instead}, or cast with astype(x, 'int64')"
+            )
         return E.call(instruction, *xs)
 
     return expression
@@ -324,9 +326,7 @@ def _bits(name: str, instruction: str, bools: bool = True) -> Expression:
 
     def expression(*xs: E.Expr) -> E.Expr:
         if is_float(xs[0].dtype) or (xs[0].dtype == "bool" and not bools):
-            raise DTypeError(
-                f"{name}: got {xs[0].dtype}; bits are those of {kinds}; cast with astype(x, 'int32')"
-            )
+            raise DTypeError(f"{name}: got {xs[0].dtype}; bits are those of {kinds}; cast with astype(x, 'int32')")
         return E.call(instruction, *xs)
 
     return expression
@@ -389,7 +389,6 @@ def astype(x: Any, dtype: Any, /) -> Any:
         return x
     name = dtype_name(dtype)
     return x if name == x.layout[1] else front.apply(_ASTYPE, (x,), {"dtype": name})
-
 
 
 def _bounded(beyond: str) -> Expression:
