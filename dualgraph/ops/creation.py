@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from operator import index
 from typing import Any
+
+import numpy as np
 
 from dualgraph.errors import ArgumentError, ShapeError
 from dualgraph.kernels import expr as E
@@ -17,7 +20,7 @@ from dualgraph.ops.elementwise import OPS, astype, equal
 from dualgraph.ops.op import Op, Operand, bind, current
 from dualgraph.ops.shape import FILL, broadcast_to, expand_dims
 from dualgraph.ops.tensor import TensorMethods
-from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, Shape, Spec, dtype_name
+from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, Shape, Spec, dtype_name, is_float
 
 
 def checked_shape(name: str, shape: int | Sequence[int]) -> Shape:
@@ -109,16 +112,47 @@ def arange(start: float, /, stop: float | None = None, step: float = 1, *, dtype
     ([0, 1, 2], [1.0, 1.25, 1.5, 1.75])
     """
     first, last = (0, start) if stop is None else (start, stop)
-    if step == 0 or not all(math.isfinite(v) for v in (first, last, step)):
-        raise ArgumentError(f"arange: got {first}, {last} and step {step}; all must be finite and the step not zero")
-    count = max(0, math.ceil((last - first) / step))
+    if step == 0 or not all(math.isfinite(v) for v in (first, last, step, last - first)):
+        raise ArgumentError(
+            f"arange: got {first}, {last} and step {step}; they and the distance must be finite and the step not zero"
+        )
     whole = all(isinstance(v, int) for v in (first, last, step))
+    count = max(0, -((first - last) // step) if whole else math.ceil((last - first) / step))
     name = dtype_name(dtype) if dtype is not None else DEFAULT_INTEGER if whole else DEFAULT_FLOAT
     return bind(_RANGE, start=_exact(first), step=_exact(step), count=count, dtype=name)
 
 
+def _linspace_lower(
+    program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]
+) -> tuple[View, ...]:
+    """In float64: either half from its end, so that both ends are met exactly and the order is kept."""
+    (spec,), last = specs, params["count"] - 1
+    numbers = [np.array(_number(params[name]), np.float64) for name in ("start", "stop", "step", "middle")]
+    start, stop, step, middle = (E.input(n, "float64") for n in range(4))  # one kernel for all ends
+    i, end = E.index(), E.input(4, "int64")
+    value = E.select(
+        E.call("le", i + i, end), E.cast(i, "float64") * step + start, stop - E.cast(end - i, "float64") * step
+    )
+    for at, known in ((i + i, middle), (i, stop)):
+        value = E.select(E.call("eq", at, end), known, value)
+    value = E.select(E.call("eq", i, 0), start, value)
+    code, results = E.linearise([E.cast(value if is_float(spec.dtype) else E.call("floor", value), spec.dtype)])
+    out = program.new(spec)
+    views = [program.constant(x).broadcast_to(spec.shape) for x in (*numbers, np.array(last))]
+    program.add(Loop(code, results, ("float64",) * 4 + ("int64",), (False,) * 5), (out,), views, spec.shape)
+    return (out,)
+
+
+_LINSPACE = OPS["linspace"] = Op(
+    "linspace", lambda *, start, stop, step, middle, count, dtype: Spec((count,), dtype), _linspace_lower
+)
+
+
 def linspace(start: float, stop: float, /, num: int, *, dtype: Any = DEFAULT_FLOAT) -> Any:
-    """`num` evenly spaced numbers from start to stop, both included (float32 unless another dtype is given).
+    """`num` evenly spaced numbers from start to stop, both included exactly (float32 unless another dtype is given).
+
+    The numbers never run backwards, and those from stop to start are the same in reverse. Computed in float64; integer
+    dtypes round down. Raises `ArgumentError` for a negative `num` and for ends that are not finite.
 
     >>> import dualgraph as dg
     >>> dg.linspace(0, 1, num=5).tolist()
@@ -126,8 +160,18 @@ def linspace(start: float, stop: float, /, num: int, *, dtype: Any = DEFAULT_FLO
     """
     if not isinstance(num, int) or num < 0:
         raise ArgumentError(f"linspace: got num {num}; it must be an integer of at least 0")
-    step = (stop - start) / (num - 1) if num > 1 else 0.0
-    return bind(_RANGE, start=_exact(float(start)), step=_exact(step), count=num, dtype=dtype_name(dtype))
+    if not (math.isfinite(start) and math.isfinite(stop)):
+        raise ArgumentError(f"linspace: got {start} and {stop}; both ends must be finite")
+    first, last = Fraction(start), Fraction(stop)  # the exact difference may be beyond the range of floats
+    numbers = {
+        "start": float(start),
+        "stop": float(stop),
+        "step": float((last - first) / (num - 1)) if num > 2 else 0.0,
+        "middle": float((first + last) / 2),
+    }
+    return bind(
+        _LINSPACE, **{name: _exact(value) for name, value in numbers.items()}, count=num, dtype=dtype_name(dtype)
+    )
 
 
 def eye(n: int, m: int | None = None, /, *, dtype: Any = DEFAULT_FLOAT) -> Any:
