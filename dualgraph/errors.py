@@ -29,6 +29,10 @@ from typing import Any, NamedTuple
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 # Parts of the package that are written as a user would write them.
 _USER_CODE = (os.path.join(_PACKAGE, "models") + os.sep, os.path.join(_PACKAGE, "compare", "workloads.py"))
+# Parts of the standard library that stand between the user and us.
+_BETWEEN = {
+    os.path.join(os.path.dirname(os.__file__), f"{n}.py") for n in ("contextlib", "copy", "functools", "pickle")
+}
 _internal: dict[str, bool] = {}  # by file: the hash of a code object costs more than the rest
 _new_tuple = tuple.__new__
 
@@ -72,17 +76,24 @@ class Place(NamedTuple):
         return f"{self.file}:{self.line} in {self.function}"
 
 
+def is_internal(file: str) -> bool:
+    """Whether a file is dualgraph's own code (its built-in models count as the user's)."""
+    internal = _internal.get(file)
+    if internal is None:
+        internal = file.startswith(_PACKAGE) and not file.startswith(_USER_CODE)
+        internal = internal or file.startswith("<frozen") or file in _BETWEEN
+        _internal[file] = internal
+    return internal
+
+
 def here(depth: int = 1) -> Where | None:
-    """The innermost place on the stack that is not dualgraph's own code (its built-in models count as user code)."""
+    """The innermost place on the stack that is not dualgraph's own code."""
     frame = sys._getframe(depth)
     while frame is not None:
         code = frame.f_code
-        name = code.co_filename
-        internal = _internal.get(name)
+        internal = _internal.get(code.co_filename)
         if internal is None:
-            internal = name.startswith(_PACKAGE) and not name.startswith(_USER_CODE)
-            internal = internal or name.startswith("<frozen") or name.endswith(os.sep + "contextlib.py")
-            _internal[name] = internal
+            internal = is_internal(code.co_filename)
         if not internal:
             return _new_tuple(Where, (code, frame.f_lasti))
         frame = frame.f_back  # type: ignore[assignment]
@@ -148,6 +159,10 @@ class OutOfMemoryError(DualgraphError, MemoryError):
 
 class KernelError(DualgraphError, RuntimeError):
     """The kernel layer cannot serve a request."""
+
+
+class RecompileWarning(UserWarning):
+    """A function is traced and compiled again and again: right, and slow."""
 
 
 class CacheWarning(UserWarning):

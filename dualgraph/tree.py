@@ -1,22 +1,53 @@
 """Nested structures of arguments and results: flattened to leaves, and put together again.
 
-Tuples, named tuples, lists and dictionaries are structure; everything else is a leaf, a `Spec` too.
+Tuples, lists and dictionaries are structure, subclasses of them too (named tuples, `OrderedDict`, `defaultdict`, …), which
+come back as what they were; everything else is a leaf, a `Spec` too.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from dualgraph.errors import ArgumentError, shown
+from dualgraph.exact import exact
 from dualgraph.spec import Spec
 
 
-def flatten(value: Any) -> tuple[list[Any], Any]:
-    """The leaves in order, and the structure without them (hashable).
+class Node(NamedTuple):
+    """A container without its leaves. Equal nodes have containers of one type, keys and attributes."""
 
-    >>> flatten((1, {"a": 2}))
-    ([1, 2], ('tuple', (None, ('dict', ('a',), (None,)))))
+    kind: type
+    children: tuple[Any, ...]  # a Node for each container inside, None for each leaf
+    keys: Keys | None = None  # of a dictionary
+    attributes: Keys | None = None  # what a subclass's object holds besides
+
+
+class Keys:
+    """Python constants that are compared by type and bits, and given back as they are."""
+
+    __slots__ = ("key", "values")
+
+    def __init__(self, values: Any):
+        self.values, self.key = values, exact(values)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Keys) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __repr__(self) -> str:
+        return repr(self.values)
+
+
+def flatten(value: Any) -> tuple[list[Any], Any]:
+    """The leaves in order, and the structure without them (hashable; None for a single leaf).
+
+    >>> leaves, structure = flatten((1, {"a": 2}))
+    >>> leaves, describe(structure)
+    ([1, 2], "(*, {'a': *})")
     """
     leaves: list[Any] = []
     try:
@@ -28,30 +59,76 @@ def flatten(value: Any) -> tuple[list[Any], Any]:
 
 
 def _structure(value: Any, leaves: list[Any]) -> Any:
-    if isinstance(value, tuple) and hasattr(value, "_fields") and not isinstance(value, Spec):
-        return ("namedtuple", type(value), tuple(_structure(v, leaves) for v in value))
+    kind = type(value)
     if isinstance(value, (tuple, list)) and not isinstance(value, Spec):
-        return (type(value).__name__, tuple(_structure(v, leaves) for v in value))
+        parts = tuple([_structure(v, leaves) for v in value])
+        return Node(kind, parts, None, None if kind in (tuple, list) else _attributes(value))
     if isinstance(value, dict):
-        return ("dict", tuple(value), tuple(_structure(v, leaves) for v in value.values()))
+        parts = tuple([_structure(v, leaves) for v in dict.values(value)])
+        return Node(kind, parts, Keys(tuple(value)), None if kind is dict else _attributes(value))
     leaves.append(value)
     return None
+
+
+def _attributes(value: Any) -> Keys | None:
+    held = dict(getattr(value, "__dict__", {}))
+    if isinstance(value, defaultdict):
+        held["default_factory"] = value.default_factory
+    return Keys(held) if held else None
 
 
 def unflatten(structure: Any, leaves: Iterator[Any]) -> Any:
     """The inverse of `flatten`."""
     if structure is None:
         return next(leaves)
-    kind, *rest = structure
-    parts = [unflatten(s, leaves) for s in rest[-1]]
-    if kind == "namedtuple":
-        return rest[0](*parts)
-    if kind == "dict":
-        return dict(zip(rest[0], parts, strict=True))
-    return tuple(parts) if kind == "tuple" else parts
+    kind, children, keys, attributes = structure
+    parts = [unflatten(child, leaves) for child in children]
+    if kind is tuple:
+        return tuple(parts)
+    if kind is list:
+        return parts
+    if kind is dict:
+        return dict(zip(keys.values, parts, strict=True))
+    return _subclass(kind, parts, keys, attributes)
+
+
+def _subclass(kind: Any, parts: list[Any], keys: Keys | None, attributes: Keys | None) -> Any:
+    """An object of a subclass of tuple, list or dict, made without its `__init__`."""
+    if issubclass(kind, tuple):
+        value = tuple.__new__(kind, parts)
+    else:
+        value = kind.__new__(kind)
+        if keys is None:
+            list.extend(value, parts)
+        else:
+            for key, part in zip(keys.values, parts, strict=True):
+                _base_of(kind).__setitem__(value, key, part)
+    for name, held in (attributes.values if attributes is not None else {}).items():
+        object.__setattr__(value, name, held)
+    return value
+
+
+def _base_of(kind: type) -> Any:
+    """The type of the standard library that stores the items: `OrderedDict` keeps an order of its own."""
+    return next(base for base in kind.__mro__ if base.__module__ in ("builtins", "collections"))
 
 
 def map_leaves(function: Callable[[Any], Any], value: Any) -> Any:
     """The same structure with `function` applied to each leaf."""
     leaves, structure = flatten(value)
     return unflatten(structure, iter([function(leaf) for leaf in leaves]))
+
+
+def describe(structure: Any) -> str:
+    """A structure in words, with `*` for each leaf."""
+    if structure is None:
+        return "*"
+    kind, children, keys, _ = structure
+    inside = [describe(child) for child in children]
+    if keys is not None:
+        text = "{" + ", ".join(f"{k!r}: {v}" for k, v in zip(keys.values, inside, strict=True)) + "}"
+    elif issubclass(kind, list):
+        text = "[" + ", ".join(inside) + "]"
+    else:
+        text = "(" + ", ".join(inside) + ("," if len(inside) == 1 else "") + ")"
+    return text if kind in (tuple, list, dict) else f"{kind.__name__}{text}"

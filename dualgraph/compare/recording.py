@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from dualgraph.compare.arms import Arm
 from dualgraph.eager import Eager, Plan
+from dualgraph.kernels import provider
 from dualgraph.kernels.program import Program
 from dualgraph.ops.op import Call, Op, using
 
@@ -126,11 +127,11 @@ def replayed(found: list[Launch]) -> Callable[[int], None]:
 def program_alone(arm: Arm) -> tuple[Callable[[int], None], Callable[[], None]]:
     """The native program of a static arm on copies of its arrays: run it n times, and put the copies back."""
     executable, kept = arm.executable, []
-    launch = executable._launch
+    launch, inputs = executable._launch, len(executable.feeds.names)
 
-    def noting(*arrays: Any) -> Any:
-        kept.append([a.copy() for a in arrays])
-        return launch(*arrays)
+    def noting(*given: Any) -> Any:
+        kept.append(executable.state(given[:inputs]))
+        return launch(*given)
 
     executable._launch = noting
     try:
@@ -138,12 +139,13 @@ def program_alone(arm: Arm) -> tuple[Callable[[int], None], Callable[[], None]]:
             arm.step()
     finally:
         executable._launch = launch
+    program = provider.load(executable.program, executable.compilation.arena).launch
     (first,) = kept
     arrays = [a.copy() for a in first]
 
     def run(steps: int) -> None:
         for _ in range(steps):
-            launch(*arrays)
+            program(*arrays)
 
     def restore() -> None:
         for array, value in zip(arrays, first, strict=True):

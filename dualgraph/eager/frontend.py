@@ -307,7 +307,10 @@ class Eager:
     def created(self, variable: Any) -> None:
         pass
 
-    def observe(self, owner: Any, attribute: str, value: Any) -> None:
+    def observe(self, owner: Any, name: str) -> None:
+        pass
+
+    def wrote(self, owner: Any, name: str) -> None:
         pass
 
     def get_grad(self, x: Tensor) -> Any:

@@ -18,7 +18,7 @@ from typing import Any
 from dualgraph import autodiff
 from dualgraph.eager.frontend import Eager
 from dualgraph.errors import GraphError, here
-from dualgraph.ops.op import Call, current, using
+from dualgraph.ops.op import Call, Chosen, current
 
 
 class Tape:
@@ -35,14 +35,14 @@ class Tape:
                 "Tape: a static graph is being defined; its calls are in graph.calls; use the tape outside"
             ).at(here(2))
         listening = Eager(front.grad_enabled, (*front.tapes, self))
-        context = using(listening)
-        context.__enter__()
+        context = Chosen(listening)
+        context.enter()
         self._contexts.append((context, listening))
         return self
 
     def __exit__(self, *exc: Any) -> None:
         context, front = self._contexts.pop()
-        context.__exit__(*exc)
+        context.leave()
         front.forget()
 
     def gradient(self, output: Any, inputs: Sequence[Any], retain_graph: bool = False) -> list[Any]:

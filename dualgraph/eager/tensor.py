@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dualgraph.errors import DTypeError, ShapeError, SymbolError, here
+from dualgraph.errors import DTypeError, GradientError, ShapeError, SymbolError, here
 from dualgraph.kernels.program import View
 from dualgraph.ops.arguments import flag
 from dualgraph.ops.arrays import as_array
@@ -20,6 +20,7 @@ from dualgraph.ops.tensor import TensorMethods
 from dualgraph.spec import Shape, Spec, contiguous_strides, is_float
 
 Array = np.ndarray[Any, Any]
+_window_on = np.from_dlpack
 
 
 class Window(NamedTuple):
@@ -74,7 +75,10 @@ class Tensor(TensorMethods):
         """What `.grad` holds outside of graphs. Compiled steps leave arrays, which become tensors when looked at."""
         g = self._grad
         if g.__class__ is np.ndarray:
-            g = self._grad = Tensor(g, self.layout)
+            made = Tensor(g, Spec(self.layout[0], self.layout[1]))
+            if self._grad is g:  # else a step of another thread left another; nothing comes between test and store
+                self._grad = made
+            return made
         return g
 
     def _value_now(self) -> None:
@@ -83,12 +87,12 @@ class Tensor(TensorMethods):
             _refuse_while_tracing(self)
 
     def numpy(self) -> Array:
-        """The values as a read-only NumPy array, without copying."""
+        """The values as a NumPy array, without copying. It is read-only for good; `.copy()` is an ordinary one."""
         self._value_now()
-        array = array_of(self.storage, self.layout)
-        view = array.view()
-        view.flags.writeable = False
-        return view
+        # Unlike a view, this has no array as its base that would allow to make it writeable.
+        array: Array = _window_on(array_of(self.storage, self.layout))
+        array.setflags(write=False)
+        return array
 
     def item(self) -> Any:
         """The single element as a Python number."""
@@ -104,7 +108,22 @@ class Tensor(TensorMethods):
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         array = self.numpy()
-        return np.array(array, dtype=dtype) if dtype is not None or copy else array
+        return array if dtype is None and not copy else np.array(array, dtype=dtype, copy=copy)
+
+    def __reduce__(self) -> Any:
+        """Copied and pickled by value: what was recorded stays behind, so a tensor that has a history is refused."""
+        if self.call is not None:
+            raise GradientError(
+                f"copy: got a tensor ({self.spec}) that was computed and still has its history, which cannot be copied; "
+                "detach() it first"
+            ).at(here(2))
+        held = self.held_gradient()
+        state = (np.array(array_of(self.storage, self.layout), order="C"), self.requires_grad, held, self._more())
+        return _remade, (type(self), *state), getattr(self, "__dict__", None)
+
+    def _more(self) -> dict[str, Any]:
+        """Further slots to be copied."""
+        return {}
 
     def __bool__(self) -> bool:
         return bool(self.item())
@@ -136,7 +155,7 @@ class Variable(Tensor):
     Static graphs read its value at every run and write it back; plain tensors are constants of a graph.
     """
 
-    __slots__ = ("name", "owners")
+    __slots__ = ("name",)
 
     is_variable = True
 
@@ -147,7 +166,9 @@ class Variable(Tensor):
         super().__init__(array, Spec(*source.spec), False)
         self.requires_grad_(flag(type(self).__name__, "requires_grad", requires_grad))
         self.name = name
-        self.owners: tuple[Any, ...] = ()  # weak references to the modules that hold it
+
+    def _more(self) -> dict[str, Any]:
+        return {"name": self.name}
 
     def _value_now(self) -> None:
         _refuse_while_tracing(self)
@@ -155,6 +176,18 @@ class Variable(Tensor):
     def assign(self, value: Any) -> None:
         """Replace the value by another of the same shape and dtype."""
         current().assign(self, value)
+
+
+def _remade(kind: Any, array: Array, requires_grad: bool, held: Any, more: dict[str, Any]) -> Any:
+    """A copy of a tensor, made without its `__init__`."""
+    x = kind.__new__(kind)
+    if isinstance(x, Variable):
+        current().created(x)
+    Tensor.__init__(x, array, Spec(array.shape, array.dtype.name), requires_grad)
+    x._grad = held
+    for name, value in more.items():
+        setattr(x, name, value)
+    return x
 
 
 def _refuse_while_tracing(x: Tensor) -> None:

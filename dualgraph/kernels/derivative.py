@@ -5,8 +5,13 @@ has no derivative the rows follow PyTorch's conventions: 0 for `abs` at 0, and h
 `maximum` where they are equal. So relu, whose derivative at 0 is to be 0, is not `maximum(x, 0)` but
 `select(x <= 0, 0, x)`.
 
+So code with a kink chooses between smooth pieces by one condition, the same for all of its parts: then every derivative
+is that of one piece. Kinks that cancel (`maximum(x, 0) + log1p(exp(-abs(x)))`) do so in the value and, by luck, in the
+first derivative, but not in the second.
+
 A rule with a singular point moves the *operand* away from it rather than discarding the value computed there: a value
-that is not selected gets the gradient 0, but in the second derivative 0 * inf would be NaN.
+that is not selected gets the gradient 0, but in the second derivative 0 * inf would be NaN. A rule must not overflow,
+underflow or cancel where the derivative itself does not.
 """
 
 from __future__ import annotations
@@ -95,14 +100,21 @@ def _pow(g: Expr, out: Expr, x: Expr, y: Expr) -> Partials:
 def _power_rule(x: Expr, y: Expr) -> Expr:
     if y.op == E.LITERAL and (exponent := E.literal_value(y.attr, y.dtype)) != 0.0:
         return x * 2.0 if exponent == 2.0 else y * E.call("pow", x, exponent - 1.0)
-    no_power = E.call("bitwise_not", E.call("isfinite", E.call("reciprocal", x)))
-    singular = E.call("bitwise_and", E.call("eq", y, 0.0), no_power)  # 0 * x^-1 with x^-1 infinite or NaN
+    # 0 * x^-1: singular where x^-1 is infinite or NaN; and where x^-2, of the second derivative, is
+    no_power = E.call("bitwise_not", E.call("isfinite", E.call("reciprocal", x * x)))
+    singular = E.call("bitwise_and", E.call("eq", y, 0.0), no_power)
     return y * E.call("pow", x, E.select(singular, 1.0, y) - 1.0)
 
 
 def _atan2(g: Expr, _out: Expr, y: Expr, x: Expr) -> Partials:
-    scaled = g / (x * x + y * y)
-    return scaled * x, -(scaled * y)
+    """x / (x^2 + y^2) and -y / (x^2 + y^2) without squaring the larger of the two; 0 at the origin."""
+    steep = E.call("lt", E.call("abs", x), E.call("abs", y))
+    large, small = E.select(steep, y, x), E.select(steep, x, y)
+    large = E.select(E.call("eq", large, 0.0), math.inf, large)
+    ratio = small / large
+    square = ratio * ratio + 1.0
+    first, second = g / large / square, g * ratio / large / square
+    return E.select(steep, second, first), -E.select(steep, first, second)
 
 
 def _op(name: str) -> Callable[..., Expr]:
@@ -137,7 +149,7 @@ DERIVATIVES: dict[str, Callable[..., Partials]] = {
     "rsqrt": lambda g, out, x: (g * -0.5 * (out * out * out),),
     "exp": lambda g, out, x: (g * out,),
     "exp2": lambda g, out, x: (g * (out * math.log(2)),),
-    "expm1": lambda g, out, x: (g * (out + 1.0),),
+    "expm1": lambda g, out, x: (g * _exp(x),),  # out + 1 cancels where x is below 0
     "log": lambda g, out, x: (g / x,),
     "log2": lambda g, out, x: (g / (x * math.log(2)),),
     "log10": lambda g, out, x: (g / (x * math.log(10)),),

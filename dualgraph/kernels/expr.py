@@ -152,10 +152,10 @@ def call(op: str, *args: Any) -> Expr:
     if len({e.dtype for e in operands}) != 1:
         raise DTypeError(f"{op}: operands have dtypes {[e.dtype for e in exprs]}; cast them to one dtype first")
     dtype = operands[0].dtype
-    if row.kinds == "float" and not is_float(dtype):
-        raise DTypeError(f"{op}: got {dtype}; it is defined for floats; cast with astype first")
-    if row.kinds == "bits" and is_float(dtype):
-        raise DTypeError(f"{op}: got {dtype}; it is defined for integers and bool; cast with astype first")
+    kind = dtype if dtype == "bool" else "float" if is_float(dtype) else "integer"
+    if kind not in KINDS[row.kinds]:
+        allowed = " and ".join(KINDS[row.kinds])
+        raise DTypeError(f"{op}: got {dtype}; it is defined for {allowed} dtypes; cast with astype first")
     return Expr(op, exprs, "bool" if row.predicate else dtype)
 
 
@@ -202,9 +202,19 @@ class Instruction(NamedTuple):
     """A row of the table. What it computes is a row of `kernels.reference.NUMPY`."""
 
     arity: int
-    kinds: str = "any"  # "float": floats only; "bits": integers and bool only
+    kinds: str = "any"  # one of `KINDS`
     predicate: bool = False  # the result is bool
     cost: int = 1  # rough number of machine instructions, for fusion's limits and the cost report
+
+
+# What an instruction is defined for.
+KINDS = {
+    "any": ("bool", "integer", "float"),
+    "numbers": ("integer", "float"),
+    "float": ("float",),
+    "bits": ("bool", "integer"),
+    "integer": ("integer",),
+}
 
 
 def _rows(names: str, **facts: Any) -> dict[str, Instruction]:
@@ -212,11 +222,13 @@ def _rows(names: str, **facts: Any) -> dict[str, Instruction]:
 
 
 INSTRUCTIONS: dict[str, Instruction] = {
-    **_rows("add sub mul minimum maximum", arity=2),
+    **_rows("add mul minimum maximum", arity=2),
+    "sub": Instruction(arity=2, kinds="numbers"),
     **_rows("div", arity=2, kinds="float", cost=4),
     **_rows("floor_divide remainder", arity=2, cost=12),
     **_rows("copysign", arity=2, kinds="float"),
-    **_rows("neg abs sign square", arity=1),
+    **_rows("abs square", arity=1),
+    **_rows("neg sign", arity=1, kinds="numbers"),
     **_rows("floor ceil round trunc", arity=1, kinds="float"),
     **_rows("sqrt reciprocal", arity=1, kinds="float", cost=4),
     **_rows("rsqrt", arity=1, kinds="float", cost=8),
@@ -226,7 +238,7 @@ INSTRUCTIONS: dict[str, Instruction] = {
     **_rows("eq ne lt le gt ge", arity=2, predicate=True),
     **_rows("isnan isinf isfinite signbit", arity=1, kinds="float", predicate=True),
     **_rows("bitwise_and bitwise_or bitwise_xor", arity=2, kinds="bits"),
-    **_rows("left_shift right_shift logical_right_shift mul_high_u32", arity=2, kinds="bits"),
+    **_rows("left_shift right_shift logical_right_shift mul_high_u32", arity=2, kinds="integer"),
     **_rows("bitwise_not", arity=1, kinds="bits"),
     **_rows("select", arity=3),
     "cast": Instruction(arity=1),

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from dualgraph.errors import RangeError
-from dualgraph.kernels.kinds import CheckIndex, Gather, GatherAlong, ScatterAdd, ScatterAddAlong
-from dualgraph.kernels.program import Step, View
+from dualgraph.kernels.kinds import CheckIndex, External, Gather, GatherAlong, Loop, MatMul, ScatterAdd, ScatterAddAlong
+from dualgraph.kernels.program import Program, Step, View, writes
 
 
 def checked_operand(step: Step) -> View:
@@ -29,6 +29,29 @@ def bounds(step: Step) -> tuple[str, int, int]:
     else:
         raise TypeError(f"{type(kernel).__name__} has no check")
     return "index", -n, n
+
+
+def last_that_may_fail(program: Program) -> int:
+    """The number of the last step that may fail, -1 if none: not those that check once more what was checked."""
+    last, passed = -1, dict[View, tuple[int, int]]()
+    for number, step in enumerate(program.steps):
+        if isinstance(step.kernel, External):
+            last = number
+        elif not isinstance(step.kernel, (Loop, MatMul)):
+            view, (_, low, high) = checked_operand(step), bounds(step)
+            known = passed.get(view)
+            if known is None or known[0] < low or known[1] > high:
+                last, passed[view] = number, (low, high)
+        written = writes(step)
+        passed = {view: found for view, found in passed.items() if view.buffer not in written}
+    return last
+
+
+def written_at_the_end(program: Program) -> frozenset[int]:
+    """The buffers that no step writes to before the last one that may fail."""
+    end = last_that_may_fail(program)
+    early = {buffer for step in program.steps[: end + 1] for buffer in writes(step)}
+    return frozenset(range(len(program.buffers))) - early
 
 
 def explain(name: str, step: Step, values: np.ndarray[Any, Any]) -> RangeError:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from dualgraph.kernels.memory import Arena
     from dualgraph.kernels.program import Program
+    from dualgraph.kernels.state import State
 
 PROVIDERS = ("llvm", "reference")
 
@@ -26,7 +27,10 @@ class Loaded(Protocol):
 
     @property
     def launch(self) -> Callable[..., Any]:
-        """Run on exact ndarrays, one per input: one array, a tuple, None, or the int of a step whose check failed."""
+        """Run on exact ndarrays, one per input: one array, a tuple, None, or the int of a step whose check failed.
+
+        Loaded with state it takes the inputs, and returns the outputs, that are not part of the state.
+        """
 
     def stepwise(
         self,
@@ -64,13 +68,13 @@ def why_not_llvm() -> str:
     return ""
 
 
-def load(program: Program, arena: Arena | None = None) -> Loaded:
+def load(program: Program, arena: Arena | None = None, state: State | None = None) -> Loaded:
     """A program as something to launch, by the provider of this process."""
-    return _loader()(program, arena)
+    return _loader()(program, arena, state)
 
 
 @functools.cache
-def _loader() -> Callable[[Program, Arena | None], Loaded]:
+def _loader() -> Callable[[Program, Arena | None, State | None], Loaded]:
     if name() == "llvm":
         from dualgraph.kernels.llvm import provider
 

@@ -24,7 +24,6 @@ class _Numbered(Module):
             while str(number) in self._modules:  # named by the user
                 number += 1
             self._modules[str(number)] = checked_module(f"{type(self).__name__}: item {number}", module)
-        self._restructured()
 
     def _items(self) -> list[Module]:
         return [module for module in self._modules.values() if module is not None]
@@ -46,7 +45,6 @@ class _Numbered(Module):
     def __setitem__(self, index: int, module: Module) -> None:
         name = self._name(index)
         self._modules[name] = checked_module(f"{type(self).__name__}: item {index}", module)
-        self._restructured()
 
 
 class Sequential(_Numbered):
@@ -170,10 +168,9 @@ class ModuleDict(Module):
                 f"ModuleDict: got the name {shown(name)}; it must be a string, not empty, without a dot"
             ).at(here())
         self._modules[name] = checked_module(f"ModuleDict: item {name!r}", module)
-        self._restructured()
 
     def __getitem__(self, name: str) -> Module:
-        found = self._modules.get(name)
+        found: Module | None = self._modules.get(name)
         if found is None:
             raise ArgumentError(f"ModuleDict: got {name!r}; no such module{suggestion(str(name), self._modules)}").at(
                 here()
@@ -183,7 +180,6 @@ class ModuleDict(Module):
     def __delitem__(self, name: str) -> None:
         self[name]
         del self._modules[name]
-        self._restructured()
 
     def __len__(self) -> int:
         return len(self._modules)

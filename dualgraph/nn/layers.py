@@ -13,7 +13,6 @@ from dualgraph.nn import init
 from dualgraph.nn.module import Module
 from dualgraph.nn.parameter import Parameter
 from dualgraph.ops.arguments import flag, integer, probability
-from dualgraph.ops.op import current
 from dualgraph.ops.shape import flatten
 from dualgraph.spec import DEFAULT_FLOAT, NUMPY_DTYPES, Shape, dtype_name, fitting, is_float
 
@@ -71,7 +70,6 @@ class Dropout(Module):
         self.p = probability("Dropout", p)
 
     def forward(self, x: Any) -> Any:
-        current().observe(self, "p", self.p)
         return F.dropout(x, self.p, self.training)
 
     def extra_repr(self) -> str:

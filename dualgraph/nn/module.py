@@ -7,7 +7,7 @@ in both modes and is trained by either.
 from __future__ import annotations
 
 import difflib
-import weakref
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
@@ -17,7 +17,7 @@ from dualgraph.eager.tensor import Variable
 from dualgraph.errors import ArgumentError, DTypeError, DualgraphError, here, shown
 from dualgraph.nn.parameter import Parameter
 from dualgraph.ops.creation import asarray
-from dualgraph.ops.op import current
+from dualgraph.ops.observed import Observed, Table
 from dualgraph.ops.tensor import TensorMethods
 
 Self = TypeVar("Self", bound="Module")
@@ -36,18 +36,18 @@ class Unfit(NamedTuple):
 class Handle:
     """A registered hook; `remove()` takes it off, and may be called again."""
 
-    def __init__(self, module: Module, hooks: list[Any], hook: Any):
-        self._module, self._hooks, self._entry = module, hooks, (hook,)
-        hooks.append(self._entry)
-        module._restructured()
+    def __init__(self, hooks: Table, hook: Any):
+        self._hooks, self._key = hooks, str(next(_numbers))  # by number: the same function may be registered twice
+        hooks[self._key] = hook
 
     def remove(self) -> None:
-        # By identity: the same function may be registered twice.
-        self._hooks[:] = [entry for entry in self._hooks if entry is not self._entry]
-        self._module._restructured()
+        self._hooks.pop(self._key, None)
 
 
-class Module:
+_numbers = itertools.count()
+
+
+class Module(Observed):
     """Base of models and layers. Derive, create the parts in `__init__`, and compute in `forward`.
 
     Attributes that are parameters, variables (buffers) or modules are found by `parameters()`, `buffers()`,
@@ -70,19 +70,18 @@ class Module:
     ['hidden.weight', 'hidden.bias', 'out.weight', 'out.bias']
     """
 
-    _parameters: dict[str, Parameter | None]
-    _buffers: dict[str, Variable | None]
-    _modules: dict[str, Module | None]
+    _parameters: Table
+    _buffers: Table
+    _modules: Table
     _transient: set[str]
-    _pre_hooks: list[Any]
-    _hooks: list[Any]
+    _pre_hooks: Table
+    _hooks: Table
     _training: bool
-    _structure: int  # moves on with each change of parts or hooks, so that compiled graphs notice
 
     def __init__(self) -> None:
         # Into __dict__, because __setattr__ needs them.
-        self.__dict__.update(_parameters={}, _buffers={}, _modules={}, _transient=set(), _pre_hooks=[], _hooks=[])
-        self.__dict__.update(_training=True, _structure=0)
+        tables = {name: Table() for name in ("_parameters", "_buffers", "_modules", "_pre_hooks", "_hooks")}
+        self.__dict__.update(tables, _transient=set(), _training=True)
 
     def _no_forward(self, *_: Any, **__: Any) -> NoReturn:
         raise ArgumentError(
@@ -92,26 +91,25 @@ class Module:
     forward: Callable[..., Any] = _no_forward
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        current().observe(self, "_structure", self._structure)
         if not self._pre_hooks and not self._hooks:
             return self.forward(*args, **kwargs)
-        for (pre_hook,) in tuple(self._pre_hooks):
+        for pre_hook in tuple(self._pre_hooks.values()):
             changed = pre_hook(self, args)
             if changed is not None:
                 args = changed if isinstance(changed, tuple) else (changed,)
         out = self.forward(*args, **kwargs)
-        for (hook,) in tuple(self._hooks):
+        for hook in tuple(self._hooks.values()):
             changed = hook(self, args, out)
             out = out if changed is None else changed
         return out
 
     def register_forward_pre_hook(self, hook: PreHook) -> Handle:
         """Call `hook(module, args)` before each forward; a result other than None replaces the arguments."""
-        return Handle(self, self._pre_hooks, hook)
+        return Handle(self._pre_hooks, hook)
 
     def register_forward_hook(self, hook: Hook) -> Handle:
         """Call `hook(module, args, out)` after each forward; a result other than None replaces the output."""
-        return Handle(self, self._hooks, hook)
+        return Handle(self._hooks, hook)
 
     # Registration
 
@@ -135,20 +133,12 @@ class Module:
             for table in self._tables() if value is None else ():
                 if name in table:
                     table[name] = None
-                    self._restructured()
-            old = self.__dict__.get(name, value)
-            if old is not value and name != "_training":  # which has a guard of its own
-                self._restructured()  # a graph traced through this module may have taken the old value for granted
-            object.__setattr__(self, name, value)
+            super().__setattr__(name, value)
 
     def __delattr__(self, name: str) -> None:
         for table in self._tables():
             table.pop(name, None)
-        self._restructured()
-        object.__delattr__(self, name)
-
-    def _restructured(self) -> None:
-        self.__dict__["_structure"] = self.__dict__.get("_structure", 0) + 1
+        super().__delattr__(name)
 
     def _tables(self) -> tuple[dict[str, Any], ...]:
         return tuple(self.__dict__.get(table, {}) for table in ("_parameters", "_buffers", "_modules"))
@@ -163,10 +153,7 @@ class Module:
             if number != kind:
                 table.pop(name, None)
         self._tables()[kind][name] = value
-        if isinstance(value, Variable) and not any(owner() is self for owner in value.owners):
-            value.owners = (*value.owners, weakref.ref(self))
-        self._restructured()
-        object.__setattr__(self, name, value)
+        super().__setattr__(name, value)
 
     def _check_name(self, what: str, name: str, table: Mapping[str, Any]) -> None:
         fault = (
@@ -186,8 +173,7 @@ class Module:
         self._check_name("register_parameter", name, self._parameters)
         if parameter is None:
             self._parameters[name] = None
-            self._restructured()
-            object.__setattr__(self, name, None)
+            super().__setattr__(name, None)
         elif isinstance(parameter, Parameter):
             self._register(name, parameter)
         else:
@@ -205,7 +191,7 @@ class Module:
         self._check_name("register_buffer", name, self._buffers)
         if value is None:
             self._buffers[name] = None
-            object.__setattr__(self, name, None)
+            super().__setattr__(name, None)
         else:
             self._register(name, value if type(value) is Variable else Variable(value, name=name))
         (self._transient.discard if persistent else self._transient.add)(name)
@@ -214,8 +200,7 @@ class Module:
         """Add a module by name."""
         self._check_name("register_module", name, self._modules)
         self._modules[name] = checked_module(f"{type(self).__name__}.register_module", module)
-        self._restructured()
-        object.__setattr__(self, name, module)
+        super().__setattr__(name, module)
 
     add_module = register_module
 
@@ -343,7 +328,6 @@ class Module:
     @property
     def training(self) -> bool:
         """Whether the module is in training mode. A graph that depends on it is compiled once for each mode."""
-        current().observe(self, "_training", self._training)
         return self._training
 
     @training.setter
@@ -364,8 +348,6 @@ class Module:
         """Switch gradients of all parameters on or off."""
         for parameter in self.parameters():
             parameter.requires_grad_(requires_grad)
-        for module in self.modules():
-            module._restructured()
         return self
 
     def zero_grad(self) -> None:

@@ -10,8 +10,9 @@ from dualgraph.errors import DTypeError
 from dualgraph.kernels import expr as E
 from dualgraph.ops import elementwise as ew
 from dualgraph.ops.arguments import choice, normalize_axes
+from dualgraph.ops.broadcast import meet
 from dualgraph.ops.composite import composite
-from dualgraph.ops.elementwise import OPS, unary
+from dualgraph.ops.elementwise import OPS, elementwise_op, unary
 from dualgraph.ops.op import Op, bind, current
 from dualgraph.ops.reduce import logsumexp, max, not_empty, sum
 from dualgraph.spec import is_float
@@ -26,16 +27,21 @@ def _relu(x: E.Expr) -> E.Expr:
 
 relu = unary("relu", _relu, floats=False, doc="max(x, 0); the derivative at 0 is 0")
 silu = unary("silu", lambda x: x * E.call("sigmoid", x), doc="x * sigmoid(x)")
-softplus = unary(
-    "softplus",
-    lambda x: E.call("maximum", x, 0.0) + E.call("log1p", E.call("exp", -E.call("abs", x))),
-    doc="log(1 + exp(x))",
-)
-log_sigmoid = unary(
-    "log_sigmoid",
-    lambda x: E.call("minimum", x, 0.0) - E.call("log1p", E.call("exp", -E.call("abs", x))),
-    doc="log(sigmoid(x))",
-)
+
+
+def _softplus(x: E.Expr) -> E.Expr:
+    """max(x, 0) + log1p(exp(-abs(x))), either side of 0 as one smooth piece."""
+    positive = E.call("gt", x, 0.0)
+    return E.select(positive, x, 0.0) + E.call("log1p", E.call("exp", E.select(positive, -x, x)))
+
+
+def _log_sigmoid(x: E.Expr) -> E.Expr:
+    negative = E.call("lt", x, 0.0)
+    return E.select(negative, x, 0.0) - E.call("log1p", E.call("exp", E.select(negative, x, -x)))
+
+
+softplus = unary("softplus", _softplus, doc="log(1 + exp(x))")
+log_sigmoid = unary("log_sigmoid", _log_sigmoid, doc="log(sigmoid(x))")
 softsign = unary("softsign", lambda x: x / (E.call("abs", x) + 1.0), doc="x / (1 + abs(x))")
 _gelu = unary(
     "gelu", lambda x: x * 0.5 * (E.call("erf", x * math.sqrt(0.5)) + 1.0), doc="x * Phi(x), Phi the normal distribution"
@@ -69,14 +75,32 @@ def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:
     return ew.where(ew.greater(x, 0), x, ew.multiply(x, negative_slope))
 
 
+def _elu(x: E.Expr, alpha: E.Expr) -> E.Expr:
+    positive = E.call("gt", x, 0.0)
+    return E.select(positive, x, E.call("expm1", E.select(positive, 0.0, x)) * alpha)
+
+
+def _elu_gradient(g: Any, out: Any, x: Any, alpha: Any) -> Any:
+    """As PyTorch has it: at 0 the first derivative is that of the exponential, the second 0."""
+    slope = ew.multiply(ew.exp(ew.where(ew.less(x, 0), x, 0.0)), alpha)
+    return ew.where(ew.less_equal(x, 0), ew.multiply(g, slope), g)
+
+
+def _elu_gradient_of_alpha(g: Any, out: Any, x: Any, alpha: Any) -> Any:
+    return ew.multiply(g, ew.expm1(ew.where(ew.greater(x, 0), 0.0, x)))
+
+
+_ELU = OPS["elu"] = elementwise_op("elu", _elu, 2, floats=True, vjp=(_elu_gradient, _elu_gradient_of_alpha))
+
+
 def elu(x: Any, alpha: float = 1.0) -> Any:
-    """x where positive, else alpha * (exp(x) - 1) (Clevert, Unterthiner, Hochreiter 2015).
+    """x where positive, else alpha * (exp(x) - 1) (Clevert, Unterthiner, Hochreiter 2015); the derivative at 0 is alpha.
 
     >>> import dualgraph as dg
     >>> dg.elu(dg.tensor([0.0, 3.0])).tolist()
     [0.0, 3.0]
     """
-    return ew.where(ew.greater(x, 0), x, ew.multiply(ew.expm1(ew.minimum(x, 0.0)), alpha))
+    return current().apply(_ELU, meet("elu", (x, alpha)), {})
 
 
 def _rule(name: str) -> Any:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
+
+import numpy as np
 
 from dualgraph.errors import ArgumentError, ShapeError, shown
 from dualgraph.kernels import expr as E
@@ -113,7 +116,10 @@ def arange(start: float, /, stop: float | None = None, step: float = 1, *, dtype
 
 
 def _steps(first: Any, last: Any, step: Any) -> int:
+    """How many steps lie between two numbers; exactly so for integers."""
     try:
+        if all(isinstance(v, int) for v in (first, last, step)):
+            return max(0, -int((first - last) // step))
         return int(max(0, math.ceil((last - first) / step)))
     except OverflowError:
         raise ArgumentError(
@@ -137,19 +143,53 @@ def _fit_range(first: Any, step: Any, count: int, dtype: str) -> tuple[Any, Any]
     return first, step
 
 
+def _linspace_lower(
+    program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]
+) -> tuple[View, ...]:
+    """In float64: either half from its end, so that both ends are met exactly and the order is kept."""
+    (spec,), last = specs, params["count"] - 1
+    numbers = [np.array(_number(params[name]), np.float64) for name in ("start", "stop", "step", "middle")]
+    start, stop, step, middle = (E.input(n, "float64") for n in range(4))  # one kernel for all ends
+    i, end = E.index(), E.input(4, "int64")
+    value = E.select(
+        E.call("le", i + i, end), E.cast(i, "float64") * step + start, stop - E.cast(end - i, "float64") * step
+    )
+    for at, known in ((i + i, middle), (i, stop)):
+        value = E.select(E.call("eq", at, end), known, value)
+    value = E.select(E.call("eq", i, 0), start, value)
+    code, results = E.linearise([E.cast(value if is_float(spec.dtype) else E.call("floor", value), spec.dtype)])
+    out = program.new(spec)
+    views = [program.constant(x).broadcast_to(spec.shape) for x in (*numbers, np.array(last))]
+    program.add(Loop(code, results, ("float64",) * 4 + ("int64",), (False,) * 5), (out,), views, spec.shape)
+    return (out,)
+
+
+_LINSPACE = OPS["linspace"] = Op(
+    "linspace", lambda *, start, stop, step, middle, count, dtype: Spec((count,), dtype), _linspace_lower
+)
+
+
 def linspace(start: float, stop: float, /, num: int, *, dtype: Any = DEFAULT_FLOAT) -> Any:
-    """`num` evenly spaced numbers from start to stop, both included (float32 unless another dtype is given).
+    """`num` evenly spaced numbers from start to stop, both included exactly (float32 unless another dtype is given).
+
+    The numbers never run backwards, and those from stop to start are the same in reverse. Computed in float64; integer
+    dtypes round down. Raises `ArgumentError` for a negative `num` and for ends that are not finite.
 
     >>> import dualgraph as dg
     >>> dg.linspace(0, 1, num=5).tolist()
     [0.0, 0.25, 0.5, 0.75, 1.0]
     """
     (num,) = fitting("linspace", (integer("linspace", "num", num, 0),))
-    start, stop = real("linspace", "start", start), real("linspace", "stop", stop)
-    step = (stop - start) / (num - 1) if num > 1 else 0.0
+    begin, end = real("linspace", "start", start, finite=True), real("linspace", "stop", stop, finite=True)
+    first, last = Fraction(begin), Fraction(end)  # the exact difference may be beyond the range of floats
+    numbers = {
+        "start": begin,
+        "stop": end,
+        "step": float((last - first) / (num - 1)) if num > 2 else 0.0,
+        "middle": float((first + last) / 2),
+    }
     name = dtype_name(dtype, DEFAULT_FLOAT)
-    kind = name if is_float(name) else "float64"
-    return astype(bind(_RANGE, start=_exact(float(start)), step=_exact(step), count=num, dtype=kind), name)
+    return bind(_LINSPACE, **{key: _exact(value) for key, value in numbers.items()}, count=num, dtype=name)
 
 
 def eye(n: int, m: int | None = None, /, *, dtype: Any = DEFAULT_FLOAT) -> Any:

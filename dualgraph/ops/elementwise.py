@@ -16,6 +16,7 @@ tensor([1.5, 2.5])
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -187,9 +188,22 @@ def _named(function: Any, name: str, doc: str, operands: str, floats: bool) -> A
     return function
 
 
+def _numbers(name: str, instruction: str, instead: str) -> Expression:
+    """An instruction that has no meaning for bools."""
+
+    def expression(*xs: E.Expr) -> E.Expr:
+        if xs[0].dtype == "bool":
+            raise DTypeError(
+                f"{name}: got bool; it is defined for numbers; use {instead}, or cast with astype(x, 'int64')"
+            )
+        return E.call(instruction, *xs)
+
+    return expression
+
+
 # Arithmetic
 add = binary("add", doc="x + y")
-subtract = binary("subtract", lambda x, y: x - y, doc="x - y")
+subtract = binary("subtract", _numbers("subtract", "sub", "logical_xor(x, y)"), doc="x - y; not of two bools")
 multiply = binary("multiply", lambda x, y: x * y, doc="x * y")
 divide = binary("divide", lambda x, y: x / y, floats=True, doc="x / y; integers are divided as floats")
 floor_divide = binary("floor_divide", doc="floor(x / y); 0 where an integer divisor is 0")
@@ -201,9 +215,9 @@ minimum = binary("minimum", doc="The smaller of x and y; NaN if either is NaN; -
 maximum = binary("maximum", doc="The larger of x and y; NaN if either is NaN; -0.0 < +0.0; equals share the gradient")
 copysign = binary("copysign", floats=True, doc="The magnitude of x with the sign of y")
 atan2 = binary("atan2", floats=True, doc="The angle of the point (y, x), in (-pi, pi]")
-negative = unary("negative", lambda x: -x, floats=False, doc="-x")
+negative = unary("negative", _numbers("negative", "neg", "logical_not(x)"), floats=False, doc="-x; not of bools")
 abs = unary("abs", floats=False, doc="The absolute value; the derivative at 0 is 0")
-sign = unary("sign", floats=False, doc="-1, 0 or 1; NaN for NaN")
+sign = unary("sign", _numbers("sign", "sign", "x itself"), floats=False, doc="-1, 0 or 1; NaN for NaN; not of bools")
 square = unary("square", floats=False, doc="x * x")
 reciprocal = unary("reciprocal", doc="1 / x")
 
@@ -307,12 +321,12 @@ signbit = unary("signbit", doc="The sign bit of x as bool, also of zeros and NaN
 
 
 # Bits
-def _bits(name: str, instruction: str) -> Expression:
+def _bits(name: str, instruction: str, bools: bool = True) -> Expression:
+    kinds = "integers and bools" if bools else "integers"
+
     def expression(*xs: E.Expr) -> E.Expr:
-        if is_float(xs[0].dtype):
-            raise DTypeError(
-                f"{name}: got {xs[0].dtype}; bits are those of integers and bools; cast with astype(x, 'int32')"
-            )
+        if is_float(xs[0].dtype) or (xs[0].dtype == "bool" and not bools):
+            raise DTypeError(f"{name}: got {xs[0].dtype}; bits are those of {kinds}; cast with astype(x, 'int32')")
         return E.call(instruction, *xs)
 
     return expression
@@ -326,8 +340,14 @@ bitwise_xor = binary(
     "bitwise_xor", _bits("bitwise_xor", "bitwise_xor"), doc="Bits set in exactly one; integers and bools only"
 )
 bitwise_invert = unary("bitwise_invert", _bits("bitwise_invert", "bitwise_not"), floats=False, doc="Every bit inverted")
-bitwise_left_shift = binary("bitwise_left_shift", _bits("bitwise_left_shift", "left_shift"), doc="x * 2**y, wrapped")
-bitwise_right_shift = binary("bitwise_right_shift", _bits("bitwise_right_shift", "right_shift"), doc="floor(x / 2**y)")
+bitwise_left_shift = binary(
+    "bitwise_left_shift", _bits("bitwise_left_shift", "left_shift", bools=False), doc="x * 2**y, wrapped; integers only"
+)
+bitwise_right_shift = binary(
+    "bitwise_right_shift",
+    _bits("bitwise_right_shift", "right_shift", bools=False),
+    doc="floor(x / 2**y); integers only",
+)
 
 _WHERE = OPS["where"] = elementwise_op("where", lambda c, x, y: E.select(c, x, y), 3, conditions=1)
 
@@ -372,21 +392,32 @@ def astype(x: Any, dtype: Any, /) -> Any:
     return x if name == have else front.apply(_ASTYPE, (x,), {"dtype": name})
 
 
-_CLIP_MIN = binary("clip_min", lambda x, low: E.select(E.call("lt", x, low), low, x), doc="low where x < low, else x")
-_CLIP_MAX = binary(
-    "clip_max", lambda x, high: E.select(E.call("gt", x, high), high, x), doc="high where x > high, else x"
-)
+def _bounded(beyond: str) -> Expression:
+    def expression(x: E.Expr, bound: E.Expr) -> E.Expr:
+        limited = E.select(E.call(beyond, x, bound), bound, x)
+        if not is_float(x.dtype):
+            return limited
+        unordered = E.call("bitwise_or", E.call("isnan", x), E.call("isnan", bound))
+        return E.select(unordered, math.nan, limited)
+
+    return expression
+
+
+_CLIP_MIN = binary("clip_min", _bounded("lt"), doc="low where x < low, else x; NaN where either is NaN")
+_CLIP_MAX = binary("clip_max", _bounded("gt"), doc="high where x > high, else x; NaN where either is NaN")
 
 
 def clip(x: Any, min: Any = None, max: Any = None) -> Any:
-    """x limited to [min, max]; a bound of None does not limit, and bounds may be tensors. NaN stays NaN.
+    """x limited to [min, max]; a bound of None does not limit, bounds may be tensors, and max wins over a larger min.
 
-    Where x lies on a bound the gradient is that of x.
+    The gradient goes to x within the bounds and on them, beyond them to the bound. NaN, of x or of a bound, gives NaN and
+    has the gradient 0.
 
     >>> import dualgraph as dg
     >>> dg.clip(dg.tensor([-2.0, 0.5, 9.0]), 0.0, 1.0).tolist()
     [0.0, 0.5, 1.0]
     """
+    x = x if isinstance(x, TensorMethods) else current().lift(x)
     if min is not None:
         x = _CLIP_MIN(x, min)
     return x if max is None else _CLIP_MAX(x, max)

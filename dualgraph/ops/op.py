@@ -137,48 +137,109 @@ class FrontEnd(Protocol):
         """This front end with gradient recording on or off."""
 
 
-_front_end: ContextVar[Any] = ContextVar("front_end")
-_default: Any = None
+class Context:
+    """Something that was entered and changes the front end until it is left, in whatever order that happens.
+
+    The open contexts are linked, innermost first, and each knows the front end inside of it. One that is left is taken out
+    wherever it stands: so a generator that is suspended inside of a context, and closed much later, brings nothing back.
+    """
+
+    __slots__ = ("_outer", "_over", "front")
+
+    front: Any
+
+    def inside(self, front: Any) -> Any:
+        """The front end inside of this context, where `front` is the one outside."""
+        raise NotImplementedError
+
+    def enter(self) -> Any:
+        self._over = False  # True also where it was left by another thread
+        self._outer = outer = _innermost.get(_outside)
+        self.front = front = self.inside(outer.front)
+        _innermost.set(self)
+        return front
+
+    def leave(self) -> None:
+        self._over = True
+        innermost = _innermost.get(_outside)
+        if innermost is self and not self._outer._over:
+            _innermost.set(self._outer)
+        else:
+            _innermost.set(_linked(innermost))
+
+
+def _linked(context: Context) -> Context:
+    """The innermost of a context and those around it, after those that are over were taken out."""
+    if context is _outside:
+        return context
+    outer = _linked(context._outer)
+    if context._over:
+        return outer
+    context._outer, context.front = outer, context.inside(outer.front)
+    return context
+
+
+class _Outside(Context):
+    """Where no context was entered: the eager mode."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        self.front, self._over = None, False
+
+
+_outside = _Outside()
+_innermost: ContextVar[Context] = ContextVar("innermost")
 
 
 def set_default(front: Any) -> None:
     """The front end of every thread and context that chose none: the eager mode names itself here."""
-    global _default
-    _default = front
+    _outside.front = front
 
 
 def current() -> Any:
     """The current front end."""
-    return _front_end.get(_default)
+    return _innermost.get(_outside).front
 
 
 def default() -> Any:
     """The front end where none was chosen."""
-    return _default
+    return _outside.front
 
 
 def bind(op: Op, *inputs: Any, **params: Any) -> Any:
     """Apply `op` in the current mode."""
-    return _front_end.get(_default).apply(op, inputs, params)
+    return _innermost.get(_outside).front.apply(op, inputs, params)
 
 
-class using:
-    """Context manager: make `front` the current front end."""
+class Chosen(Context):
+    """A front end chosen for a `with` block of the user's."""
 
-    __slots__ = ("_front", "_token")
+    __slots__ = ("_chosen",)
 
     def __init__(self, front: Any):
-        self._front = front
+        self._chosen = front
 
-    def __enter__(self) -> Any:
-        self._token = _front_end.set(self._front)
-        return self._front
+    def inside(self, front: Any) -> Any:
+        return self._chosen
+
+
+class using(Chosen):
+    """Context manager: make `front` the current front end while a function of dualgraph runs.
+
+    What is still open inside when it is left belongs to generators that were suspended there: it ends with it.
+    """
+
+    __slots__ = ()
+
+    __enter__ = Context.enter
 
     def __exit__(self, *exc: object) -> None:
-        _front_end.reset(self._token)
+        self._over = True
+        _innermost.set(_linked(self._outer) if self._outer._over else self._outer)
 
 
-class no_grad:
+class no_grad(Context):
     """Context manager and decorator (`@no_grad()`): results computed inside need no gradient.
 
     >>> import dualgraph as dg
@@ -189,10 +250,16 @@ class no_grad:
     False
     """
 
+    __slots__ = ("_again",)
+
     enabled = False
 
     def __init__(self) -> None:
-        self._tokens: list[Any] = []
+        self._over = True
+        self._again: list[no_grad] = []  # one object may be entered several times, in other threads too
+
+    def inside(self, front: Any) -> Any:
+        return front.with_grad(self.enabled)
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Use as a decorator: the whole function runs inside."""
@@ -205,14 +272,32 @@ class no_grad:
         return inside
 
     def __enter__(self) -> None:
-        self._tokens.append(_front_end.set(current().with_grad(self.enabled)))
+        if self._over:
+            self.enter()
+        else:
+            again = type(self)()
+            again.enter()
+            self._again.append(again)
 
     def __exit__(self, *exc: object) -> None:
-        _front_end.reset(self._tokens.pop())
+        if not self._again:
+            self.leave()
+            return
+        entered = [self, *self._again]
+        context: Any = _innermost.get(_outside)
+        while context is not _outside and context not in entered:
+            context = context._outer
+        if context is _outside:
+            context = entered[-1]
+        if context is not self:
+            self._again.remove(context)
+        context.leave()
 
 
 class enable_grad(no_grad):
     """Context manager: record gradients again inside `no_grad`."""
+
+    __slots__ = ()
 
     enabled = True
 

@@ -283,25 +283,34 @@ def _mean_vjp(g: Any, out: Any, x: Any, *, axes: Axes, keepdims: bool) -> Any:
     return _spread(ew.divide(g, float(_count(x, axes))), x, axes)
 
 
+def _centred(x: Any, axes: Axes) -> Any:
+    return ew.subtract(x, ew.divide(sum(x, axis=axes, keepdims=True), float(_count(x, axes))))
+
+
+def _freedom(x: Any, axes: Axes, correction: float) -> float:
+    """n - correction, and 0 for less: the variance of so few is infinite, or NaN where they are equal."""
+    return builtins.max(_count(x, axes) - correction, 0.0)
+
+
 def _var(x: Any, *, axes: Axes, correction: float, keepdims: bool) -> Any:
-    centred = ew.subtract(x, ew.divide(sum(x, axis=axes, keepdims=True), float(_count(x, axes))))
-    return ew.divide(sum(ew.square(centred), axis=axes, keepdims=keepdims), float(_count(x, axes) - correction))
+    squares = sum(ew.square(_centred(x, axes)), axis=axes, keepdims=keepdims)
+    return ew.divide(squares, _freedom(x, axes, correction))
+
+
+def _var_scale(x: Any, axes: Axes, correction: float) -> float:
+    freedom = _freedom(x, axes, correction)
+    return 2.0 / freedom if freedom else math.inf
 
 
 def _var_gradient(g: Any, x: Any, *, axes: Axes, correction: float) -> Any:
-    centred = ew.subtract(x, ew.divide(sum(x, axis=axes, keepdims=True), float(_count(x, axes))))
-    return ew.multiply(
-        ew.multiply(g, 2.0 / (_count(x, axes) - correction) if _count(x, axes) != correction else math.inf), centred
-    )
+    return ew.multiply(ew.multiply(g, _var_scale(x, axes, correction)), _centred(x, axes))
 
 
 def _var_gradient_vjp(number: int, g: Any, out: Any, g0: Any, x: Any, *, axes: Axes, correction: float) -> Any:
-    scale = 2.0 / (_count(x, axes) - correction) if _count(x, axes) != correction else math.inf
-    mean_of = ew.divide(sum(x, axis=axes, keepdims=True), float(_count(x, axes)))
+    scale = _var_scale(x, axes, correction)
     if number == 0:
-        return sum(ew.multiply(ew.multiply(g, scale), ew.subtract(x, mean_of)), axis=axes, keepdims=True)
-    scaled = ew.multiply(g, ew.multiply(g0, scale))
-    return ew.subtract(scaled, ew.divide(sum(scaled, axis=axes, keepdims=True), float(_count(x, axes))))
+        return sum(ew.multiply(ew.multiply(g, scale), _centred(x, axes)), axis=axes, keepdims=True)
+    return _centred(ew.multiply(g, ew.multiply(g0, scale)), axes)
 
 
 _VAR_GRADIENT = composite("var_vjp", _var_gradient, _var_gradient_vjp)
@@ -309,6 +318,16 @@ _VAR_GRADIENT = composite("var_vjp", _var_gradient, _var_gradient_vjp)
 
 def _var_vjp(g: Any, out: Any, x: Any, *, axes: Axes, correction: float, keepdims: bool) -> Any:
     return bind(_VAR_GRADIENT, _keepdims(g, x, axes), x, axes=axes, correction=correction)
+
+
+def _std(x: Any, *, axes: Axes, correction: float, keepdims: bool) -> Any:
+    return ew.sqrt(_var(x, axes=axes, correction=correction, keepdims=keepdims))
+
+
+def _std_vjp(g: Any, out: Any, x: Any, *, axes: Axes, correction: float, keepdims: bool) -> Any:
+    """0 where the deviation is 0: dividing by infinity, not discarding an infinity, keeps the next derivative finite."""
+    double = ew.where(ew.equal(out, 0.0), math.inf, ew.multiply(out, 2.0))
+    return _var_vjp(ew.divide(g, double), out, x, axes=axes, correction=correction, keepdims=keepdims)
 
 
 def _logsumexp(x: Any, *, axes: Axes, keepdims: bool) -> Any:
@@ -330,6 +349,7 @@ def _logsumexp_spec(x: Any, *, axes: Axes, keepdims: bool) -> None:
 
 _MEAN = OPS["mean"] = composite("mean", _mean, (_mean_vjp,), _float_spec("mean"))
 _VAR = OPS["var"] = composite("var", _var, (_var_vjp,), _float_spec("var"))
+_STD = OPS["std"] = composite("std", _std, (_std_vjp,), _float_spec("std"))
 _LOGSUMEXP = OPS["logsumexp"] = composite("logsumexp", _logsumexp, (_logsumexp_vjp,), _logsumexp_spec)
 
 
@@ -348,33 +368,32 @@ def mean(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool =
 def var(x: Any, /, *, axis: int | Sequence[int] | None = None, correction: float = 0.0, keepdims: bool = False) -> Any:
     """The variance along axes (all by default): sum((x - mean(x))**2) / (n - correction), in two passes.
 
-    `correction=1` gives the unbiased estimate of a sample. Floats only (`DTypeError`). Axes as for `sum`.
+    `correction=1` gives the unbiased estimate of a sample. A divisor below 0 counts as 0: the variance of no more elements
+    than the correction is infinite, or NaN where they are equal. Floats only (`DTypeError`). Axes as for `sum`.
 
     >>> import dualgraph as dg
     >>> x = dg.tensor([1.0, 2.0, 6.0])
     >>> dg.var(x, correction=1).item()
     7.0
     """
-    return _variance("var", x, axis, correction, keepdims)
+    return _spread_of(_VAR, x, axis, correction, keepdims)
 
 
-def _variance(name: str, x: Any, axis: int | Sequence[int] | None, correction: float, keepdims: bool) -> Any:
-    """The variance, for the function `name`."""
+def _spread_of(op: Op, x: Any, axis: int | Sequence[int] | None, correction: float, keepdims: bool) -> Any:
     x = current().lift(x)
-    _float_spec(name)(x.layout)
-    axes = normalize_axes(name, axis, len(x.layout[0]))
-    taken = real(name, "correction", correction)
-    return bind(_VAR, x, axes=axes, correction=taken, keepdims=flag(name, "keepdims", keepdims))
+    axes = normalize_axes(op.name, axis, len(x.layout[0]))
+    taken = real(op.name, "correction", correction)
+    return bind(op, x, axes=axes, correction=taken, keepdims=flag(op.name, "keepdims", keepdims))
 
 
 def std(x: Any, /, *, axis: int | Sequence[int] | None = None, correction: float = 0.0, keepdims: bool = False) -> Any:
-    """The standard deviation along axes: sqrt(var(x)); see `var`.
+    """The standard deviation along axes: sqrt(var(x)); see `var`. Where it is 0 its gradient is 0.
 
     >>> import dualgraph as dg
     >>> dg.std(dg.tensor([1.0, 5.0])).item()
     2.0
     """
-    return ew.sqrt(_variance("std", x, axis, correction, keepdims))
+    return _spread_of(_STD, x, axis, correction, keepdims)
 
 
 def logsumexp(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:

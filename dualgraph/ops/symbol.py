@@ -200,8 +200,11 @@ class Recorder:
     def end_sweep(self, started: float) -> None:
         self.differentiate_seconds += time.perf_counter() - started
 
-    def observe(self, owner: Any, attribute: str, value: Any) -> None:
-        """A Python attribute that the recording depends on was read."""
+    def observe(self, owner: Any, name: str) -> None:
+        """An attribute of an `Observed` object is about to be read."""
+
+    def wrote(self, owner: Any, name: str) -> None:
+        """An attribute of an `Observed` object was set or deleted."""
 
     def with_grad(self, enabled: bool) -> Any:
         return self if enabled == self.grad_enabled else _GradSwitch(self, enabled)

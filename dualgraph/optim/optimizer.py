@@ -18,6 +18,7 @@ from dualgraph.errors import ArgumentError, DTypeError, DualgraphError, here, sh
 from dualgraph.ops.arguments import flag, members, real
 from dualgraph.ops.creation import asarray
 from dualgraph.ops.elementwise import astype
+from dualgraph.ops.observed import Observed
 from dualgraph.ops.op import current, no_grad
 from dualgraph.ops.tensor import TensorMethods
 from dualgraph.spec import is_float
@@ -25,7 +26,7 @@ from dualgraph.spec import is_float
 Options = Mapping[str, Any]
 
 
-class Group:
+class Group(Observed):
     """Parameters that share their options, with their state. `group["lr"]` and `group.lr` are the same.
 
     The learning rate may be changed at any time, also between runs of a compiled step. The other options are part of
@@ -78,7 +79,7 @@ class Group:
         return f"{len(self.params)} parameters: " + ", ".join(f"{key}={value}" for key, value in options.items())
 
 
-class Optimizer:
+class Optimizer(Observed):
     """Base of optimisers: give the defaults, `SLOTS`, and `update(group)`.
 
     `params` are parameters, or groups: dicts of "params" and the options in which they differ from the defaults.

@@ -1,15 +1,18 @@
 """Static graphs: define, differentiate, optimise, fuse, plan memory, generate, then run.
 
-`graph.py` defining, `compile.py` tracing functions, `dataflow.py`, `passes.py` and `algebra.py` optimising, `lowering.py`
+`graph.py` defining, `tracing.py` functions written down as graphs, `guards.py` what that depended on, `compile.py` and
+`jitted.py` for one signature and for each, `dataflow.py`, `passes.py` and `algebra.py` optimising, `lowering.py`
 kernel steps, `pipeline.py` all stages in order, `feeds.py` arguments, `executable.py` running, `verify.py` checking,
 `report.py` explaining.
 """
 
 from dualgraph.spec import Spec
-from dualgraph.static.compile import Compiled, Jitted, compile, jit, spec, trace
+from dualgraph.static.compile import Compiled, compile
 from dualgraph.static.executable import Executable
 from dualgraph.static.graph import Graph, gradients, placeholder
+from dualgraph.static.jitted import Jitted, jit
 from dualgraph.static.passes import PASSES
+from dualgraph.static.tracing import spec, trace
 
 __all__ = [
     "PASSES", "Compiled", "Executable", "Graph", "Jitted", "Spec", "compile", "gradients", "jit", "placeholder", "spec",

@@ -1,15 +1,16 @@
 """A compiled graph: called with arrays, it runs the whole program natively and leaves its effects.
 
-Variables are updated in place where nobody else can see their storage, else in a copy; so nothing that a caller holds
-(a result, a saved value, `p.numpy()`) is ever overwritten.
+Values of variables and gradients are the program's state (`kernels.state`): the launch reads and changes them itself.
+Nothing that anybody holds (a result, a saved value, `p.numpy()`) is ever overwritten, and a step that fails, at
+whatever point, leaves all of it as it was.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from sys import getrefcount
 from typing import Any
 
 import numpy as np
@@ -17,16 +18,17 @@ import numpy as np
 from dualgraph import tree
 from dualgraph.errors import FeedError, GraphError, here
 from dualgraph.kernels import memory, provider
-from dualgraph.kernels.cpu import pool
 from dualgraph.kernels.failure import checked_operand, explain
 from dualgraph.kernels.program import Program
+from dualgraph.kernels.state import State
 from dualgraph.ops.op import Call, Op, default
 from dualgraph.ops.symbol import Symbol
 from dualgraph.ops.tensor import TensorMethods
+from dualgraph.spec import Spec
 from dualgraph.static import report
 from dualgraph.static.dataflow import Dataflow
 from dualgraph.static.feeds import Feeds
-from dualgraph.static.graph import Graph, Variable
+from dualgraph.static.graph import Argument, Graph, Variable
 from dualgraph.static.lowering import lower
 from dualgraph.static.passes import Pass
 from dualgraph.static.pipeline import Compilation, PassReport
@@ -66,13 +68,15 @@ class Executable:
         self._outputs, self._structure = tree.flatten(outputs)
         symbols = [graph.lift(x) if isinstance(x, TensorMethods) else None for x in self._outputs]
         self._is_tensor = [s is not None for s in symbols]
-        _check_arguments(graph)
         self._graded = [(v.tensor, v.final_gradient) for v in graph.variables.values() if v.touched]
+        self._left = [(v.tensor, v.final_gradient) for v in graph.arguments.values() if v.touched]
         wanted = [s for s in symbols if s is not None]
-        results = [*wanted, *(s for _, s in self._graded if s is not None)]
+        results = [*wanted, *(s for _, s in (*self._left, *self._graded) if s is not None)]
         self.compilation = Compilation(graph, results, passes)
         start = time.perf_counter()
-        self._loaded: Any = provider.load(self.program, self.compilation.arena)
+        self._tensor: Any = type(default().constant(0.0, "float32"))
+        self._bound = [_as_cell(v.tensor) for v in self.compilation.variables]
+        self._loaded: Any = provider.load(self.program, self.compilation.arena, self._state())
         self._launch: Callable[..., Any] = self._loaded.launch
         self.times = {
             "define": define_seconds,
@@ -83,21 +87,13 @@ class Executable:
         graph.closed = "the graph is compiled; its symbols are fixed: define a new graph, or call the compiled one"
 
         self.feeds = Feeds(graph.placeholders)
-        self._bound = [v.tensor for v in self.compilation.variables]
-        self._in_place = [v.tensor for v in self.compilation.written]
         self._read_gradients = self.compilation.read_gradients
         read = {id(v.tensor) for v in self._read_gradients}
-        self._cleared = [tensor for tensor, _ in self._graded if id(tensor) not in read]
-        places = {id(v): n for n, v in enumerate(self.compilation.variables, self.compilation.feeds)}
-        self._places = [places[id(v)] for v in self.compilation.written]  # where they stand among the arrays
+        self._of_arguments = [v.tensor for v in graph.arguments.values() if v.touched or id(v.tensor) in read]
         self._exposed = getattr(self._loaded, "releases_gil", True)  # other Python threads may run during a launch
-        self._result_specs = [s.spec for s in results]
-        self._histories = [
-            Call(COMPILED, (), {}, (s.spec,), s.node.where) if s.requires_grad else None for s in results
-        ]
-        self._wanted = len(wanted)
-        self._single = self._structure is None and self._wanted == 1
-        self._tensor: Any = type(default().constant(0.0, "float32"))
+        self._result_specs = [s.spec for s in wanted]
+        self._histories = [Call(COMPILED, (), {}, (s.spec,), s.node.where) if s.requires_grad else None for s in wanted]
+        self._single = self._structure is None and len(wanted) == 1
         self._lock = threading.RLock()
         self._first, self._verified = True, verified
         self.ulp_distance: int | None = None
@@ -106,57 +102,41 @@ class Executable:
     def __repr__(self) -> str:
         return f"<Executable: {len(self.program.steps)} kernels, inputs {', '.join(self.feeds.names) or 'none'}>"
 
+    def __reduce__(self) -> Any:
+        raise GraphError(
+            "got an executable to copy or pickle; it belongs to the variables of its graph: compile the graph again, or use "
+            "static.jit, whose copies compile themselves"
+        ).at(here(2))
+
     # Running
 
     def __call__(self, *args: Any, **named: Any) -> Any:
-        arrays = self.feeds.arrays(args, named)
+        values = self.feeds.matched(args, named)
+        arrays = self.feeds.arrays(values)
+        passed = self.passed(values) if self._of_arguments else {}
         with self._lock:
             if self._first:
-                self._first_run(arrays)
-            fresh: list[Array] | None = None
-            if self._exposed and self._in_place and threading.active_count() > 1 + pool.workers():
-                fresh = [tensor.storage.copy() for tensor in self._in_place]  # other threads may read while we write
-            else:
-                for tensor in self._in_place:
-                    if getrefcount(tensor.storage) > 2:  # somebody else sees this storage: leave it to them
-                        tensor.storage = tensor.storage.copy()
-            for tensor in self._bound:
-                arrays.append(tensor.storage)
-            if fresh is not None:
-                for place, storage in zip(self._places, fresh, strict=True):
-                    arrays[place] = storage
-            for variable in self._read_gradients:
-                arrays.append(held_gradient(variable))
-            for tensor in self._cleared:
-                tensor._grad = None
-            results = self._launch(*arrays)
+                self._first_run(arrays, passed)
+            given = [*arrays, *self._held(passed)]
+            results = self._launch(*given)
             if results.__class__ is int:
-                raise self.failure(self.program, results, arrays)
-            if fresh is not None:
-                for tensor, storage in zip(self._in_place, fresh, strict=True):
-                    tensor.storage = storage
-            if self._single and not self._graded:
-                return self._result(results, 0)
-            if len(self._result_specs) < 2:
-                results = () if results is None else (results,)
-            self._leave_gradients(results)
+                raise self.failure(self.program, results, self._inputs(arrays, passed))
+        if self._of_arguments:
+            results = self._leave_in_arguments(results, passed)
         if self._single:
-            return self._result(results[0], 0)
+            return self._result(results, 0)
+        if len(self._result_specs) < 2:
+            results = () if results is None else (results,)
         found = (self._result(array, number) for number, array in enumerate(results))
         leaves = (next(found) if new else x for new, x in zip(self._is_tensor, self._outputs, strict=True))
         return tree.unflatten(self._structure, leaves)
 
     def quick_path(self) -> Callable[[tuple[Any, ...]], Any] | None:
-        """The usual step (one result, gradients left behind, a launch that keeps the interpreter's lock) without detours.
-
-        Gradients are left as arrays and become tensors when they are looked at.
-        """
-        if not self._single or self._exposed or self._read_gradients or any(s is None for _, s in self._graded):
+        """The usual step (one result, no gradient read, a launch that keeps the interpreter's lock) without detours."""
+        if not self._single or self._exposed or self._read_gradients or self._of_arguments:
             return None
         make, launch, specs, feed = self._tensor, self._launch, self.feeds.specs, self.feeds.arrays
-        in_place, bound, cleared = tuple(self._in_place), tuple(self._bound), tuple(self._cleared)
         history, spec = self._histories[0], self._result_specs[0]
-        left = tuple((tensor, at) for at, (tensor, _) in enumerate(self._graded, 1))
 
         def run(args: tuple[Any, ...]) -> Any:
             if self._first:
@@ -164,26 +144,28 @@ class Executable:
             try:
                 arrays = [x.storage for x in args]
                 if [x.layout for x in args] != specs:
-                    arrays = feed(args, {})
+                    arrays = feed(args)
             except AttributeError:
-                arrays = feed(args, {})
-            for tensor in in_place:
-                if getrefcount(tensor.storage) > 2:  # somebody else sees this storage: leave it to them
-                    tensor.storage = tensor.storage.copy()
-            for tensor in bound:
-                arrays.append(tensor.storage)
-            for tensor in cleared:
-                tensor._grad = None
-            results = launch(*arrays)
-            if results.__class__ is int:
-                raise self.failure(self.program, results, arrays)
-            if left:
-                for tensor, at in left:
-                    tensor._grad = results[at]
-                results = results[0]
-            return make(results, spec) if history is None else make(results, spec, True, history, 0)
+                arrays = feed(args)
+            result = launch(*arrays)
+            if result.__class__ is int:
+                raise self.failure(self.program, result, self._inputs(arrays, {}))
+            return make(result, spec) if history is None else make(result, spec, True, history, 0)
 
         return run
+
+    def _state(self) -> State:
+        """What the launch reads and changes by itself."""
+        variables, written = self.compilation.variables, {id(v) for v in self.compilation.written}
+        return State(
+            self.compilation.feeds,
+            tuple(self._bound),
+            frozenset(number for number, v in enumerate(variables) if id(v) in written),
+            tuple(tensor for tensor, g in self._graded if g is not None),
+            tuple(tensor for tensor, g in self._graded if g is None),
+            self._tensor,
+            Spec,
+        )
 
     def _result(self, array: Array, number: int) -> Any:
         history = self._histories[number]
@@ -191,26 +173,53 @@ class Executable:
             return self._tensor(array, self._result_specs[number])
         return self._tensor(array, self._result_specs[number], True, history, 0)
 
-    def _leave_gradients(self, results: Sequence[Array]) -> None:
-        at = self._wanted
-        for tensor, symbol in self._graded:
-            if symbol is None:
-                tensor._grad = None
-            else:
-                tensor._grad = self._tensor(results[at], self._result_specs[at])
-                at += 1
+    def passed(self, values: Sequence[Any]) -> dict[int, Any]:
+        """The tensors that were passed for the arguments in which gradients are looked for and left."""
+        return {id(argument): self._passed(argument, values) for argument in self._of_arguments}
 
-    def _first_run(self, arrays: Sequence[Array]) -> None:
+    def _passed(self, argument: Argument, values: Sequence[Any]) -> Any:
+        x, name = values[argument.position], self.feeds.names[argument.position]
+        symbol = self.graph.placeholders[argument.position]
+        if not isinstance(x, TensorMethods) or (symbol.requires_grad and not x.requires_grad):
+            got = "a tensor that needs no gradient" if isinstance(x, TensorMethods) else type(x).__name__
+            raise FeedError(
+                f"feed {name!r}: got {got}; the function leaves a gradient in this argument: pass a tensor with "
+                "requires_grad=True"
+            ).at(here())
+        if x.call is not None:
+            raise GraphError(
+                f"feed {name!r}: got a tensor ({x.spec}) that was computed eagerly and still has its history; the compiled "
+                "backward() cannot go back through it: detach() it, or compile the function from its beginning"
+            ).at(here())
+        return x
+
+    def _leave_in_arguments(self, results: Any, passed: dict[int, Any]) -> Any:
+        """The results without the gradients of arguments, which are left where they belong."""
+        count, specs = len(self._result_specs), [g.spec for _, g in self._left if g is not None]
+        found: tuple[Any, ...] = results if count + len(specs) > 1 else () if results is None else (results,)
+        gradients = map(self._tensor, found[count:], specs)
+        owners = [passed[id(argument)] for argument, _ in self._left]
+        values = [None if g is None else next(gradients) for _, g in self._left]
+        deque(map(setattr, owners, ["_grad"] * len(owners), values), maxlen=0)  # at once: one call of C
+        return found[0] if count == 1 else found[:count] if count else None
+
+    def _first_run(self, arrays: Sequence[Array], passed: dict[int, Any]) -> None:
         if self._verified:
-            verify(self, self.state(arrays))
+            verify(self, self.state(arrays, passed))
         if not self.compilation.exact:
-            self.ulp_distance = ulp_distance(self, self.state(arrays))
+            self.ulp_distance = ulp_distance(self, self.state(arrays, passed))
         self._first = False
 
-    def state(self, feeds: Sequence[Array]) -> list[Array]:
+    def state(self, feeds: Sequence[Array], passed: dict[int, Any]) -> list[Array]:
         """Copies of everything the program takes: feeds, the present values of variables, gradients."""
-        arrays = [*feeds, *(tensor.storage for tensor in self._bound)]
-        return [np.array(a) for a in (*arrays, *(held_gradient(v) for v in self._read_gradients))]
+        return [np.array(a) for a in self._inputs(feeds, passed)]
+
+    def _inputs(self, feeds: Sequence[Array], passed: dict[int, Any]) -> list[Array]:
+        return [*feeds, *(tensor.storage for tensor in self._bound), *self._held(passed)]
+
+    def _held(self, passed: dict[int, Any]) -> list[Array]:
+        """The gradients that are read."""
+        return [held_gradient(passed.get(id(v.tensor), v.tensor), v) for v in self._read_gradients]
 
     def failure(self, program: Program, failed: int, arrays: Sequence[Array]) -> Exception:
         """The error of a failed check, at the line that defined the operation."""
@@ -280,10 +289,11 @@ class Watched:
 
     def __call__(self, *args: Any, **named: Any) -> tuple[Any, dict[str, Any]]:
         exe = self.executable
-        feeds = exe.feeds.arrays(args, named)
+        given = exe.feeds.matched(args, named)
+        feeds, passed = exe.feeds.arrays(given), exe.passed(given)
         flow = Dataflow(exe.compilation.defined.calls, tuple(symbol for _, symbol in self._symbols))
         program = lower(flow, exe.compilation.leaves, len(self._symbols), ()).program
-        state = exe.state(feeds)
+        state = exe.state(feeds, passed)
         values = provider.load(program, memory.plan(program)).launch(*state)
         if values.__class__ is int:
             raise exe.failure(program, values, state)
@@ -303,24 +313,20 @@ def _found(item: Any, calls: dict[str, Call]) -> Symbol:
     return Symbol(None, call, 0)  # type: ignore[arg-type]
 
 
-def _check_arguments(graph: Graph) -> None:
-    """A gradient that `backward` left in an argument would be lost."""
-    for p in graph.placeholders:
-        if p._grad is not None:
-            name = p.node.params["name"]
-            raise GraphError(
-                f"backward() reached the argument {name!r}; a compiled graph leaves gradients in variables only: take "
-                f"dg.grad(loss, [{name}]) and return it, or make it a dualgraph.Variable"
-            ).at(p.node.where)
+def _as_cell(tensor: Any) -> Any:
+    """A tensor whose storage is its value in row-major order. What is not is no `Variable`, so it never changes."""
+    if tensor.layout.__class__ is Spec:
+        return tensor
+    return type(tensor)(np.array(tensor.detach().numpy(), order="C"), tensor.spec)
 
 
-def held_gradient(variable: Variable) -> Array:
-    """What `.grad` of a variable holds, where the graph reads it."""
+def held_gradient(tensor: Any, variable: Variable) -> Array:
+    """What `.grad` of a tensor holds, where the graph reads it."""
     assert variable.gradient is not None
-    g, spec = variable.tensor.held_gradient(), variable.gradient.spec
+    g, spec = tensor.held_gradient(), variable.gradient.spec
     if g is None or g.spec != spec:
         raise FeedError(
-            f"got no gradient in .grad of a tensor of {variable.tensor.spec}, but the graph was defined to add to one; run "
+            f"got no gradient in .grad of a tensor of {tensor.spec}, but the graph was defined to add to one; run "
             "backward before, or define the graph again (static.jit does so by itself)"
         ).at(here())
     return np.ascontiguousarray(g.numpy()).reshape(spec.shape)

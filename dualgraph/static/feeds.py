@@ -12,6 +12,7 @@ from dualgraph.ops.arrays import as_array
 from dualgraph.ops.op import current, default
 from dualgraph.ops.symbol import Symbol
 from dualgraph.ops.tensor import TensorMethods
+from dualgraph.spec import Shape
 
 Array = np.ndarray[Any, Any]
 
@@ -24,17 +25,26 @@ class Feeds:
         self.specs = [p.spec for p in placeholders]
         self._tensor: Any = type(default().constant(0.0, "float32"))
 
-    def arrays(self, args: tuple[Any, ...], named: dict[str, Any]) -> list[Array]:
+    def matched(self, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
+        """One value per input, in their order."""
+        return self._by_name(args, named) if named or len(args) != len(self.specs) else args
+
+    def arrays(self, values: Sequence[Any]) -> list[Array]:
         """One C-contiguous array per input."""
-        if named or len(args) != len(self.specs):
-            args = self._by_name(args, named)
         arrays = []
-        for number, value in enumerate(args):
+        for number, value in enumerate(values):
             if value.__class__ is self._tensor and value.layout == self.specs[number]:
                 arrays.append(value.storage)
             else:
                 arrays.append(self._checked(number, value))
         return arrays
+
+    def symbol(self, number: int, value: Any) -> Any:
+        """A value for an input of a function that is being traced as a part of another one."""
+        if not isinstance(value, TensorMethods):
+            return current().lift(self._checked(number, value))
+        self._check_spec(number, value.shape, value.layout[1])
+        return value
 
     def _checked(self, number: int, value: Any) -> Array:
         spec, name = self.specs[number], self.names[number]
@@ -48,17 +58,21 @@ class Feeds:
                 raise FeedError(f"feed {name!r}: {error.args[0]}").at(here()) from None
             if array.dtype.name != spec.dtype and not hasattr(value, "dtype"):
                 array = _weak(array, spec.dtype)
-        if array.dtype.name != spec.dtype:
+        self._check_spec(number, array.shape, array.dtype.name)
+        return array if array.flags.c_contiguous else np.ascontiguousarray(array).reshape(spec.shape)
+
+    def _check_spec(self, number: int, shape: Shape, dtype: str) -> None:
+        spec, name = self.specs[number], self.names[number]
+        if dtype != spec.dtype:
             raise FeedError(
-                f"feed {name!r}: got {array.dtype.name}; the graph was compiled for {spec.dtype}; cast it with astype, or "
+                f"feed {name!r}: got {dtype}; the graph was compiled for {spec.dtype}; cast it with astype, or "
                 "compile for this dtype (static.jit does so by itself)"
             ).at(here())
-        if array.shape != spec.shape:
+        if shape != spec.shape:
             raise FeedError(
-                f"feed {name!r}: got shape {array.shape}; the graph was compiled for {spec.shape}; reshape it, or compile "
+                f"feed {name!r}: got shape {shape}; the graph was compiled for {spec.shape}; reshape it, or compile "
                 "for this shape (static.jit does so by itself)"
             ).at(here())
-        return array if array.flags.c_contiguous else np.ascontiguousarray(array).reshape(spec.shape)
 
     def _by_name(self, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
         names = self.names

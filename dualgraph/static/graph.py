@@ -7,8 +7,8 @@ truth; `graph.dag` shows it as a networkx graph, on which networkx's own algorit
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +23,11 @@ from dualgraph.errors import (
 )
 from dualgraph.ops.arguments import checked_shape, flag, members
 from dualgraph.ops.arrays import as_array
-from dualgraph.ops.op import Call, Op, current, using
+from dualgraph.ops.op import Call, Chosen, Op, current
 from dualgraph.ops.symbol import CONSTANT, PLACEHOLDER, Constant, Recorder, Symbol
 from dualgraph.ops.tensor import TensorMethods, check_assigned
 from dualgraph.spec import DEFAULT_FLOAT, Spec, dtype_name, is_float
+from dualgraph.static.guards import Guards
 
 if TYPE_CHECKING:
     import networkx
@@ -55,6 +56,27 @@ class Variable:
         self.touched = False  # `.grad` was set
 
 
+class Argument:
+    """The tensor that is passed for an input, as far as gradients are concerned: it is another one at each run."""
+
+    __slots__ = ("_graph", "_held", "position", "spec")
+
+    def __init__(self, graph: Graph, position: int, spec: Spec, held: bool):
+        self._graph, self.position, self.spec, self._held = graph, position, spec, held
+
+    def held_gradient(self) -> Argument | None:
+        """Stands for what `.grad` holds when the graph starts: something of this spec, or nothing."""
+        return self if self._held else None
+
+    @property
+    def grad(self) -> Any:
+        return self._graph.get_grad(self)
+
+    @grad.setter
+    def grad(self, g: Any) -> None:
+        self._graph.set_grad(self, g)
+
+
 def hooks_of(tensor: Any) -> list[Any]:
     """The list of a tensor's hooks, so that those registered later, while the graph is defined, are seen as well."""
     if tensor.hooks is None:
@@ -79,19 +101,20 @@ class Graph(Recorder):
         super().__init__()
         self.variables: dict[int, Variable] = {}
         self.placeholders: list[Symbol] = []
-        self.guards: dict[tuple[int, str], tuple[Any, str, Any]] = {}
-        self._contexts: list[AbstractContextManager[Any]] = []
+        self.arguments: dict[int, Variable] = {}
+        self.guards = Guards()
+        self._contexts: list[Chosen] = []
 
     def __enter__(self) -> Graph:
         if self.closed:
             raise GraphError(f"got a graph to define further: {self.closed}").at(here(2))
-        context = using(self)
-        context.__enter__()
+        context = Chosen(self)
+        context.enter()
         self._contexts.append(context)
         return self
 
     def __exit__(self, *exc: Any) -> None:
-        self._contexts.pop().__exit__(*exc)
+        self._contexts.pop().leave()
 
     def __repr__(self) -> str:
         return f"<Graph: {len(self.calls)} calls, {len(self.placeholders)} inputs, {len(self.variables)} variables>"
@@ -120,6 +143,24 @@ class Graph(Recorder):
     def _constants(self) -> dict[int, tuple[Any, Symbol]]:
         return {}
 
+    def argument(
+        self, spec: Spec, name: str, requires_grad: bool, held: bool = False, hooks: Sequence[Any] = ()
+    ) -> Symbol:
+        """An input; `held` if what is passed has a gradient already."""
+        symbol = self.placeholder(spec, name, requires_grad)
+        source = Argument(self, len(self.placeholders), spec, held)
+        symbol.source, symbol.hooks = source, list(hooks)
+        self.placeholders.append(symbol)
+        self.arguments[id(source)] = Variable(source, symbol)
+        for hook in hooks:
+            self.guards.depend_on(hook, "a hook")
+        return symbol
+
+    @property
+    def with_gradients(self) -> list[Variable]:
+        """The records of everything in whose `.grad` the graph may leave something."""
+        return [*self.variables.values(), *self.arguments.values()]
+
     def variable(self, tensor: Any) -> Variable:
         """The graph's record of a tensor that it reads by reference."""
         found = self.variables.get(id(tensor))
@@ -129,12 +170,8 @@ class Graph(Recorder):
             )
             symbol.source, symbol.hooks = tensor, hooks_of(tensor)
             found = self.variables[id(tensor)] = Variable(tensor, symbol)
-            self.observe(tensor, "requires_grad", tensor.requires_grad)
-            self.observe(tensor, "hooks", tensor.hooks)
-            for owner in getattr(tensor, "owners", ()):
-                module = owner()
-                if module is not None:
-                    self.observe(module, "_structure", module._structure)
+            for hook in symbol.hooks:
+                self.guards.depend_on(hook, "a hook")
         return found
 
     # State, as the operations of tensors see it
@@ -154,7 +191,7 @@ class Graph(Recorder):
         variable.value, variable.updated = fresh, True
 
     def get_grad(self, tensor: Any) -> Any:
-        variable = self.variable(tensor)
+        variable = self._record(tensor)
         if not variable.touched and variable.gradient is None:
             held = tensor.held_gradient()
             if held is None:
@@ -164,13 +201,20 @@ class Graph(Recorder):
             variable.final_gradient = variable.gradient
         return variable.final_gradient
 
+    def _record(self, tensor: Any) -> Variable:
+        return self.arguments[id(tensor)] if isinstance(tensor, Argument) else self.variable(tensor)
+
     def set_grad(self, tensor: Any, g: Any) -> None:
-        variable = self.variable(tensor)
+        variable = self._record(tensor)
         variable.final_gradient = None if g is None else self.lift(g)
         variable.touched = True
 
-    def observe(self, owner: Any, attribute: str, value: Any) -> None:
-        self.guards.setdefault((id(owner), attribute), (owner, attribute, value))
+    def observe(self, owner: Any, name: str) -> None:
+        frame = sys._getframe(2)  # past the look-up of the attribute
+        self.guards.read(owner, name, frame.f_code, frame.f_lasti)
+
+    def wrote(self, owner: Any, name: str) -> None:
+        self.guards.wrote(owner, name)
 
     # As a networkx graph
 
@@ -213,9 +257,7 @@ def placeholder(
     spec = Spec(checked_shape("placeholder", shape), dtype_name(dtype, DEFAULT_FLOAT))
     if requires_grad and not is_float(spec.dtype):
         raise DTypeError(f"placeholder: got {spec} with requires_grad; gradients exist for floats only").at(here(2))
-    symbol = graph.placeholder(spec, name, requires_grad)
-    graph.placeholders.append(symbol)
-    return symbol
+    return graph.argument(spec, name, requires_grad)
 
 
 def gradients(loss: Any, inputs: Any, *, grad_outputs: Any = None, allow_unused: bool = False) -> list[Any]:

@@ -58,7 +58,7 @@ class Compilation:
         self.feeds = len(graph.placeholders)
         self.variables: list[Variable] = [v for v in graph.variables.values() if v.updated or id(v.node) in used]
         self.read_gradients: list[Variable] = [
-            v for v in graph.variables.values() if v.gradient is not None and id(v.gradient.node) in used
+            v for v in graph.with_gradients if v.gradient is not None and id(v.gradient.node) in used
         ]
         self.leaves: list[Call] = [
             *(p.node for p in graph.placeholders),

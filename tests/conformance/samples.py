@@ -180,8 +180,8 @@ SAMPLES: tuple[Sample, ...] = (
            lambda *xs: np.concatenate(xs, 1)),
     Sample("full", lambda: dg.full((2, 3), 1.5), (), lambda: np.full((2, 3), 1.5)),
     # limits
-    binary("clip_min", lambda x, low: np.where(x < low, low, x), function=lambda x, low: dg.clip(x, min=low)),
-    binary("clip_max", lambda x, high: np.where(x > high, high, x), function=lambda x, high: dg.clip(x, max=high)),
+    binary("clip_min", lambda x, low: np.where((x >= low) | np.isnan(x), x, low), function=lambda x, y: dg.clip(x, min=y)),
+    binary("clip_max", lambda x, high: np.where((x <= high) | np.isnan(x), x, high), function=lambda x, y: dg.clip(x, max=y)),
     # reductions
     Sample("sum", lambda x: dg.sum(x, axis=1), ("real:3,40,2",), lambda x: x.sum(1), near=1e-6),
     Sample("sum", lambda x: dg.sum(x, axis=(0, 2), keepdims=True), ("real:3,5,4",), lambda x: x.sum((0, 2), keepdims=True),
@@ -198,7 +198,7 @@ SAMPLES: tuple[Sample, ...] = (
     Sample("all", lambda x: dg.all(x, axis=0, keepdims=True), ("bool:4,3",), lambda x: x.all(0, keepdims=True)),
     Sample("mean", lambda x: dg.mean(x, axis=0), ("real:6,5",), lambda x: x.mean(0), near=1e-6),
     Sample("var", lambda x: dg.var(x, axis=1, correction=1.0), ("real:3,9",), lambda x: x.var(1, ddof=1), near=1e-5),
-    Sample("var", lambda x: dg.std(x, axis=(0, 1)), ("real:3,9",), lambda x: x.std(), near=1e-5, name="var-std"),
+    Sample("std", lambda x: dg.std(x, axis=(0, 1)), ("real:3,9",), lambda x: x.std(), near=1e-5),
     Sample("logsumexp", lambda x: dg.logsumexp(x, axis=1), ("real:3,5",), lambda x: np.log(np.exp(x).sum(1)), near=1e-6),
     Sample("argmax", lambda x: dg.argmax(x, axis=1), ("ties:4,5",), lambda x: x.argmax(1), smooth=False),
     Sample("argmin", dg.argmin, ("ties:4,5",), np.argmin, smooth=False),
@@ -207,6 +207,7 @@ SAMPLES: tuple[Sample, ...] = (
     unary("softplus", lambda x: np.logaddexp(x, 0), ulp=4.0),
     unary("softsign", lambda x: x / (1 + np.abs(x)), ulp=1.0),
     unary("log_sigmoid", lambda x: 0 - np.logaddexp(-x, 0), ulp=4.0),
+    binary("elu", lambda x, a: np.where(x > 0, x, a * np.expm1(np.where(x > 0, 0, x))), y="away", ulp=MATH + 1),
     unary("gelu", lambda x: x * 0.5 * (1 + _erf(x * math.sqrt(0.5))), near=1e-6),
     Sample("gelu_tanh", lambda x: dg.gelu(x, approximate="tanh"), ("real:3,4",),
            lambda x: x * 0.5 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))), near=1e-6),
@@ -216,6 +217,7 @@ SAMPLES: tuple[Sample, ...] = (
     Sample("log_softmax", lambda x: dg.log_softmax(x, axis=1), ("real:4,3",), lambda x: np.log(_softmax(x, 1)), near=1e-6),
     # indexing
     Sample("arange", lambda: dg.arange(1, 10, 3), (), lambda: np.arange(1, 10, 3)),
+    Sample("linspace", lambda: dg.linspace(-1.0, 2.0, num=7), (), lambda: np.linspace(-1, 2, 7)),
     Sample("take", lambda x, i: dg.take(x, i, axis=1), ("real:2,5,3", "index:2,2"), lambda x, i: np.take(x, i, 1)),
     Sample("take", lambda x, i: x[i], ("real:3", "index:6"), lambda x, i: x[i], name="take-duplicates"),
     Sample("scatter_add", lambda g, i: bind(OPS["scatter_add"], g, i, axis=0, shape=(4, 2)), ("real:6,2", "index:6"),

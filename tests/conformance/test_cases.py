@@ -341,8 +341,8 @@ def test_gradients_of_arguments() -> None:
 
     x = dg.tensor(X, requires_grad=True)
     assert_bits(copies(static.jit(slope)(x)), copies(slope(x)), "gradient of an argument")
-    with pytest.raises(dg.errors.GraphError, match="variables only"):
-        static.jit(lambda x: dg.sum(x * x).backward())(x)
+    with pytest.raises(dg.errors.GraphError, match="history"):
+        static.jit(lambda x: dg.sum(x * x).backward())(x * 2.0)
     assert x.grad is None
 
 

@@ -3,6 +3,8 @@
 Slots are, in this order: inputs, outputs, the arena of scratch buffers, constants. A program whose steps are all native
 is one builtin. Steps that are Python functions (`External`, products without BLAS) split it into native segments, which
 a Python driver runs in turn; the driver hands results, arena and constants to the segments as further inputs.
+
+With state (`kernels.state`) a launch takes the other inputs only, reads variables where they lie, and changes them.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import numpy as np
 from dualgraph.errors import KernelError
 from dualgraph.kernels import blas
 from dualgraph.kernels.cpu import pool
+from dualgraph.kernels.failure import written_at_the_end
 from dualgraph.kernels.kinds import External, MatMul
 from dualgraph.kernels.llvm import engine, runtime
 from dualgraph.kernels.llvm import plan_layout as layout
@@ -25,6 +28,7 @@ from dualgraph.kernels.llvm.commands import command
 from dualgraph.kernels.llvm.matmul import Gemm, Gemv
 from dualgraph.kernels.program import Program, Step, View, reads, writes
 from dualgraph.kernels.reference.steps import RUN, window
+from dualgraph.kernels.state import GRADIENT, LAYOUT, VALUE, State, with_state
 from dualgraph.spec import NUMPY_DTYPES, Spec, contiguous_strides
 
 if TYPE_CHECKING:
@@ -59,10 +63,11 @@ class Loaded:
     """A program ready to run. `launch(*arrays)` takes one exact ndarray per input, of the dtype and shape declared.
 
     It returns fresh arrays (one, or a tuple; None for no outputs), or, where a check failed, the int of its step. Only
-    the data pointers of the inputs are used; steps may write into them.
+    the data pointers of the inputs are used; steps may write into them. With state, `launch` takes the inputs that no
+    cell stands for, and returns the outputs that are not left in objects.
     """
 
-    def __init__(self, program: Program, arena: Arena | None = None):
+    def __init__(self, program: Program, arena: Arena | None = None, state: State | None = None):
         self.program = program
         _check(program)
         self._offsets, self._arena_bytes = _scratch(program, arena)
@@ -75,17 +80,29 @@ class Loaded:
         self.releases_gil = None in self.commands or work >= GIL_WORK
         """Whether other Python threads may run during a launch."""
         self._stepwise: list[Callable[..., Any]] | None = None
-        self.launch: Callable[..., Any] = (
-            self._driver()
-            if None in self.commands
-            else _launch(
+        self.launch: Callable[..., Any]
+        if None in self.commands:
+            driver = self._driver()
+            self.launch = with_state(driver, state, len(program.outputs)) if state is not None else driver
+        else:
+            self.launch = _launch(
                 _rows(enumerate(self.commands)),
                 len(program.inputs),
                 [program.buffers[buffer] for buffer in program.outputs],
                 self._arena_bytes,
                 list(program.constants.values()),
+                state,
+                self._at_the_end(state),
             )
-        )
+
+    def _at_the_end(self, state: State | None) -> tuple[frozenset[int], frozenset[int]]:
+        """The cells, and the outputs, that are written when nothing can fail any more."""
+        if state is None:
+            return frozenset(), frozenset()
+        late = written_at_the_end(self.program)
+        cells = enumerate(self.program.inputs[state.first :])
+        outputs = enumerate(self.program.outputs)
+        return frozenset(n for n, buffer in cells if buffer in late), frozenset(n for n, b in outputs if b in late)
 
     def _locate(self, buffer: int) -> tuple[int, int]:
         slot = self._slots.get(buffer)
@@ -238,16 +255,24 @@ def _rows(numbered: Any) -> list[_Row]:
     return [_Row(found, number) for number, found in numbered if found is not None and found.units > 0]
 
 
+_NO_STATE = State(0, (), frozenset())
+
+
 def _launch(
     rows: Sequence[_Row],
-    arguments: int,
+    inputs: int,
     outputs: Sequence[Spec] = (),
     arena_bytes: int = 0,
     constants: Sequence[Array] = (),
+    state: State | None = None,
+    at_the_end: tuple[frozenset[int], frozenset[int]] = (frozenset(), frozenset()),
 ) -> Callable[..., Any]:
     """A builtin that runs commands; its plan, laid out here in one array, is described in `plan_layout`."""
     addresses = engine.addresses([row.command.variant for row in rows])
-    slots = arguments + len(outputs) + 1 + len(constants)
+    state = state or _NO_STATE
+    receivers = (*state.left, *state.cleared)
+    pointers = inputs + len(outputs) + 1 + len(constants)
+    slots = pointers + len(state.cells) + len(state.left) + len(receivers)
     dims = [dim for spec in outputs for dim in spec.shape]
     args = [word for row in rows for word in row.command.args]
     sizes = (
@@ -257,19 +282,21 @@ def _launch(
         len(dims),
         layout.COMMAND_WORDS * len(rows),
         len(args),
+        layout.CELL_WORDS * len(state.cells),
+        layout.LEFT_WORDS * len(receivers),
     )
     starts = list(_starts(sizes))
     plan = np.zeros(starts[-1], np.int64).view(layout.Plan)
     words = plan.view(np.ndarray)
     base = words.ctypes.data
-    _, at_slots, at_outputs, at_dims, at_commands, at_args, _ = starts
+    _, at_slots, at_outputs, at_dims, at_commands, at_args, at_cells, at_left, _ = starts
 
     arena = np.empty(arena_bytes + ALIGNMENT, np.uint8)
     arena_address = arena.ctypes.data + -arena.ctypes.data % ALIGNMENT
     machine = runtime.machine()
-    words[at_slots + arguments + len(outputs)] = arena_address
+    words[at_slots + inputs + len(outputs)] = arena_address
     for number, constant in enumerate(constants):
-        words[at_slots + slots - len(constants) + number] = constant.ctypes.data
+        words[at_slots + pointers - len(constants) + number] = constant.ctypes.data
 
     dim = at_dims
     for number, spec in enumerate(outputs):
@@ -288,17 +315,35 @@ def _launch(
         words[here : here + len(found.args)] = found.args
         here += len(found.args)
 
+    for number, cell in enumerate(state.cells):
+        row = at_cells + number * layout.CELL_WORDS
+        written = layout.WRITTEN_AT_THE_END if number in at_the_end[0] else layout.WRITTEN
+        use = written if number in state.written else layout.READ
+        words[row : row + 3] = runtime.slot(cell, VALUE), cell.storage.nbytes, use
+    returned = len(outputs) - len(state.left)
+    for number, receiver in enumerate(receivers):
+        row = at_left + number * layout.LEFT_WORDS
+        words[row : row + 2] = runtime.slot(receiver, GRADIENT), returned + number in at_the_end[1]
+    if state.wrapper is not None:
+        words[layout.PLAN_WRAPPER], words[layout.PLAN_WHOLE] = id(state.wrapper), id(state.whole)
+        words[layout.PLAN_WRAPPER_VALUE] = runtime.slot_offset(state.wrapper, VALUE)
+        words[layout.PLAN_WRAPPER_LAYOUT] = runtime.slot_offset(state.wrapper, LAYOUT)
+
     flags = layout.RELEASE_GIL if sum(row.command.work for row in rows) >= GIL_WORK else 0
+    flags |= layout.WRITES_CELLS if state.written else 0
     if any(isinstance(row.command.variant, (Gemm, Gemv)) for row in rows) and blas.set_up(runtime.use_blas):
         flags |= layout.USES_BLAS
     words[layout.PLAN_MACHINE] = machine.ctypes.data
-    words[layout.PLAN_ARGUMENTS], words[layout.PLAN_OUTPUTS] = arguments, len(outputs)
+    words[layout.PLAN_ARGUMENTS], words[layout.PLAN_OUTPUTS] = inputs - len(state.cells), len(outputs)
     words[layout.PLAN_COMMANDS], words[layout.PLAN_SLOTS] = len(rows), slots
     words[layout.PLAN_ARENA_BYTES], words[layout.PLAN_FLAGS] = arena_bytes, flags
     words[layout.PLAN_SLOT_TABLE] = base + 8 * at_slots
     words[layout.PLAN_OUTPUT_TABLE] = base + 8 * at_outputs
     words[layout.PLAN_COMMAND_TABLE] = base + 8 * at_commands
-    plan.keep = (arena, tuple(constants))
+    words[layout.PLAN_CELL_TABLE], words[layout.PLAN_LEFT_TABLE] = base + 8 * at_cells, base + 8 * at_left
+    words[layout.PLAN_FIRST], words[layout.PLAN_CELLS] = state.first, len(state.cells)
+    words[layout.PLAN_LEFT], words[layout.PLAN_RETURNED] = len(receivers), returned
+    plan.keep = (arena, tuple(constants), state)
     if parallel:
         pool.start(runtime.worker)
     return runtime.builtin(plan)
@@ -313,9 +358,9 @@ def _starts(sizes: Sequence[int]) -> Iterator[int]:
     yield start
 
 
-def load(program: Program, arena: Arena | None = None) -> Loaded:
+def load(program: Program, arena: Arena | None = None, state: State | None = None) -> Loaded:
     """A program as native code. Without an arena each scratch buffer has memory of its own."""
-    return Loaded(program, arena)
+    return Loaded(program, arena, state)
 
 
 __all__ = ["Loaded", "load"]

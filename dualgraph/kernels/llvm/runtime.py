@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import inspect
 import os
 import sys
 import threading
@@ -43,7 +44,7 @@ def _machine() -> np.ndarray[Any, Any]:
         if name.startswith("Py") and name != "PyArray_Empty":
             table[layout.WORD[name]] = ctypes.cast(getattr(api, name), ctypes.c_void_p).value or 0
     process = ctypes.CDLL(None) if os.name == "posix" else ctypes.CDLL("msvcrt")
-    for name in ("malloc", "free"):
+    for name in ("malloc", "free", "memcpy"):
         table[layout.WORD[name]] = ctypes.cast(getattr(process, name), ctypes.c_void_p).value or 0
     for name, thing in (("ndarray", np.ndarray), ("None", None), ("TypeError", TypeError)):
         table[layout.WORD[name]] = id(thing)
@@ -82,7 +83,7 @@ def _numpy_api() -> Any:
 
 
 def _check_layout() -> None:
-    """The launch code reads two fields of an ndarray and calls one slot of NumPy's C API: see that all are in place."""
+    """The launch code reads fields of objects and calls one slot of NumPy's C API: see that all are in place."""
     sample = np.arange(6.0)[2:]
     good = sys.implementation.name == "cpython" and ctypes.sizeof(ctypes.c_void_p) == 8
     good = good and (
@@ -98,11 +99,54 @@ def _check_layout() -> None:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(dtype))  # PyArray_Empty steals it
         made = empty(2, ctypes.addressof(dims), dtype, 0)
         good = type(made) is np.ndarray and made.shape == (2, 3) and made.dtype == dtype and made.flags.carray
-    if not good:
+    if not (good and _slots_are_known()):
         raise KernelError(
             "got a CPython or NumPy whose arrays are not laid out as native kernels assume (64-bit, not free-threaded, "
             "NumPy 2); set DUALGRAPH_KERNELS=reference to run on NumPy alone"
         )
+
+
+class _Cell:
+    __slots__ = ("storage",)
+
+
+def _slots_are_known() -> bool:
+    """Is an array in a slot found there, with a count of 1 when nobody else has it, and are its fields in place?"""
+    cell = _Cell()
+    cell.storage = np.zeros((3, 2), np.float32)  # type: ignore[attr-defined]
+    place = slot(cell, "storage")
+    array = ctypes.c_void_p.from_address(place).value or 0
+
+    def field(kind: Any, offset: int) -> Any:
+        return kind.from_address(array + offset).value
+
+    count = [field(ctypes.c_int32, layout.REFERENCES)]
+    more = [cell.storage, cell.storage.T, memoryview(cell.storage)]  # type: ignore[attr-defined]
+    count.append(field(ctypes.c_int32, layout.REFERENCES))
+    (same, *_), flags = more, field(ctypes.c_int32, layout.FLAGS)
+    return (
+        count == [1, 1 + len(more)]
+        and array == id(same)
+        and field(ctypes.c_int32, layout.RANK) == 2
+        and list((ctypes.c_int64 * 2).from_address(field(ctypes.c_void_p, layout.DIMS))) == [3, 2]
+        and field(ctypes.c_void_p, layout.DTYPE) == id(same.dtype)
+        and bool(flags & layout.OWNS_DATA)
+        and not ctypes.c_int32.from_address(id(same.view()) + layout.FLAGS).value & layout.OWNS_DATA
+    )
+
+
+def slot_offset(kind: type, name: str) -> int:
+    """Where in objects of a type a slot (of `__slots__`) lies."""
+    descriptor = inspect.getattr_static(kind, name)
+    member = ctypes.c_void_p.from_address(id(descriptor) + layout.MEMBER).value or 0
+    return int(ctypes.c_int64.from_address(member + layout.MEMBER_OFFSET).value)
+
+
+def slot(thing: Any, name: str) -> int:
+    """The address of a slot of an object: a pointer to what is there lies at it."""
+    place = id(thing) + slot_offset(type(thing), name)
+    assert ctypes.c_void_p.from_address(place).value == id(getattr(thing, name))
+    return place
 
 
 class _MethodDef(ctypes.Structure):

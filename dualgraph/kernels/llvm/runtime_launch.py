@@ -3,6 +3,8 @@
 A call checks its arguments, takes their data pointers, allocates the results through NumPy's C API, runs the command
 table and returns. Slots (data pointers) live in the plan itself, and it has an arena of scratch buffers. A call that
 finds the plan busy (another thread while the GIL is released, or a finaliser run by an allocation) works on copies.
+
+Programs with state are read and changed by the code of `runtime_state`, before and after the commands.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from dualgraph.kernels.cpu import pool
 from dualgraph.kernels.llvm import plan_layout as layout
 from dualgraph.kernels.llvm.runtime_emitter import Emitter
 from dualgraph.kernels.llvm.runtime_pool import parallel
+from dualgraph.kernels.llvm.runtime_state import StateCode
 
 if TYPE_CHECKING:
     from llvmlite import ir
@@ -125,6 +128,8 @@ class Launch:
             b.ret(null)
 
         arguments, outputs = e.word(plan, layout.PLAN_ARGUMENTS), e.word(plan, layout.PLAN_OUTPUTS)
+        state = StateCode(e, plan, table)
+        inputs = b.add(arguments, state.cells)
         number_of_slots = e.word(plan, layout.PLAN_SLOTS)
         with b.if_then(b.icmp_signed("!=", count, arguments), likely=False):
             refuse("got %zd arrays; the program takes %zd; pass one array for each of its inputs", count, arguments)
@@ -143,6 +148,19 @@ class Launch:
             b.position_at_end(good)
 
         e.loop(arguments, check)
+
+        def check_cell(i: Any) -> None:
+            array = state.array(i)
+            wrong, held, good = (b.append_basic_block(n) for n in ("wrong", "held", "good"))
+            b.cbranch(b.icmp_unsigned("==", array, null), wrong, held)
+            b.position_at_end(held)
+            kind = b.load(e.bytes_at(array, layout.TYPE), typ=e.ptr)
+            b.cbranch(b.icmp_unsigned("==", kind, e.pointer(table, layout.WORD["ndarray"])), good, wrong)
+            b.position_at_end(wrong)
+            refuse("got a variable (number %zd of the program) that holds no numpy.ndarray; assign a value to it", i)
+            b.position_at_end(good)
+
+        e.loop(state.cells, check_cell)
 
         # The plan's own slots and arena, or copies where another call is using them.
         own_slots = e.pointer(plan, layout.PLAN_SLOT_TABLE)
@@ -165,7 +183,7 @@ class Launch:
         own_arena = e.bytes_at(memory, b.sub(aligned, b.ptrtoint(memory, e.i64)))
         new_slots = e.bytes_at(own_arena, arena_bytes)  # arena sizes are multiples of the alignment
         e.loop(number_of_slots, lambda i: b.store(e.word(own_slots, i), e.at(new_slots, i)) and None)
-        b.store(own_arena, e.at(new_slots, b.add(arguments, outputs)))
+        b.store(own_arena, e.at(new_slots, b.add(inputs, outputs)))
         copied = b.block
         b.branch(ready)
         b.position_at_end(ready)
@@ -187,14 +205,15 @@ class Launch:
             b.branch(after)
             b.position_at_end(after)
 
-        e.loop(arguments, lambda i: self._take(e, e.pointer(args, i), slots, i))
+        e.loop(arguments, lambda i: self._take(e, e.pointer(args, i), slots, state.place(i)))
+        state.begin(slots, number_of_slots, outputs)
 
         # Results.
         rows = e.pointer(plan, layout.PLAN_OUTPUT_TABLE)
         no_memory = b.append_basic_block("no_memory")
         compute = b.append_basic_block("compute")
         none, one, tuple_, fill = (b.append_basic_block(n) for n in ("none", "one", "tuple", "fill"))
-        kinds = b.switch(outputs, tuple_)
+        kinds = b.switch(state.returned, tuple_)
         kinds.add_case(e.const(0), none)
         kinds.add_case(e.const(1), one)
 
@@ -215,11 +234,11 @@ class Launch:
         usable = b.append_basic_block("usable")
         b.cbranch(b.icmp_unsigned("==", array, null), no_memory, usable)
         b.position_at_end(usable)
-        self._take(e, array, slots, arguments)
+        self._take(e, array, slots, inputs)
         b.branch(compute)
 
         b.position_at_end(tuple_)
-        several = python("pl", "PyTuple_New", outputs)
+        several = python("pl", "PyTuple_New", state.returned)
         b.cbranch(b.icmp_unsigned("==", several, null), no_memory, fill)
         b.position_at_end(fill)
         no_item = b.append_basic_block("no_item")
@@ -229,10 +248,10 @@ class Launch:
             good = b.append_basic_block("item")
             b.cbranch(b.icmp_unsigned("==", array, null), no_item, good)
             b.position_at_end(good)
-            self._take(e, array, slots, b.add(arguments, i))
+            self._take(e, array, slots, b.add(inputs, i))
             python("ipl" + "p", "PyTuple_SetItem", several, i, array)
 
-        e.loop(outputs, item)
+        e.loop(state.returned, item)
         filled = b.block
         b.branch(compute)
 
@@ -247,7 +266,10 @@ class Launch:
         result = b.phi(e.ptr)
         for value, origin in ((nothing, none), (array, usable), (several, filled)):
             result.add_incoming(value, origin)
-        flags = e.word(plan, layout.PLAN_FLAGS)
+        undo = b.append_basic_block("undo")
+        flags = state.mode()
+        state.take_outputs(inputs, allocate, undo)
+        state.take_cells(undo)
         plain, special, finish = (b.append_basic_block(n) for n in ("plain", "special", "finish"))
         b.cbranch(b.icmp_signed("==", flags, e.const(0)), plain, special)
         b.position_at_end(plain)
@@ -257,10 +279,19 @@ class Launch:
         special_step = self._special(e, flags, run, (blas_enter, blas_leave), (table, plan, slots))
         special_end = b.block
         b.branch(finish)
+
+        b.position_at_end(undo)
+        state.drop()
+        python("vp", "Py_DecRef", result)
+        b.branch(no_memory)
+
         b.position_at_end(finish)
         step = b.phi(e.i64)
         step.add_incoming(plain_step, plain)
         step.add_incoming(special_step, special_end)
+        with b.if_then(b.icmp_signed("<", step, e.const(0)), likely=True):
+            state.commit()
+        state.drop()
         leave()
         with b.if_then(b.icmp_signed(">=", step, e.const(0)), likely=False):
             python("vp", "Py_DecRef", result)

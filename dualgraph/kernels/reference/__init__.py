@@ -15,6 +15,7 @@ import numpy as np
 from dualgraph.kernels.program import Program, View, writes
 from dualgraph.kernels.reference.scalars import NUMPY, Array
 from dualgraph.kernels.reference.steps import RUN, Memory, window
+from dualgraph.kernels.state import State, with_state
 from dualgraph.spec import NUMPY_DTYPES, Spec, contiguous_strides
 
 if TYPE_CHECKING:
@@ -25,13 +26,18 @@ Observer = Callable[[int, Mapping[int, Array]], None]
 
 
 class Loaded:
-    """A program ready to run. Results are fresh arrays; steps may write into the arrays given (variables)."""
+    """A program ready to run. `launch` runs all steps; steps may write into the arrays given, but not into state.
 
-    def __init__(self, program: Program, arena: Arena | None = None):
+    One output gives a fresh ndarray, several a tuple, none None; a failed check its step's index.
+    """
+
+    def __init__(self, program: Program, arena: Arena | None = None, state: State | None = None):
         self.program, self.arena = program, arena
+        self.launch: Callable[..., Result] = self._launch
+        if state is not None:
+            self.launch = with_state(self._launch, state, len(program.outputs))
 
-    def launch(self, *arrays: Array) -> Result:
-        """Run all steps. One output gives an ndarray, several a tuple, none None; a failed check its step's index."""
+    def _launch(self, *arrays: Array) -> Result:
         return self.stepwise(arrays)
 
     def stepwise(self, arrays: Sequence[Array], observe: Observer | None = None) -> Result:
@@ -60,9 +66,9 @@ class Loaded:
         return memory
 
 
-def load(program: Program, arena: Arena | None = None) -> Loaded:
+def load(program: Program, arena: Arena | None = None, state: State | None = None) -> Loaded:
     """A program as something to launch. With an arena, scratch buffers lie where it says: this tests the plan."""
-    return Loaded(program, arena)
+    return Loaded(program, arena, state)
 
 
 def _whole(buffer: int, spec: Spec) -> View:

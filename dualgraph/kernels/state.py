@@ -1,0 +1,56 @@
+"""State: inputs of a program that lie in slots of objects (variables), and outputs that are left in slots.
+
+A launch with state reads the slots itself and changes them itself, so that what it promises is in one place: an array
+that anybody else holds is never written to; a launch that fails leaves every slot as it was; one that succeeds changes
+all of them at once, between two bytecodes, so that neither another thread nor a signal sees half a step.
+
+`kernels.llvm.runtime_launch` does it natively and writes into the arrays themselves where the slot alone holds them.
+`with_state` does it in Python for programs that run Python functions: there other threads may look at any time, so it
+writes into copies.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+VALUE, GRADIENT, LAYOUT = "storage", "_grad", "layout"  # the slots
+
+
+class State(NamedTuple):
+    """Which inputs and outputs of a program lie in slots. Cells are objects whose slot `VALUE` holds an exact ndarray."""
+
+    first: int  # the input that stands for the first cell
+    cells: tuple[Any, ...]  # one for each input from there on
+    written: frozenset[int]  # the numbers of cells that the program writes to
+    left: tuple[Any, ...] = ()  # the objects whose slot `GRADIENT` receives the last outputs, in this order
+    cleared: tuple[Any, ...] = ()  # those where it becomes None
+    wrapper: type | None = None  # what may stand for an array in `GRADIENT`: it holds one in `VALUE`, all of it if
+    whole: type | None = None  # what is in its slot `LAYOUT` has this type
+
+
+def with_state(launch: Callable[..., Any], state: State, outputs: int) -> Callable[..., Any]:
+    """A launch that takes all inputs and returns all outputs, as one that keeps its state in slots."""
+    written = sorted(state.written)
+    owners = (*(state.cells[n] for n in written), *state.left, *state.cleared)
+    slots = (VALUE,) * len(written) + (GRADIENT,) * (len(state.left) + len(state.cleared))
+    nothing = (None,) * len(state.cleared)
+    returned = outputs - len(state.left)
+
+    def run(*given: Any) -> Any:
+        values = [cell.storage for cell in state.cells]
+        for number in written:
+            values[number] = values[number].copy()
+        results = launch(*given[: state.first], *values, *given[state.first :])
+        if results.__class__ is int:
+            return results
+        found: tuple[Any, ...] = results if outputs > 1 else () if results is None else (results,)
+        # One call of C: no other thread, no handler of a signal comes in between.
+        deque(map(setattr, owners, slots, (*(values[n] for n in written), *found[returned:], *nothing)), maxlen=0)
+        return None if not returned else found[0] if returned == 1 else found[:returned]
+
+    return run
+
+
+__all__ = ["GRADIENT", "LAYOUT", "VALUE", "State", "with_state"]

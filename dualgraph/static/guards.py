@@ -1,0 +1,386 @@
+"""What a trace depends on besides its arguments, and whether all of it is still so.
+
+Four kinds of state are found and watched:
+
+- attributes of `Observed` objects (modules, optimisers), reported while the function is traced: behind one number,
+  `VERSION`, that moves on with any change of any of them;
+- names that the function, and every function of the user's that it leads to, reads by its bytecode: globals, closure
+  variables, defaults, attributes of plain objects and classes;
+- the contents of lists, dictionaries, sets and small arrays that are reached in this way;
+- gradients and hooks of variables, which the graph knows of itself.
+
+Values count as unchanged by type and bits (`exact`), objects by identity.
+"""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import sys
+import sysconfig
+from collections import deque
+from collections.abc import Callable, Mapping
+from enum import Enum
+from operator import is_, itemgetter
+from types import (
+    CellType,
+    CodeType,
+    FunctionType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    MethodType,
+    ModuleType,
+)
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dualgraph.errors import is_internal
+from dualgraph.errors import shown as in_words
+from dualgraph.exact import PLAIN, exact
+from dualgraph.ops.observed import MISSING, VERSION, Observed, Table
+from dualgraph.ops.tensor import TensorMethods
+from dualgraph.static.bytecode import only_written, reads
+
+MOST_ELEMENTS = 4096  # of a container; of a longer one only the length is watched
+MOST_BYTES = 1 << 16  # of an array; a larger one is watched by identity
+_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+_CONTAINERS = (list, dict, set, deque)
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_users(file: str | None) -> bool:
+    """Whether a file is neither of dualgraph nor of an installed library."""
+    return file is None or not (is_internal(file) or file.startswith(_LIBRARIES))
+
+
+def _class_is_users(kind: type) -> bool:
+    module = sys.modules.get(kind.__module__)
+    return module is None or (module is not builtins and _is_users(getattr(module, "__file__", None)))
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value is a constant that counts by type and bits."""
+    if isinstance(value, (tuple, frozenset)):
+        return all(is_plain(v) for v in value)
+    return isinstance(value, (*PLAIN, float, complex, Enum, np.generic, range, slice))
+
+
+def unchanged(now: Any, then: Any) -> bool:
+    """Whether one value may stand for the other."""
+    return now is then or (type(now) is type(then) and is_plain(then) and bool(exact(now) == exact(then)))
+
+
+class Space:
+    """Names in a dictionary: the globals of a module, the attributes of an object."""
+
+    def __init__(self, names: Mapping[str, Any], owner: str):
+        self.names, self.owner = names, owner
+        self.values: dict[str, Any] = {}
+
+    def seal(self) -> None:
+        """All names are known: prepare the quick comparison."""
+        present = [name for name, value in self.values.items() if value is not MISSING]
+        self._absent = [name for name, value in self.values.items() if value is MISSING]
+        self._then = tuple([self.values[name] for name in present])
+        # With one name more than there are, the answer is a tuple in any case.
+        self._get: Callable[[Any], Any] = itemgetter(*present, *present[:1]) if present else lambda _: ()
+
+    def holds(self) -> bool:
+        names = self.names
+        try:
+            now = self._get(names)
+        except KeyError:
+            return False
+        if not all(map(is_, now, self._then)):
+            if not all(map(unchanged, now, self._then)):
+                return False
+            self._then = now[: len(self._then)]  # equal, though not the same objects
+        return not self._absent or not any(name in names for name in self._absent)
+
+    def broken(self) -> str | None:
+        for name, then in self.values.items():
+            now = self.names.get(name, MISSING)
+            if not unchanged(now, then):
+                return f"{self.owner}{name}: {shown(then)} → {shown(now, then)}"
+        return None
+
+
+class Slot(NamedTuple):
+    """A value that is read in a way of its own: a closure variable, a slot, the defaults of a function."""
+
+    read: Callable[[], Any]
+    then: Any
+    what: str
+
+    def holds(self) -> bool:
+        return unchanged(self.read(), self.then)
+
+    def broken(self) -> str | None:
+        now = self.read()
+        return None if unchanged(now, self.then) else f"{self.what}: {shown(self.then)} → {shown(now, self.then)}"
+
+
+class Contents:
+    """What a list, dictionary, set or array holds."""
+
+    def __init__(self, container: Any, what: str):
+        self.container, self.what = container, what
+        self._then = self._now()
+
+    def _now(self) -> Any:
+        container = self.container
+        if isinstance(container, np.ndarray):
+            return container.dtype, container.shape, container.tobytes() if container.nbytes <= MOST_BYTES else None
+        if len(container) > MOST_ELEMENTS:
+            return len(container)
+        return (*container, *container.values()) if isinstance(container, dict) else tuple(container)
+
+    def holds(self) -> bool:
+        now, then = self._now(), self._then
+        if not isinstance(now, tuple) or isinstance(self.container, np.ndarray):
+            return bool(now == then)
+        if not isinstance(then, tuple) or len(now) != len(then):
+            return False
+        return all(map(is_, now, then)) or all(map(unchanged, now, then))
+
+    def broken(self) -> str | None:
+        return None if self.holds() else f"{self.what}: its contents changed"
+
+
+class Guards:
+    """The record of one trace."""
+
+    def __init__(self) -> None:
+        self._attributes: dict[tuple[int, str], tuple[Any, str, Any] | None] = {}
+        self._spaces: dict[int, Space] = {}
+        self._slots: list[Slot] = []
+        self._contents: dict[int, Contents] = {}
+        self._seen: dict[int, Any] = {}  # objects that were looked at, kept alive by it
+        self._objects: list[tuple[Any, str]] = []  # those whose attributes are watched where functions read them
+        self._functions: list[FunctionType] = []
+        self._names = {"__call__": None}  # attributes that functions read
+        self._version = VERSION[0]
+
+    # While tracing
+
+    def read(self, owner: Any, name: str, code: CodeType, offset: int) -> None:
+        """An attribute of an observed object is about to be read, by the instruction at `offset` of `code`."""
+        key = (id(owner), name)
+        if key in self._attributes or only_written(code, offset):
+            return
+        value = vars(owner).get(name, MISSING)
+        self._attributes[key] = (owner, name, tuple(value.items()) if isinstance(value, Table) else value)
+        kind = type(owner).__name__
+        if value is MISSING:
+            self._class_attribute(type(owner), name)
+        elif isinstance(value, Table):
+            for part in value.values():
+                self.visit(part, kind)
+        elif _is_users(code.co_filename):  # what dualgraph's own code holds is not changed in place
+            self.visit(value, f"{kind}.{name}")
+        self._spread()
+
+    def wrote(self, owner: Any, name: str) -> None:
+        """An attribute was set: what is read of it from here on is the trace's own."""
+        self._attributes.setdefault((id(owner), name), None)
+
+    def depend_on(self, value: Any, what: str) -> None:
+        """The trace depends on a function, an object or a container."""
+        self.visit(value, what)
+        self._spread()
+
+    # Following references
+
+    def visit(self, value: Any, what: str) -> None:
+        if id(value) in self._seen or isinstance(value, (*PLAIN, float, TensorMethods, Observed)):
+            return
+        self._seen[id(value)] = value
+        if isinstance(value, FunctionType):
+            self._visit_function(value)
+        elif isinstance(value, MethodType):
+            self.visit(value.__func__, what)
+            self.visit(value.__self__, type(value.__self__).__name__)
+        elif isinstance(value, functools.partial):
+            for part in (value.func, *value.args, *value.keywords.values()):
+                self.visit(part, what)
+        elif isinstance(value, (tuple, frozenset)):
+            for part in value:
+                self.visit(part, what)
+        elif isinstance(value, (*_CONTAINERS, np.ndarray)):
+            self._visit_contents(value, what)
+        elif isinstance(value, property):
+            self.visit(value.fget, what)
+        elif isinstance(value, (staticmethod, classmethod)):
+            self.visit(value.__func__, what)
+        elif isinstance(value, (type, ModuleType)):
+            if _class_is_users(value) if isinstance(value, type) else _is_users(_file(value)):
+                self._objects.append((value, f"{value.__name__}."))
+        elif hasattr(value, "__wrapped__"):
+            self.visit(value.__wrapped__, what)
+        elif not is_plain(value):
+            self._objects.append((value, f"{type(value).__name__}."))
+
+    def _visit_contents(self, value: Any, what: str) -> None:
+        self._contents[id(value)] = Contents(value, what)
+        if not isinstance(value, np.ndarray) and len(value) <= MOST_ELEMENTS:
+            for part in list(value.values() if isinstance(value, dict) else value):
+                self.visit(part, what)
+
+    def _visit_function(self, function: FunctionType) -> None:
+        if not _is_users(function.__code__.co_filename):
+            self.visit(getattr(function, "__wrapped__", None), function.__name__)
+            return
+        self._functions.append(function)
+        found = reads(function.__code__)
+        self._names.update(dict.fromkeys(found.attributes))
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+            if name in found.free:
+                self._slot(functools.partial(_contents_of, cell), f"closure variable {name}", name)
+        for name in found.globals:
+            space = function.__globals__
+            if name in space or not hasattr(builtins, name):
+                self._name(space, space, name, "global ")
+        for attribute in ("__defaults__", "__kwdefaults__"):
+            if getattr(function, attribute):
+                read = functools.partial(getattr, function, attribute)
+                self._slot(read, f"defaults of {function.__name__}", function.__name__)
+
+    def _slot(self, read: Callable[[], Any], what: str, name: str) -> None:
+        value = read()
+        self._slots.append(Slot(read, value, what))
+        self.visit(value, name)
+
+    def _name(self, holder: Any, names: Mapping[str, Any], name: str, owner: str) -> None:
+        space = self._spaces.get(id(holder))
+        if space is None:
+            self._seen.setdefault(id(holder), holder)
+            space = self._spaces[id(holder)] = Space(names, owner)
+        if name not in space.values:
+            value = space.values[name] = names.get(name, MISSING)
+            self.visit(value, name if owner == "global " else f"{owner}{name}")
+
+    def _spread(self) -> None:
+        """Attributes of objects, by the names that functions read: each may lead to further functions and objects."""
+        done: tuple[int, int] = (-1, -1)
+        while done != (len(self._objects), len(self._names)):
+            done = (len(self._objects), len(self._names))
+            for value, owner in list(self._objects):
+                self._watch_attributes(value, owner)
+
+    def _watch_attributes(self, value: Any, owner: str) -> None:
+        if isinstance(value, ModuleType):
+            for name in [n for n in self._names if n in vars(value)]:
+                self._name(value, vars(value), name, owner)
+            return
+        if isinstance(value, type):
+            for name in list(self._names):
+                self._class_attribute(value, name)
+            return
+        held = getattr(value, "__dict__", None)
+        for name in list(self._names):
+            if held is not None and name in held:
+                self._name(value, held, name, owner)
+            elif self._class_attribute(type(value), name):
+                if held is not None:
+                    self._name(value, held, name, owner)  # absent, as long as the class's holds
+            elif isinstance(getattr(type(value), name, None), MemberDescriptorType):
+                self._slot_of(value, name, owner)
+
+    def _slot_of(self, value: Any, name: str, owner: str) -> None:
+        key = (id(value), name)
+        if key not in self._attributes:
+            self._attributes[key] = None
+            self._slot(functools.partial(getattr, value, name, MISSING), f"{owner}{name}", f"{owner}{name}")
+
+    def _class_attribute(self, kind: type, name: str) -> bool:
+        """Watch what a user's class holds under a name, if it does."""
+        for base in kind.__mro__:
+            names = vars(base)
+            if name in names:
+                if isinstance(names[name], (GetSetDescriptorType, MemberDescriptorType)) or not _class_is_users(base):
+                    return False
+                self._name(base, names, name, f"{base.__name__}.")
+                return True
+        return False
+
+    # Afterwards
+
+    def seal(self) -> None:
+        """The trace is over."""
+        self._watched = [a for a in self._attributes.values() if a is not None]
+        self._quick: list[Space | Contents] = [*self._spaces.values(), *self._contents.values()]
+        for space in self._spaces.values():
+            space.seal()
+        self._functions.clear()
+
+    def hold(self) -> bool:
+        """Whether everything is as it was: at each call of a compiled function, so in as few steps as it takes."""
+        now = VERSION[0]
+        if now != self._version:
+            if not all(_attribute_holds(*a) for a in self._watched):
+                return False
+            self._version = now
+        for slot in self._slots:
+            if slot.read() is not slot.then and not slot.holds():
+                return False
+        for watched in self._quick:  # noqa: SIM110 - a generator would cost more than most of the checks
+            if not watched.holds():
+                return False
+        return True
+
+    def broken(self) -> str | None:
+        """What has changed, in words; None if nothing has."""
+        for owner, name, then in self._watched:
+            if not _attribute_holds(owner, name, then):
+                return _changed_attribute(owner, name, then)
+        reasons = (watched.broken() for watched in (*self._slots, *self._quick))
+        return next((reason for reason in reasons if reason is not None), None)
+
+
+def _file(module: ModuleType) -> str | None:
+    return getattr(module, "__file__", None) or ("<built-in>" if module.__name__ in sys.builtin_module_names else None)
+
+
+def _contents_of(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return MISSING
+
+
+def _attribute_holds(owner: Any, name: str, then: Any) -> bool:
+    now = vars(owner).get(name, MISSING)
+    if isinstance(now, Table):
+        items = tuple(now.items())
+        return len(items) == len(then) and all(a == c and b is d for (a, b), (c, d) in zip(items, then, strict=True))
+    return unchanged(now, then)
+
+
+_PARTS = {
+    "_modules": "modules",
+    "_parameters": "parameters",
+    "_buffers": "buffers",
+    "_hooks": "hooks",
+    "_pre_hooks": "hooks",
+}
+
+
+def _changed_attribute(owner: Any, name: str, then: Any) -> str:
+    kind, now = type(owner).__name__, vars(owner).get(name, MISSING)
+    if isinstance(now, Table):
+        return f"{kind}: its {_PARTS.get(name, name)} changed"
+    return f"{kind}.{name.lstrip('_')}: {shown(then)} → {shown(now, then)}"
+
+
+def shown(value: Any, other: Any = MISSING) -> str:
+    """A value in a few words; `other` is what it took the place of."""
+    if value is MISSING:
+        return "nothing"
+    if is_plain(value):
+        text = in_words(value)
+        return text if len(text) <= 60 else text[:57] + "…"
+    kind = type(value).__name__
+    if type(other) is type(value):
+        return f"another {kind}"
+    return f"{'an' if kind[:1].lower() in 'aeiou' else 'a'} {kind}"

@@ -1,0 +1,143 @@
+"""`jit`: a function compiled for each signature it meets, with the reasons why."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from dualgraph import tree
+from dualgraph.errors import ArgumentError, here, shown
+from dualgraph.ops.op import current, default
+from dualgraph.spec import Spec
+from dualgraph.static.compile import Compiled, are_plain, warn_of_misses
+from dualgraph.static.executable import Executable
+from dualgraph.static.passes import chosen
+from dualgraph.static.signature import Constant, Signature, differences, signature
+from dualgraph.static.tracing import argument_names, tracing
+
+MOST_SIGNATURES = 256  # kept of one function
+
+
+def jit(
+    function: Callable[..., Any],
+    *,
+    optimize: str = "exact",
+    passes: Sequence[str] | None = None,
+    verify: bool = False,
+) -> Jitted:
+    """A function compiled for each signature it is called with; `misses` tells why each time.
+
+    >>> import dualgraph as dg
+    >>> double = jit(lambda x: x * 2.0)
+    >>> double(dg.ones(2)).tolist(), double(dg.ones(3)).tolist()
+    ([2.0, 2.0], [2.0, 2.0, 2.0])
+    >>> double.misses
+    ['first call', 'argument x: shape (2,) → (3,)']
+    """
+    if not callable(function):
+        raise ArgumentError(f"jit: got {shown(function)}; pass a function").at(here(2))
+    return Jitted(function, optimize, passes, verify)
+
+
+class Jitted:
+    """A function that compiles itself for each signature; see `jit`."""
+
+    def __init__(self, function: Callable[..., Any], optimize: str, passes: Sequence[str] | None, verify: bool):
+        self.function, self.__wrapped__ = function, function
+        self._options = (optimize, passes, verify)
+        self._passes, self._verify = chosen(optimize, passes), verify
+        self._cache: dict[Signature, Compiled] = {}
+        self._reasons: list[str] = []
+        self._seen: dict[Any, Compiled] = {}  # by the layouts of plain tensors
+        self._name = getattr(function, "__name__", "function")
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, owner: Any, kind: type | None = None) -> Any:
+        """As a method: compiled for each object apart, and kept by the object, so that both go together."""
+        if owner is None:
+            return self
+        held = vars(owner)
+        key = f"<compiled {self._name}>"
+        bound = held.get(key)
+        if not isinstance(bound, Bound) or bound.owner is not owner or bound.method is not self:
+            method = Jitted(functools.partial(self.function, owner), *self._options)
+            bound = held[key] = Bound(owner, self, method)
+        return bound.jitted
+
+    def __reduce__(self) -> Any:
+        """A copy starts anew: it belongs to the copies of what this one belongs to."""
+        return Jitted, (self.function, *self._options)
+
+    @property
+    def misses(self) -> list[str]:
+        """Why the function was traced, once for each time."""
+        return list(self._reasons)
+
+    @property
+    def executables(self) -> list[Executable]:
+        """The executables at hand."""
+        return [v.executable for c in self._cache.values() for v in c.variants]
+
+    def __repr__(self) -> str:
+        return f"<jit {getattr(self.function, '__name__', self._name)}: {len(self._cache)} signatures>"
+
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        front = current()
+        usual = None
+        if front is default() and not named:
+            try:  # tensors only: their layouts are the signature
+                usual = tuple([(x.__class__, x.layout, x.requires_grad) for x in args])
+                first = self._seen[usual].variants[0]
+                if first.quick is not None and first.holds():
+                    return first.quick(args)
+            except (AttributeError, KeyError):
+                pass
+        if tracing():
+            return self.function(*args, **named)
+        leaves, structure = tree.flatten((args, named))
+        key = signature(leaves, structure, bool(front.grad_enabled))
+        compiled = self._cache.get(key)
+        reason = "first call"
+        if compiled is None:
+            compiled, reason = self._new(args, named, key)
+        if usual is not None and compiled._direct and are_plain(args):
+            self._seen[usual] = compiled
+        tensors = [x for x, d in zip(leaves, key.leaves, strict=True) if isinstance(d, Spec)]
+        return compiled.run(tensors, reason)
+
+    def _missed(self, reason: str) -> None:
+        self._reasons.append(reason)
+        warn_of_misses(self.function, self._reasons)
+
+    def _new(self, args: Any, named: Any, key: Signature) -> tuple[Compiled, str]:
+        """A function for a signature, to be traced when it is run, and why it is needed."""
+        reason = self._reason(key, argument_names(self.function, args, named))
+        leaves = (d.value if isinstance(d, Constant) else d for d in key.leaves)
+        specs, kwargs = tree.unflatten(key.structure, leaves)
+        compiled = Compiled(self.function, specs, kwargs, self._passes, self._verify, self._missed)
+        while len(self._cache) >= MOST_SIGNATURES:
+            dropped = self._cache.pop(next(iter(self._cache)))
+            self._seen = {k: c for k, c in self._seen.items() if c is not dropped}
+        self._cache[key] = compiled
+        return compiled, reason
+
+    def _reason(self, key: Signature, names: list[str]) -> str:
+        if not self._cache:
+            return "first call"
+        nearest = min(self._cache, key=lambda old: (old.structure != key.structure, len(differences(old, key, names))))
+        return "; ".join(differences(nearest, key, names))
+
+
+class Bound:
+    """What an object keeps of a compiled method. It is not copied with the object: the copy compiles its own."""
+
+    __slots__ = ("jitted", "method", "owner")
+
+    def __init__(self, owner: Any = None, method: Jitted | None = None, jitted: Jitted | None = None):
+        self.owner, self.method, self.jitted = owner, method, jitted
+
+    def __reduce__(self) -> Any:
+        return Bound, ()

@@ -1,0 +1,140 @@
+"""A function written down as a graph, by running it once on symbols: an ordinary training step, `backward` included."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from dualgraph import tree
+from dualgraph.errors import ArgumentError, here, shown
+from dualgraph.exact import exact
+from dualgraph.ops.arguments import checked_shape, flag
+from dualgraph.ops.observed import observing
+from dualgraph.ops.op import current, default, using
+from dualgraph.ops.tensor import TensorMethods
+from dualgraph.spec import DEFAULT_FLOAT, Spec, dtype_name
+from dualgraph.static.graph import Graph
+
+
+class Traced(NamedTuple):
+    """A function written down as a graph."""
+
+    graph: Graph
+    outputs: Any
+    seconds: float  # define, without differentiation
+
+
+class GradSpec(Spec):
+    """The spec of an argument with respect to which the function takes gradients."""
+
+    __slots__ = ()
+
+
+class Given(NamedTuple):
+    """What a trace takes for granted of an argument that is more than its values: a variable, or one with gradients."""
+
+    held: bool = False  # its `.grad` is there
+    hooks: tuple[Any, ...] = ()
+    same: int = -1  # the argument that is the same object, if an earlier one is
+    captured: Any = None  # itself, where the function also reaches it in another way
+
+
+PLAIN = Given()
+
+
+def spec(shape: int | Sequence[int], dtype: Any = DEFAULT_FLOAT, requires_grad: bool = False) -> Spec:
+    """Shape and dtype of an argument; `requires_grad` where the function takes gradients with respect to it.
+
+    >>> spec((64,), "int64")
+    Spec(shape=(64,), dtype='int64')
+    """
+    form = GradSpec if flag("spec", "requires_grad", requires_grad) else Spec
+    return form(checked_shape("spec", shape), dtype_name(dtype, DEFAULT_FLOAT))
+
+
+def argument_names(function: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]) -> list[str]:
+    """A readable name for each leaf of the arguments."""
+    try:
+        names = list(inspect.signature(getattr(function, "forward", function)).parameters)
+    except (TypeError, ValueError):
+        names = []
+    result = []
+    for number, value in enumerate(args):
+        base = names[number] if number < len(names) else f"arg{number}"
+        leaves, structure = tree.flatten(value)
+        result += [base] if structure is None else [f"{base}.{n}" for n in range(len(leaves))]
+    for key, value in named.items():
+        leaves, structure = tree.flatten(value)
+        result += [key] if structure is None else [f"{key}.{n}" for n in range(len(leaves))]
+    return result
+
+
+def trace(function: Callable[..., Any], *specs: Any, **named: Any) -> Traced:
+    """Run `function` once on symbols: leaves of `specs` that are a `Spec` become inputs, the rest are Python constants."""
+    if not callable(function):
+        raise ArgumentError(f"trace: got {shown(function)}; pass a function").at(here(2))
+    return trace_given(function, specs, named, {})
+
+
+def trace_given(
+    function: Callable[..., Any], specs: tuple[Any, ...], named: dict[str, Any], given: dict[int, Given]
+) -> Traced:
+    """`trace`, with what is known of some of the inputs, by number."""
+    graph = Graph()
+    graph.grad_enabled = bool(current().grad_enabled)
+    start = time.perf_counter()
+    leaves, structure = tree.flatten((specs, named))
+    names = argument_names(function, specs, named)
+    seen: dict[str, int] = {}
+    values: list[Any] = []
+    inputs: list[Any] = []
+    graph.guards.depend_on(function, getattr(function, "__name__", "function"))
+    for name, leaf in zip(names, leaves, strict=True):
+        if isinstance(leaf, Spec):
+            count = seen[name] = seen.get(name, 0) + 1
+            state = given.get(len(inputs), PLAIN)
+            symbol = graph.argument(
+                Spec(*leaf),
+                name if count == 1 else f"{name}_{count}",
+                isinstance(leaf, GradSpec),
+                state.held,
+                state.hooks,
+            )
+            value = symbol if state.captured is None else state.captured
+            inputs.append(inputs[state.same] if state.same >= 0 else value)
+            values.append(inputs[-1])
+        else:
+            graph.guards.depend_on(leaf, name)
+            values.append(leaf)
+    args, kwargs = tree.unflatten(structure, iter(values))
+    with using(graph), observing():
+        outputs = function(*args, **kwargs)
+        outputs = tree.map_leaves(lambda x: graph.lift(x) if isinstance(x, TensorMethods) else x, outputs)
+    graph.guards.seal()
+    return Traced(graph, outputs, time.perf_counter() - start - graph.differentiate_seconds)
+
+
+def tracing() -> bool:
+    """Is a graph being defined?"""
+    front = current()
+    return front is not default() and isinstance(getattr(front, "recorder", front), Graph)
+
+
+def given_of(tensors: Sequence[Any]) -> dict[int, Given]:
+    """What a trace would take for granted of these arguments, by number; of plain tensors and arrays nothing."""
+    found: dict[int, Given] = {}
+    first: dict[int, int] = {}
+    for number, x in enumerate(tensors):
+        if isinstance(x, TensorMethods) and (x.requires_grad or x.is_variable):
+            same = first.setdefault(id(x), number)
+            found[number] = Given(
+                x.grad is not None, tuple(x.hooks or ()) if x.call is None else (), -1 if same == number else same
+            )
+    return found
+
+
+def same_constant(x: Any, y: Any) -> bool:
+    """Whether two Python values are one constant of a graph."""
+    return x is y or bool(exact(x) == exact(y))

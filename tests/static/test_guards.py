@@ -1,0 +1,730 @@
+"""What a trace could have baked in: for each kind of state a change is noticed, and without one nothing is traced again.
+
+A case gives a function of one tensor and a change. The function is run eagerly and compiled, before and after the change.
+"""
+
+from __future__ import annotations
+
+import collections
+import copy
+import functools
+import gc
+import types
+import warnings
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+import dualgraph as dg
+import dualgraph.nn.functional as F
+from dualgraph import nn, optim, static
+from dualgraph.errors import RecompileWarning
+from dualgraph.exact import exact
+
+Case = tuple[Callable[..., Any], Callable[[], Any]]
+CASES: dict[str, Callable[[], Case]] = {}
+
+
+def case(make: Callable[[], Case]) -> Callable[[], Case]:
+    CASES[make.__name__] = make
+    return make
+
+
+class Scaled(nn.Module):
+    k = 2.0
+    table: ClassVar[dict[str, float]] = {"k": 3.0}
+
+    def __init__(self):
+        super().__init__()
+        self.scales, self.options, self.kinds = [1.0, 2.0], {"a": 3.0, "deep": [4.0]}, {1.0}
+        self.weights = np.array([1.0, 2.0], np.float32)
+        self.config = types.SimpleNamespace(scale=2.0)
+
+    def forward(self, x):
+        return x * self.k
+
+
+class Reads(Scaled):
+    """Calls a function of itself in its forward."""
+
+    def __init__(self, read):
+        super().__init__()
+        self.read = read
+
+    def forward(self, x):
+        return self.read(self, x)
+
+
+def module_case(read: Callable[[Any, Any], Any], change: Callable[[Any], Any]) -> Case:
+    model = Reads(read)
+    return model, lambda: change(model)
+
+
+MODULE_CASES: dict[str, tuple[Callable[[Any, Any], Any], Callable[[Any], Any]]] = {
+    "first set on the instance": (lambda m, x: x * m.k, lambda m: setattr(m, "k", 7.0)),
+    "equal but of another type": (lambda m, x: x * (3.0 if type(m.k) is float else 5.0), lambda m: setattr(m, "k", 2)),
+    "a zero's sign": (lambda m, x: dg.copysign(x, getattr(m, "z", 0.0)), lambda m: setattr(m, "z", -0.0)),
+    "with a default": (lambda m, x: x * getattr(m, "late", 2.0), lambda m: setattr(m, "late", 3.0)),
+    "hasattr": (lambda m, x: x * 2.0 if hasattr(m, "late") else x, lambda m: setattr(m, "late", 3.0)),
+    "in a list": (lambda m, x: x * m.scales[1], lambda m: m.scales.__setitem__(1, 5.0)),
+    "a longer list": (lambda m, x: x * sum(m.scales), lambda m: m.scales.append(5.0)),
+    "in a dictionary": (lambda m, x: x * m.options["a"], lambda m: m.options.update(a=5.0)),
+    "in a nested list": (lambda m, x: x * m.options["deep"][0], lambda m: m.options["deep"].__setitem__(0, 5.0)),
+    "in a set": (lambda m, x: x * (2.0 if 1.0 in m.kinds else 3.0), lambda m: m.kinds.discard(1.0)),
+    "in an array": (lambda m, x: x * m.weights[0], lambda m: m.weights.__setitem__(0, 5.0)),
+    "an array as an operand": (lambda m, x: x * m.weights, lambda m: m.weights.__setitem__(0, 5.0)),
+    "in a namespace": (lambda m, x: x * m.config.scale, lambda m: setattr(m.config, "scale", 5.0)),
+    "a dictionary of the class": (lambda m, x: x * m.table["k"], lambda m: m.table.update(k=m.table["k"] + 1.0)),
+}
+
+
+@pytest.mark.parametrize("name", MODULE_CASES)
+def test_attributes_of_modules(name):
+    check(module_case(*MODULE_CASES[name]))
+
+
+@case
+def a_deleted_attribute():
+    model = Scaled()
+    model.k = 5.0
+    return model, lambda: delattr(model, "k")
+
+
+@case
+def an_attribute_of_the_class():
+    class Own(nn.Module):
+        k = 2.0
+
+        def forward(self, x):
+            return x * self.k
+
+    return Own(), lambda: setattr(Own, "k", 3.0)
+
+
+@case
+def a_method_of_the_class():
+    class Own(nn.Module):
+        def forward(self, x):
+            return self.helped(x)
+
+        def helped(self, x):
+            return x * 2.0
+
+    return Own(), lambda: setattr(Own, "helped", lambda self, x: x * 3.0)
+
+
+@case
+def another_forward():
+    model = Scaled()
+    return model, lambda: setattr(model, "forward", lambda x: x * 9.0)
+
+
+@case
+def a_property():
+    class Own(nn.Module):
+        inner = 2.0
+
+        @property
+        def scale(self):
+            return self.inner
+
+        def forward(self, x):
+            return x * self.scale
+
+    model = Own()
+    return model, lambda: setattr(model, "inner", 4.0)
+
+
+@case
+def an_attribute_of_a_part_that_is_only_read():
+    outer = nn.Module()
+    outer.inner = Scaled()
+    return (lambda x: x * outer.inner.k), lambda: setattr(outer.inner, "k", 5.0)
+
+
+class Looped(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.ls = nn.ModuleList([Scaled(), Scaled()])
+        self.named = nn.ModuleDict({"a": Scaled()})
+
+    def forward(self, x):
+        for layer in self.ls:
+            x = layer(x)
+        for layer in self.named.values():
+            x = layer(x)
+        return x
+
+
+LIST_CHANGES: dict[str, Callable[[Looped], Any]] = {
+    "append": lambda m: m.ls.append(Scaled()),
+    "extend": lambda m: m.ls.extend([Scaled(), Scaled()]),
+    "insert": lambda m: m.ls.insert(0, Scaled()),
+    "replace": lambda m: m.ls.__setitem__(0, nn.Tanh()),
+    "dict": lambda m: m.named.__setitem__("a", nn.Tanh()),
+    "dict more": lambda m: m.named.__setitem__("b", nn.Tanh()),
+    "dict fewer": lambda m: m.named.__delitem__("a"),
+    "table": lambda m: m.ls._modules.update({"0": nn.Tanh()}),
+    "deep": lambda m: setattr(m.ls[1], "k", 11.0),
+    "hook": lambda m: m.ls[0].register_forward_hook(lambda module, args, out: out * 3.0),
+    "pre-hook": lambda m: m.register_forward_pre_hook(lambda module, args: (args[0] * 3.0,)),
+    "other list": lambda m: setattr(m, "ls", nn.ModuleList([Scaled()])),
+}
+
+
+@pytest.mark.parametrize("name", LIST_CHANGES)
+def test_parts_that_are_iterated(name):
+    model = Looped()
+    check((model, lambda: LIST_CHANGES[name](model)))
+
+
+@case
+def parameters_that_are_iterated():
+    model = nn.Linear(2, 2)
+    return (lambda x: sum((dg.sum(p) for p in model.parameters()), x)), lambda: setattr(
+        model, "bias", nn.Parameter(np.full(2, 7.0, np.float32))
+    )
+
+
+@case
+def a_hook_that_is_removed():
+    model = Scaled()
+    handle = model.register_forward_hook(lambda module, args, out: out * 3.0)
+    return model, handle.remove
+
+
+@case
+def a_closure_variable():
+    scale = 2.0
+
+    def change():
+        nonlocal scale
+        scale = 5.0
+
+    return (lambda x: x * scale), change
+
+
+@case
+def a_closure_variable_of_a_helper():
+    scale = 2.0
+
+    def helper(x):
+        return x * scale
+
+    def change():
+        nonlocal scale
+        scale = 5.0
+
+    return (lambda x: helper(x)), change
+
+
+@case
+def a_model_that_is_replaced():
+    model = nn.Linear(2, 2)
+
+    def change():
+        nonlocal model
+        model = nn.Linear(2, 2)
+
+    return (lambda x: model(x)), change
+
+
+@case
+def an_array_of_a_closure():
+    weights = np.array([1.0, 2.0], np.float32)
+    return (lambda x: x * weights), lambda: weights.__setitem__(1, 9.0)
+
+
+@case
+def a_helper_that_is_replaced():
+    def helper(x):
+        return x * 2.0
+
+    def change():
+        nonlocal helper
+        helper = lambda x: x * 3.0  # noqa: E731
+
+    return (lambda x: helper(x)), change
+
+
+GLOBAL: Any = 2.0
+GLOBALS: Any = {"a": [1.0]}
+
+
+def reads_globals(x):
+    return x * GLOBAL * GLOBALS["a"][0]
+
+
+@case
+def a_global():
+    def change():
+        global GLOBAL
+        GLOBAL = GLOBAL + 1.0
+
+    return reads_globals, change
+
+
+@case
+def the_contents_of_a_global():
+    return (lambda x: reads_globals(x)), lambda: GLOBALS["a"].__setitem__(0, GLOBALS["a"][0] + 1.0)
+
+
+@case
+def a_global_read_by_a_method_of_a_part():
+    class Own(nn.Module):
+        def forward(self, x):
+            return next(iter([reads_globals(y) for y in (x,)]))
+
+    def change():
+        global GLOBAL
+        GLOBAL = GLOBAL + 1.0
+
+    return nn.Sequential(Own()), change
+
+
+@case
+def defaults():
+    def f(x, *, scale=2.0):
+        return x * scale
+
+    return f, lambda: f.__kwdefaults__.update(scale=3.0)
+
+
+@case
+def other_defaults():
+    def f(x, scale=2.0):
+        return x * scale
+
+    return f, lambda: setattr(f, "__defaults__", (3.0,))
+
+
+@case
+def a_default_that_is_a_list():
+    def f(x, scales=[2.0]):  # noqa: B006
+        return x * scales[0]
+
+    return f, lambda: f.__defaults__[0].__setitem__(0, 3.0)
+
+
+class Trainer:
+    shared = 1.0
+
+    def __init__(self):
+        self.by, self.seen = 2.0, 0
+        self.inner = types.SimpleNamespace(k=[1.0])
+
+    def step(self, x):
+        return x * self.by * self.factor() * self.inner.k[0] * self.shared
+
+    def factor(self):
+        return 2.0
+
+
+@case
+def an_attribute_of_a_plain_object():
+    trainer = Trainer()
+    return trainer.step, lambda: setattr(trainer, "by", 3.0)
+
+
+@case
+def a_list_in_a_plain_object():
+    trainer = Trainer()
+    return trainer.step, lambda: trainer.inner.k.__setitem__(0, 3.0)
+
+
+@case
+def a_method_put_on_a_plain_object():
+    trainer = Trainer()
+    return trainer.step, lambda: setattr(trainer, "factor", lambda: 5.0)
+
+
+@case
+def a_plain_class():
+    class Config:
+        scale = 2.0
+
+    return (lambda x: x * Config.scale), lambda: setattr(Config, "scale", 3.0)
+
+
+@dataclass(slots=True)
+class Slotted:
+    scale: float
+
+
+@case
+def a_slot():
+    config = Slotted(2.0)
+    return (lambda x: x * config.scale), lambda: setattr(config, "scale", 3.0)
+
+
+@case
+def a_partial():
+    options = {"scale": 2.0}
+    return functools.partial(lambda x, options: x * options["scale"], options=options), lambda: options.update(
+        scale=3.0
+    )
+
+
+@case
+def a_deque():
+    scales = collections.deque([1.0, 2.0])
+    return (lambda x: x * scales[0]), lambda: scales.rotate(1)
+
+
+@case
+def a_decorated_function():
+    scale = 2.0
+
+    @dg.no_grad()
+    def f(x):
+        return x * scale
+
+    def change():
+        nonlocal scale
+        scale = 3.0
+
+    return f, change
+
+
+@case
+def inside_another_compiled_function():
+    scale = 2.0
+    inner = static.jit(lambda x: x * scale)
+
+    def change():
+        nonlocal scale
+        scale = 3.0
+
+    return (lambda x: inner(x) + 1.0), change
+
+
+@case
+def an_option_of_an_optimiser():
+    w = nn.Parameter([1.0, 2.0])
+
+    class Own(optim.SGD):
+        decay = 1.0
+
+        def step(self):
+            with dg.no_grad():
+                for p in self.params:
+                    p.assign(p * self.decay)
+
+    opt = Own([w], lr=0.1)
+
+    def step(x):
+        opt.step()
+        return w * x
+
+    return step, lambda: setattr(opt, "decay", 0.5)
+
+
+def check(case: Case) -> None:
+    """The compiled function follows the eager one through the change, and is traced again for nothing else."""
+    function, change = case
+    x = dg.tensor([0.5, -2.0])
+    state = state_of(function)
+    fast = static.jit(function)
+    for round_ in ("before", "after"):
+        traced = len(fast.misses)
+        for _ in range(2):
+            start = [v.detach() for v in state]
+            want = function(x)
+            for v, value in zip(state, start, strict=True):
+                v.assign(value)
+            got = fast(x)
+            assert got.numpy().tobytes() == want.numpy().tobytes(), round_
+        assert len(fast.misses) == traced + 1, (round_, fast.misses)
+        if round_ == "before":
+            change()
+
+
+def state_of(function: Any) -> list[Any]:
+    cells = [c.cell_contents for c in getattr(function, "__closure__", None) or ()]
+    return [v for v in cells if isinstance(v, dg.Variable)]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_changes_are_noticed(name):
+    check(CASES[name]())
+
+
+def test_words_of_the_reasons():
+    model = Looped()
+    fast = static.jit(model)
+    x = np.ones(2, np.float32)
+    fast(x)
+    model.ls[0].k = 7.0
+    fast(x)
+    model.ls.append(Scaled())
+    fast(x)
+    model.named.eval()
+    fast(x)
+    assert fast.misses == ["first call", "Scaled.k: nothing → 7.0", "ModuleList: its modules changed"]
+    scaled = static.jit(reads_globals)
+    scaled(x)
+    global GLOBAL
+    old, GLOBAL = GLOBAL, 100.0
+    scaled(x)
+    assert scaled.misses[-1] == f"global GLOBAL: {old} → 100.0"
+
+
+def test_what_is_only_written_is_not_watched():
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.calls, self.seen, self.last, self.by = 0, [], None, {}
+
+        def forward(self, x):
+            self.calls += 1
+            self.seen.append(1)
+            self.by["shape"] = x.shape
+            self.last = x.shape
+            counts[0] += 1
+            return x * 2.0
+
+    counts = [0]
+    model = Counting()
+    fast = static.jit(model)
+    x = dg.ones(2)
+    for _ in range(3):
+        fast(x)
+        model(x)
+    assert fast.misses == ["first call"]
+
+
+def test_what_is_read_and_changed_by_the_function_itself():
+    """Right at each call, at the price of a trace; said in words, and bounded."""
+
+    class Decaying(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = 1.0
+
+        def forward(self, x):
+            self.scale = self.scale * 0.5
+            return x * self.scale
+
+    model, twin = Decaying(), Decaying()
+    fast = static.jit(model)
+    x = dg.ones(2)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(40):
+            assert fast(x).tolist() == twin(x).tolist()
+    assert [w.category for w in caught] == [RecompileWarning]
+    assert "traced and compiled 16 times, 15 of them because of Decaying.scale" in str(caught[0].message)
+    assert caught[0].filename == __file__
+    assert len(fast.executables) <= 16
+
+
+def test_many_shapes_are_bounded():
+    fast = static.jit(lambda x: x + 1.0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for n in range(300):
+            assert fast(np.ones(n, np.float32)).shape == (n,)
+    assert [w.category for w in caught] == [RecompileWarning] * 3
+    assert "argument x" in str(caught[-1].message)
+    assert len(fast.executables) <= 256
+    assert len(fast._seen) <= 256
+
+
+def test_a_copy_is_guarded_for_itself():
+    model = Looped()
+    fast = static.jit(lambda x: model(x))
+    twin = copy.deepcopy(model)
+    slow = static.jit(lambda x: twin(x))
+    x = dg.ones(2)
+    assert fast(x).tolist() == slow(x).tolist()
+    twin.ls[0].k = 5.0
+    assert slow(x).tolist() == twin(x).tolist() != fast(x).tolist()
+    assert fast.misses == ["first call"]
+
+
+def test_a_compiled_method_goes_with_its_object():
+    class Model(nn.Module):
+        def __init__(self, k):
+            super().__init__()
+            self.k = k
+
+        @static.jit
+        def run(self, x):
+            return x * self.k
+
+    x = dg.ones(2)
+    model = Model(2.0)
+    model.run(x)
+    for twin in (copy.copy(model), copy.deepcopy(model)):
+        twin.k = 5.0
+        assert twin.run(x).tolist() == [5.0, 5.0]
+        assert model.run(x).tolist() == [2.0, 2.0]
+    assert model.run.misses == ["first call"]
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_compiled_attribute_is_copied_with_its_object():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.k = 2.0
+            self.fast, self.given = static.jit(self.forward), static.compile(self.forward, static.spec((2,)))
+
+        def forward(self, x):
+            return x * self.k
+
+    x = dg.ones(2)
+    model = Model()
+    model.fast(x)
+    twin = copy.deepcopy(model)
+    twin.k = 5.0
+    assert twin.fast(x).tolist() == twin.given(x).tolist() == [5.0, 5.0]
+    assert model.fast(x).tolist() == model.given(x).tolist() == [2.0, 2.0]
+
+
+def test_training_steps_are_not_traced_again():
+    """An ordinary loop, with what usually happens between steps."""
+
+    class Trainer:
+        def __init__(self):
+            self.model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+            self.opt = optim.Adam(self.model.parameters())
+            self.history, self.steps, self.best = [], 0, None
+            self.fast = static.jit(self.step)
+
+        def step(self, x, y):
+            self.opt.zero_grad()
+            loss = F.cross_entropy(self.model(x), y)
+            loss.backward()
+            self.opt.step()
+            return loss
+
+    trainer = Trainer()
+    x, y = dg.ones((5, 4)), dg.tensor([0, 1, 0, 1, 1])
+    for _ in range(5):
+        loss = trainer.fast(x, y)
+        trainer.history.append(loss.item())
+        trainer.steps += 1
+        trainer.best = min(trainer.history)
+        trainer.opt.lr = 0.01 / trainer.steps
+        trainer.model.eval()
+        trainer.model(x)
+        trainer.model.train()
+        copy.deepcopy(trainer.model)
+    assert trainer.fast.misses == ["first call"]
+
+
+class Kind(Enum):
+    A = 1
+    B = 2
+
+
+@dataclass(frozen=True)
+class C:
+    value: Any
+
+
+CONSTANTS = [
+    1, 1.0, True, 0.0, -0.0, False, float("nan"), "1", b"1", None, (1,), (1.0,), (True,), frozenset({1}),
+    frozenset({1.0}), frozenset({True}), C(1), C(1.0), C(True), C(-0.0), C(0.0), C((1,)), C((1.0,)), Kind.A, Kind.B,
+    slice(1), slice(1.0), 1 + 0j, complex(1, -0.0), range(2), np.float64(1.0),
+]  # fmt: skip
+
+
+def test_constants_that_compare_equal_are_told_apart():
+    shown = []
+
+    def f(x, c):
+        shown.append(c)
+        return x * 1.0
+
+    fast = static.jit(f)
+    x = dg.ones(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RecompileWarning)
+        for c in CONSTANTS:
+            fast(x, c)
+            fast(x, copy.deepcopy(c))
+    assert [exact(c) for c in shown] == [exact(c) for c in CONSTANTS]
+    assert len({exact(c) for c in CONSTANTS}) == len(CONSTANTS)
+
+
+@pytest.mark.parametrize("number", range(len(CONSTANTS)))
+def test_a_compiled_function_takes_its_own_constant_only(number):
+    own = CONSTANTS[number]
+    fast = static.compile(lambda x, c: x * 2.0, static.spec((1,)), own)
+    x = dg.ones(1)
+    fast(x, own)
+    fast(x, copy.deepcopy(own))
+    for other in CONSTANTS[:number] + CONSTANTS[number + 1 :]:
+        with pytest.raises(dg.errors.FeedError, match="constant"):
+            fast(x, other)
+
+
+Point = collections.namedtuple("Point", "x y")
+
+
+class Fancy(list):
+    pass
+
+
+class Batch(dict):
+    def __init__(self, **items):
+        super().__init__(items)
+
+
+class Pair(tuple):
+    __slots__ = ()
+
+
+def structures() -> list[Any]:
+    x = dg.ones(2)
+    fancy = Fancy([x, x])
+    fancy.note = 3.0
+    return [
+        [x], (x,), Point(x, x), fancy, Batch(x=x), Pair((x, x)), collections.OrderedDict(x=x),
+        collections.defaultdict(list, x=x), {1: x}, {True: x}, {"a": [Point(x, (x,))]},
+    ]  # fmt: skip
+
+
+def test_containers_arrive_as_what_they_are():
+    seen = []
+
+    def f(value):
+        seen.append(value)
+        return value
+
+    fast = static.jit(f)
+    for value in structures():
+        got = fast(value)
+        assert type(got) is type(seen[-1]) is type(value)
+        assert getattr(seen[-1], "__dict__", {}) == getattr(value, "__dict__", {})
+        assert getattr(seen[-1], "default_factory", None) == getattr(value, "default_factory", None)
+    assert len(fast.misses) == len(structures())
+
+
+def test_a_compiled_function_inside_a_trace_checks_its_arguments():
+    inner = static.compile(lambda x, k: x * k, static.spec((3,)), 2.0)
+    good = static.jit(lambda x: inner(x, 2.0))
+    assert good(dg.ones(3)).tolist() == [2.0] * 3
+    wrong: list[tuple[Callable[..., Any], Any, str]] = [
+        (lambda x: inner(x, 2.0), dg.ones(4), "got shape"),
+        (lambda x: inner(x, 2.0), dg.ones(3, dtype="float64"), "got float64"),
+        (lambda x: inner(x, 2), dg.ones(3), "constant"),
+        (lambda x: inner(x), dg.ones(3), "structure"),
+        (lambda x: inner((x,), 2.0), dg.ones(3), "structure"),
+    ]
+    for function, x, words in wrong:
+        with pytest.raises(dg.errors.FeedError, match=words) as inside:
+            static.jit(function)(x)
+        with pytest.raises(dg.errors.FeedError) as outside:
+            function(x)
+        assert inside.value.args == outside.value.args
