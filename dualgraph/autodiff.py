@@ -11,12 +11,13 @@ import heapq
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dualgraph.errors import DTypeError, GradientError, ShapeError
+from dualgraph.errors import ArgumentError, DTypeError, GradientError, ShapeError, shown
+from dualgraph.ops.arguments import flag
 from dualgraph.ops.elementwise import add
 from dualgraph.ops.op import Call, contribution, current, using
 from dualgraph.ops.reduce import sum_to
 from dualgraph.ops.shape import zeros_like
-from dualgraph.ops.tensor import FUNCTIONS
+from dualgraph.ops.tensor import FUNCTIONS, TensorMethods
 from dualgraph.spec import is_float
 
 Key = tuple[int, int]  # (id of the call or leaf, result number)
@@ -83,6 +84,10 @@ def _finished(hooks: Sequence[Callable[[Any], Any]] | None, g: Any) -> Any:
     for hook in hooks or ():
         replacement = hook(g)
         if replacement is not None:
+            if not isinstance(replacement, TensorMethods):
+                raise DTypeError(
+                    f"hook: got {shown(replacement)} in place of a gradient of {g.spec}; return a tensor, or None to keep it"
+                )
             if replacement.spec != g.spec:
                 raise ShapeError(f"hook: got a gradient of {replacement.spec}, the tensor's is {g.spec}; keep its spec")
             g = replacement
@@ -186,6 +191,9 @@ def _seed(output: Any, gradient: Any, name: str) -> Any:
 
 def backward(output: Any, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None:
     """Add the gradient of `output` to `.grad` of every leaf it depends on."""
+    output = current().lift(output)
+    retain_graph = flag("backward", "retain_graph", retain_graph)
+    create_graph = flag("backward", "create_graph", create_graph)
 
     def accumulate(x: Any, g: Any) -> None:
         held = x.grad
@@ -216,9 +224,18 @@ def grad(
     >>> g.item(), h.item()
     (6.0, 2.0)
     """
+    create_graph, allow_unused = (
+        flag("grad", "create_graph", create_graph),
+        flag("grad", "allow_unused", allow_unused),
+    )
+    retain = create_graph if retain_graph is None else flag("grad", "retain_graph", retain_graph)
     outs = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
     wrt = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
     given = list(grad_outputs) if isinstance(grad_outputs, (list, tuple)) else [grad_outputs] * len(outs)
+    if len(given) != len(outs):
+        raise ArgumentError(
+            f"grad: got {len(given)} grad_outputs for {len(outs)} outputs; there must be one for each; None stands for 1"
+        )
     front = current()
     targets = [front.lift(x) for x in wrt]
     outs = [front.lift(x) for x in outs]
@@ -233,7 +250,6 @@ def grad(
         seeds = [_seed(o, g, "grad") for o, g in zip(outs, given, strict=True)]
     found: dict[Key, Any] = {}
     wanted = {key_of(x) for x in targets}
-    retain = create_graph if retain_graph is None else retain_graph
 
     def leaf(x: Any, g: Any) -> None:
         found[key_of(x)] = g

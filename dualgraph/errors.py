@@ -10,6 +10,7 @@
     ├── GraphError (RuntimeError)       misuse of a static graph or of its symbols
     ├── SymbolError (TypeError)         a symbol used where a value is needed
     ├── FeedError (ValueError)          missing, extra or unfit arguments of a compiled graph
+    ├── OutOfMemoryError (MemoryError)  a result larger than the memory that is left
     └── KernelError (RuntimeError)      the kernel layer cannot serve a request
 
 The same class and message are raised in both modes; the last line names the user's own line: in static mode the one
@@ -19,9 +20,11 @@ which defined the operation.
 from __future__ import annotations
 
 import os
+import re
+import reprlib
 import sys
 from types import CodeType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 # Parts of the package that are written as a user would write them.
@@ -51,8 +54,26 @@ class Where(NamedTuple):
                 return line
         return self.code.co_firstlineno
 
+    @property
+    def function(self) -> str:
+        return self.code.co_name
+
     def __str__(self) -> str:
-        return f"{self.file}:{self.line} in {self.code.co_name}"
+        return f"{self.file}:{self.line} in {self.function}"
+
+    def __reduce__(self) -> Any:
+        return Place, (self.file, self.line, self.function)
+
+
+class Place(NamedTuple):
+    """A `Where` in plain words: what is left of it in another process, where its code is not."""
+
+    file: str
+    line: int
+    function: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} in {self.function}"
 
 
 def is_internal(file: str) -> bool:
@@ -84,7 +105,7 @@ class DualgraphError(Exception):
 
     def __init__(self, *args: object):
         super().__init__(*args)
-        self.where: Where | None = here(2)
+        self.where: Where | Place | None = here(2)
 
     def __str__(self) -> str:
         message = super().__str__()
@@ -132,6 +153,10 @@ class FeedError(DualgraphError, ValueError):
     """Missing, extra or unfit arguments of a compiled graph."""
 
 
+class OutOfMemoryError(DualgraphError, MemoryError):
+    """A result larger than the memory that is left."""
+
+
 class KernelError(DualgraphError, RuntimeError):
     """The kernel layer cannot serve a request."""
 
@@ -142,3 +167,29 @@ class RecompileWarning(UserWarning):
 
 class CacheWarning(UserWarning):
     """The cache of machine code is damaged or cannot be written: costs time, never correctness."""
+
+
+class _Words(reprlib.Repr):
+    """Values as messages show them: short, whatever they are, and the same in both modes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxother, self.maxstring = 4, 100, 100
+        self.maxtuple = self.maxlist = self.maxdict = self.maxset = 12
+
+    def repr1(self, x: Any, level: int) -> str:
+        if hasattr(type(x), "in_words"):  # a tensor of either mode
+            return str(x.in_words())
+        return " ".join(super().repr1(x, level).split())
+
+    def repr_instance(self, x: Any, level: int) -> str:
+        return re.sub(" at 0x[0-9a-fA-F]+", "", super().repr_instance(x, level))  # an address says nothing
+
+    def repr_int(self, x: int, level: int) -> str:
+        return repr(x) if x.bit_length() <= 512 else f"an integer of {x.bit_length()} bits"
+
+    def repr_ndarray(self, x: Any, level: int) -> str:
+        return self.repr_instance(x, level) if x.size <= 8 else f"an array of {x.dtype}{list(x.shape)}"
+
+
+shown = _Words().repr

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dualgraph.errors import DTypeError
+from dualgraph.errors import DTypeError, ShapeError, shown
 
 Shape = tuple[int, ...]
 
@@ -19,6 +19,8 @@ INTEGERS = ("int32", "int64")
 DTYPES = ("bool", *INTEGERS, *FLOATS)
 DEFAULT_FLOAT = "float32"
 DEFAULT_INTEGER = "int64"
+MOST_AXES = 64  # of a NumPy array
+LARGEST_SIZE = 2**60  # elements: their bytes are counted in 64 bits
 
 NUMPY_DTYPES: dict[str, np.dtype[Any]] = {name: np.dtype(name) for name in DTYPES}
 ITEMSIZE: dict[str, int] = {name: dtype.itemsize for name, dtype in NUMPY_DTYPES.items()}
@@ -43,21 +45,39 @@ class Spec(NamedTuple):
         return f"{self.dtype}{list(self.shape)}"
 
 
-def dtype_name(dtype: Any) -> str:
-    """The name of a dtype given as a name, a NumPy dtype or a scalar type.
+def dtype_name(dtype: Any, default: str | None = None) -> str:
+    """The name of a dtype given as a name, a NumPy dtype or a scalar type; None stands for `default` if there is one.
 
-    >>> dtype_name(np.float64), dtype_name("int32"), dtype_name(float)
-    ('float64', 'int32', 'float64')
+    >>> dtype_name(np.float64, "float32"), dtype_name(float, "float32"), dtype_name(None, "float32")
+    ('float64', 'float64', 'float32')
     """
-    name = _NAMES.get(dtype)
-    if name is None:
+    if dtype is None and default is not None:
+        return default
+    name = None
+    if isinstance(dtype, (str, type, np.dtype)):
         try:
             name = _NAMES.get(np.dtype(dtype))
-        except TypeError:
+        except Exception:  # NumPy parses names: what it raises for one that it cannot parse is of many kinds
             name = None
     if name is None:
-        raise DTypeError(f"got dtype {dtype!r}; supported are {', '.join(DTYPES)}; convert the data to one of these")
+        raise DTypeError(
+            f"got dtype {shown(dtype)}; supported are {', '.join(DTYPES)}; convert the data to one of these"
+        )
     return name
+
+
+def fitting(name: str, shape: Shape) -> Shape:
+    """The shape itself, after the check that an array can have it."""
+    if len(shape) <= MOST_AXES and 0 < math.prod(shape) <= LARGEST_SIZE:
+        return shape
+    if len(shape) > MOST_AXES:
+        raise ShapeError(f"{name}: got {len(shape)} axes; a tensor has at most {MOST_AXES}; join some of them")
+    if math.prod([n for n in shape if n]) > LARGEST_SIZE:
+        raise ShapeError(
+            f"{name}: got shape {shown(shape)}; a tensor has at most 2**60 elements, its axes of length 0 not counted; "
+            "use smaller lengths"
+        )
+    return shape
 
 
 def is_float(dtype: str) -> bool:

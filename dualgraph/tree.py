@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from dualgraph.errors import ArgumentError, shown
 from dualgraph.exact import exact
 from dualgraph.spec import Spec
 
@@ -49,7 +50,12 @@ def flatten(value: Any) -> tuple[list[Any], Any]:
     ([1, 2], "(*, {'a': *})")
     """
     leaves: list[Any] = []
-    return leaves, _structure(value, leaves)
+    try:
+        return leaves, _structure(value, leaves)
+    except RecursionError:
+        raise ArgumentError(
+            f"got {shown(value)}, nested too deep or within itself; pass tensors and flat structures of them"
+        ) from None
 
 
 def _structure(value: Any, leaves: list[Any]) -> Any:

@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from dualgraph.errors import ArgumentError, DTypeError, ShapeError, here
+from dualgraph.errors import ArgumentError, DTypeError, ShapeError, here, shown
 from dualgraph.spec import NUMPY_DTYPES
 
 Array = np.ndarray[Any, Any]
@@ -51,7 +51,12 @@ class TensorDataset:
 
 
 def _as_array(number: int, x: Any) -> Array:
-    array = np.asarray(x)
+    try:
+        array = np.asarray(x)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise DTypeError(
+            f"TensorDataset: array {number} is {shown(x)}, which NumPy cannot make an array of ({error}); convert it"
+        ).at(here()) from None
     if array.ndim == 0:
         raise ShapeError(f"TensorDataset: array {number} has shape (); it needs a first axis, the examples").at(here())
     if array.dtype.name not in NUMPY_DTYPES:

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dualgraph.errors import ArgumentError
+from dualgraph.errors import ArgumentError, shown
+from dualgraph.ops.arguments import integer
 
 COUNT = 1797
 PIXELS = 64
@@ -49,13 +50,14 @@ def digits_split(seed: int = 0, held_out: int = 360) -> tuple[Digits, Digits]:
     >>> len(train.labels), len(test.labels)
     (1437, 360)
     """
+    held_out, seed = integer("digits_split", "held_out", held_out), integer("digits_split", "seed", seed, 0)
     if not 0 < held_out < COUNT:
         raise ArgumentError(
-            f"digits_split: got held_out={held_out}; there are {COUNT} images, and both parts need at least one; "
+            f"digits_split: got held_out = {shown(held_out)}; there are {COUNT} images, and both parts need at least one; "
             f"give a number from 1 to {COUNT - 1}"
         )
-    if seed < 0:
-        raise ArgumentError(f"digits_split: got seed={seed}; a seed is not negative; give an integer from 0 on")
+    if seed >= 2**128:
+        raise ArgumentError(f"digits_split: got seed = {shown(seed)}; a seed has 128 bits; take it modulo 2**128")
     # Ranks of raw bits: NumPy fixes the bits of Philox for ever, but not how `Generator.permutation` uses them.
     order = np.argsort(np.random.Philox(seed).random_raw(COUNT), kind="stable")
     images, labels = load_digits()

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from dualgraph.data.dataset import Dataset, TensorDataset
-from dualgraph.errors import ArgumentError, here
+from dualgraph.errors import ArgumentError, here, shown
+from dualgraph.ops.arguments import flag, integer
 from dualgraph.tree import flatten, unflatten
 
 
@@ -42,13 +43,11 @@ class DataLoader:
     def __init__(
         self, dataset: Dataset, batch_size: int = 1, shuffle: bool = False, seed: int = 0, drop_last: bool = False
     ):
-        if not _whole(batch_size) or batch_size < 1:
-            raise ArgumentError(f"DataLoader: got batch_size = {batch_size!r}; it must be an integer of at least 1").at(
-                here()
-            )
-        if not _whole(seed) or not 0 <= seed < 2**64:
-            raise ArgumentError(f"DataLoader: got seed = {seed!r}; it must be an integer in [0, 2**64)").at(here())
-        if not isinstance(dataset, Dataset):
+        batch_size, seed = integer("DataLoader", "batch_size", batch_size, 1), integer("DataLoader", "seed", seed, 0)
+        shuffle, drop_last = flag("DataLoader", "shuffle", shuffle), flag("DataLoader", "drop_last", drop_last)
+        if seed >= 2**64:
+            raise ArgumentError(f"DataLoader: got seed = {shown(seed)}; it must be an integer in [0, 2**64)").at(here())
+        if not isinstance(dataset, Dataset) or getattr(dataset, "shape", None) == ():
             raise ArgumentError(
                 f"DataLoader: got a {type(dataset).__name__}; a dataset has a length and is indexed by numbers; put "
                 "arrays into a TensorDataset"
@@ -60,8 +59,8 @@ class DataLoader:
                 f"DataLoader: got batch_size = {batch_size} for {len(dataset)} examples with drop_last; no batch "
                 "would be left; take smaller batches or keep the last"
             ).at(here())
-        self.dataset, self.batch_size, self.shuffle = dataset, int(batch_size), shuffle
-        self.seed, self.drop_last = int(seed), drop_last
+        self.dataset, self.batch_size, self.shuffle = dataset, batch_size, shuffle
+        self.seed, self.drop_last = seed, drop_last
         self.epoch = 0
         self._position = 0  # batches handed out in this epoch
         self._resumed = False
@@ -102,11 +101,15 @@ class DataLoader:
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Go on from a state made by `state_dict` of a loader with the same dataset and batch size."""
+        if not isinstance(state, Mapping):
+            raise ArgumentError(
+                f"DataLoader.load_state_dict: got {shown(state)}; a state is a dictionary; use what state_dict() gave"
+            ).at(here())
         epoch, position, seed = (state.get(key, -1) for key in ("epoch", "position", "seed"))
         whole = _whole(epoch) and _whole(position) and _whole(seed)
         if not whole or epoch < 0 or seed < 0 or not 0 <= position < len(self):
             raise ArgumentError(
-                f"DataLoader.load_state_dict: got {dict(state)}; it must hold epoch and seed of at least 0, and a "
+                f"DataLoader.load_state_dict: got {shown(dict(state))}; it must hold epoch and seed of at least 0, and a "
                 f"position in [0, {len(self)}); use the state of a loader with the same dataset and batch size"
             ).at(here())
         self.epoch, self._position, self.seed, self._resumed = int(epoch), int(position), int(seed), True

@@ -20,7 +20,7 @@ from dualgraph.kernels.program import Program
 from dualgraph.ops.arrays import as_array
 from dualgraph.ops.broadcast import checked_scalar
 from dualgraph.ops.composite import composite, lower_call
-from dualgraph.ops.op import Call, Op, as_specs, contribution, set_default
+from dualgraph.ops.op import Call, Op, contribution, out_of_memory, set_default, specs_of
 from dualgraph.ops.reduce import sum_to
 from dualgraph.ops.tensor import TensorMethods, check_assigned
 from dualgraph.spec import NUMPY_DTYPES, Spec, is_float
@@ -32,7 +32,7 @@ class Plan:
     __slots__ = ("differentiable", "direct", "launch", "layouts", "loaded", "program", "pullbacks", "single", "sources")
 
     def __init__(self, op: Op, layouts: tuple[Any, ...], params: dict[str, Any]):
-        specs = as_specs(op.spec(*[Spec(layout[0], layout[1]) for layout in layouts], **params))
+        specs = specs_of(op, [Spec(layout[0], layout[1]) for layout in layouts], params)
         program = Program()
         operands = []
         for number, layout in enumerate(layouts):
@@ -123,7 +123,10 @@ class Eager:
         launch: Any = plan.launch
         needs_grad = needs_grad and self.grad_enabled and plan.differentiable
         if plan.single:
-            storage = launch(*saved)
+            try:
+                storage = launch(*saved)
+            except MemoryError:
+                raise out_of_memory(op, plan.layouts) from None
             if storage.__class__ is int:
                 raise self._failure(op, plan, storage, saved)
             if not needs_grad:
@@ -151,7 +154,10 @@ class Eager:
     def _launch(self, op: Op, plan: Plan, saved: list[Any]) -> tuple[Any, ...]:
         outputs: Any = ()
         if plan.launch is not None:
-            outputs = plan.launch(*saved)
+            try:
+                outputs = plan.launch(*saved)
+            except MemoryError:
+                raise out_of_memory(op, plan.layouts) from None
             if outputs.__class__ is int:
                 raise self._failure(op, plan, outputs, saved)
             if plan.direct:

@@ -13,6 +13,7 @@ import numpy as np
 
 from dualgraph.errors import DTypeError, GradientError, ShapeError, SymbolError, here
 from dualgraph.kernels.program import View
+from dualgraph.ops.arguments import flag
 from dualgraph.ops.arrays import as_array
 from dualgraph.ops.op import Call, current, default
 from dualgraph.ops.tensor import TensorMethods
@@ -163,7 +164,7 @@ class Variable(Tensor):
         source = value if isinstance(value, Tensor) else tensor(value)
         array = np.array(array_of(source.storage, source.layout), order="C")  # its own: nobody else may see it change
         super().__init__(array, Spec(*source.spec), False)
-        self.requires_grad_(requires_grad)
+        self.requires_grad_(flag(type(self).__name__, "requires_grad", requires_grad))
         self.name = name
 
     def _more(self) -> dict[str, Any]:
@@ -234,11 +235,12 @@ def tensor(data: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tens
     >>> tensor([[1.0, 2.0]]).spec
     Spec(shape=(1, 2), dtype='float32')
     """
+    requires_grad = flag("tensor", "requires_grad", requires_grad)
     source = data.numpy() if isinstance(data, Tensor) else data
     if isinstance(data, TensorMethods) and not isinstance(data, Tensor):
         data.numpy()  # type: ignore[attr-defined]  # a symbol: raises, saying what to do
     try:
-        array = as_array(source, dtype)
+        array = as_array(source, dtype, copy_tensors=True)
     except (DTypeError, ShapeError) as error:
         raise error.at(here(2)) from None
     result = Tensor(array, Spec(array.shape, array.dtype.name))

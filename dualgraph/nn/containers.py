@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, overload
 
-from dualgraph.errors import ArgumentError, RangeError, here
+from dualgraph.errors import ArgumentError, RangeError, here, shown
 from dualgraph.nn.module import Module, checked_module, suggestion
+from dualgraph.ops.arguments import members
 
 
 class _Numbered(Module):
     """Children named "0", "1", … in order."""
 
     def _extend(self, modules: Iterable[Any]) -> None:
-        for module in modules:
+        given = members(modules)
+        if given is None:
+            raise ArgumentError(
+                f"{type(self).__name__}: got {shown(modules)}; it holds a list of modules; pass one"
+            ).at(here())
+        for module in given:
             number = len(self._modules)
             while str(number) in self._modules:  # named by the user
                 number += 1
@@ -145,15 +151,22 @@ class ModuleDict(Module):
 
     def update(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]]) -> None:
         """Add or replace modules."""
-        for name, module in modules.items() if isinstance(modules, Mapping) else modules:
+        given = members(modules.items() if isinstance(modules, Mapping) else modules)
+        pair: Any
+        for pair in [modules] if given is None else given:
+            if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+                raise ArgumentError(
+                    f"ModuleDict: got {shown(pair)}; it holds modules by name; pass a dictionary, or a list of (name, module)"
+                ).at(here())
+            name, module = pair
             self[name] = module
 
     def __setitem__(self, name: str, module: Module) -> None:
         # Not an attribute, so any name without a dot will do, "keys" too.
         if not isinstance(name, str) or not name or "." in name:
-            raise ArgumentError(f"ModuleDict: got the name {name!r}; it must be a string, not empty, without a dot").at(
-                here()
-            )
+            raise ArgumentError(
+                f"ModuleDict: got the name {shown(name)}; it must be a string, not empty, without a dot"
+            ).at(here())
         self._modules[name] = checked_module(f"ModuleDict: item {name!r}", module)
 
     def __getitem__(self, name: str) -> Module:

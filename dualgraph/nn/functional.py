@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from dualgraph.errors import ArgumentError, here
 from dualgraph.ops.activations import (
     elu,
     gelu,
@@ -16,6 +15,7 @@ from dualgraph.ops.activations import (
     softmax,
     softplus,
 )
+from dualgraph.ops.arguments import flag, probability
 from dualgraph.ops.composite import composite
 from dualgraph.ops.creation import asarray
 from dualgraph.ops.elementwise import sigmoid, tanh, where
@@ -24,13 +24,6 @@ from dualgraph.ops.linalg import linear
 from dualgraph.ops.losses import cross_entropy, mse_loss, nll_loss
 from dualgraph.ops.op import Op, bind
 from dualgraph.ops.random import bernoulli
-
-
-def checked_probability(name: str, p: float) -> float:
-    """A number in [0, 1]."""
-    if not 0.0 <= p <= 1.0:
-        raise ArgumentError(f"{name}: got p = {p}; a probability lies in [0, 1]").at(here())
-    return float(p)
 
 
 def _drop(x: Any, keep: Any, *, scale: float) -> Any:
@@ -45,7 +38,7 @@ def dropout(x: Any, p: float = 0.5, training: bool = True) -> Any:
 
     So the mean stays what it was (Srivastava et al. 2014, in the inverted form). One random draw is made if 0 < p < 1.
     """
-    p = checked_probability("dropout", p)
+    p, training = probability("dropout", p), flag("dropout", "training", training)
     x = asarray(x)
     if not training or p == 0.0:
         return x

@@ -6,14 +6,16 @@ The numbers come from the project's own generator, so `dualgraph.manual_seed` fi
 from __future__ import annotations
 
 import math
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from dualgraph.eager.tensor import Variable
-from dualgraph.errors import ArgumentError, GraphError, ShapeError, here
+from dualgraph.errors import ArgumentError, GraphError, ShapeError, here, shown
 from dualgraph.ops import random
+from dualgraph.ops.arguments import real
 from dualgraph.ops.creation import asarray
+from dualgraph.spec import is_float
 
 V = TypeVar("V", bound=Variable)
 
@@ -27,19 +29,18 @@ def calculate_gain(nonlinearity: str, a: float = 0.0) -> float:
     >>> calculate_gain("linear"), round(calculate_gain("leaky_relu", 5**0.5), 6)
     (1.0, 0.57735)
     """
-    if nonlinearity == "leaky_relu":
-        return math.sqrt(2.0 / (1.0 + a * a))
-    if nonlinearity not in GAINS:
+    slope = real("calculate_gain", "a", a)
+    if not isinstance(nonlinearity, str) or nonlinearity not in (*GAINS, "leaky_relu"):
         raise ArgumentError(
-            f"calculate_gain: got {nonlinearity!r}; known are {', '.join(GAINS)}, leaky_relu; use the gain of the "
+            f"calculate_gain: got {shown(nonlinearity)}; known are {', '.join(GAINS)}, leaky_relu; use the gain of the "
             "nearest"
         ).at(here())
-    return GAINS[nonlinearity]
+    return math.sqrt(2.0 / (1.0 + slope * slope)) if nonlinearity == "leaky_relu" else GAINS[nonlinearity]
 
 
 def fans(variable: Variable) -> tuple[int, int]:
     """(inputs, outputs) of a weight of shape (out, in, …)."""
-    shape = variable.shape
+    shape = _variable(variable).shape
     if len(shape) < 2:
         raise ShapeError(f"init: got shape {shape}; inputs and outputs are counted on 2 axes or more; use uniform_").at(
             here()
@@ -48,28 +49,36 @@ def fans(variable: Variable) -> tuple[int, int]:
     return shape[1] * field, shape[0] * field
 
 
-def _assigned(variable: V, value: Any) -> V:
-    if not isinstance(variable, Variable):
+def _variable(variable: V) -> V:
+    """What has a value to set: asked before any number is drawn."""
+    if not isinstance(variable, Variable) or not is_float(variable.layout[1]):
         raise GraphError(
-            f"init: got {type(variable).__name__}; only variables have a value to set; make it an nn.Parameter"
+            f"init: got {shown(variable)}; only variables of floats have a value to set; make it an nn.Parameter"
         ).at(here())
-    variable.assign(value)
     return variable
 
 
 def uniform_(variable: V, a: float = 0.0, b: float = 1.0) -> V:
     """Uniform on [a, b)."""
-    return _assigned(variable, random.uniform(variable.shape, a, b, dtype=variable.dtype))
+    shape, dtype = _variable(variable).shape, variable.dtype
+    low, high = real("uniform_", "a", a, finite=True), real("uniform_", "b", b, finite=True)
+    variable.assign(random.uniform(shape, low, high, dtype=dtype))
+    return variable
 
 
 def normal_(variable: V, mean: float = 0.0, std: float = 1.0) -> V:
     """Normal with the given mean and standard deviation."""
-    return _assigned(variable, random.randn(variable.shape, dtype=variable.dtype) * float(std) + float(mean))
+    shape, dtype = _variable(variable).shape, variable.dtype
+    centre, scale = real("normal_", "mean", mean), real("normal_", "std", std)
+    variable.assign(random.randn(shape, dtype=dtype) * scale + centre)
+    return variable
 
 
 def constant_(variable: V, value: float) -> V:
     """One value everywhere."""
-    return _assigned(variable, asarray(np.full(variable.shape, value, variable.dtype)))
+    shape, dtype = _variable(variable).shape, variable.dtype
+    variable.assign(asarray(np.full(shape, real("constant_", "value", value), dtype)))
+    return variable
 
 
 def zeros_(variable: V) -> V:
@@ -84,7 +93,7 @@ def ones_(variable: V) -> V:
 
 def xavier_uniform_(variable: V, gain: float = 1.0) -> V:
     """Uniform on ±gain * sqrt(6 / (in + out)) (Glorot & Bengio 2010)."""
-    bound = gain * math.sqrt(6.0 / max(sum(fans(variable)), 1))
+    bound = real("xavier_uniform_", "gain", gain) * math.sqrt(6.0 / max(sum(fans(variable)), 1))
     return uniform_(variable, -bound, bound)
 
 

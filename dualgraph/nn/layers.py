@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from dualgraph.errors import ArgumentError, DTypeError, here
+from dualgraph.errors import DTypeError, OutOfMemoryError, here
 from dualgraph.nn import functional as F
 from dualgraph.nn import init
 from dualgraph.nn.module import Module
 from dualgraph.nn.parameter import Parameter
+from dualgraph.ops.arguments import flag, integer, probability
 from dualgraph.ops.shape import flatten
-from dualgraph.spec import DEFAULT_FLOAT, NUMPY_DTYPES, dtype_name, is_float
+from dualgraph.spec import DEFAULT_FLOAT, NUMPY_DTYPES, Shape, dtype_name, fitting, is_float
 
 
 class Linear(Module):
@@ -32,14 +33,12 @@ class Linear(Module):
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, *, dtype: Any = DEFAULT_FLOAT):
         super().__init__()
-        for what, n in (("in_features", in_features), ("out_features", out_features)):
-            if not isinstance(n, int) or isinstance(n, bool) or n < 1:
-                raise ArgumentError(f"Linear: got {what} = {n!r}; it must be an integer of at least 1").at(here())
-        self.in_features, self.out_features = in_features, out_features
-        kind = float_dtype("Linear", dtype)
-        self.weight = Parameter(np.zeros((out_features, in_features), kind))
+        self.in_features = in_features = integer("Linear", "in_features", in_features, 1)
+        self.out_features = out_features = integer("Linear", "out_features", out_features, 1)
+        bias, kind = flag("Linear", "bias", bias), float_dtype("Linear", dtype)
+        self.weight = Parameter(_zeros("Linear", (out_features, in_features), kind))
         if bias:
-            self.bias = Parameter(np.zeros(out_features, kind))
+            self.bias = Parameter(_zeros("Linear", (out_features,), kind))
         else:
             self.register_parameter("bias", None)
         self.reset_parameters()
@@ -68,7 +67,7 @@ class Dropout(Module):
 
     def __init__(self, p: float = 0.5):
         super().__init__()
-        self.p = F.checked_probability("Dropout", p)
+        self.p = probability("Dropout", p)
 
     def forward(self, x: Any) -> Any:
         return F.dropout(x, self.p, self.training)
@@ -91,9 +90,19 @@ class Flatten(Module):
         return f"start_axis={self.start_axis}, end_axis={self.end_axis}"
 
 
+def _zeros(name: str, shape: Shape, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """What a parameter holds before its first values are drawn."""
+    try:
+        return np.zeros(fitting(name, shape), dtype)
+    except MemoryError:
+        raise OutOfMemoryError(
+            f"{name}: got a parameter of {dtype}{list(shape)}, for which there is no memory; use smaller layers"
+        ) from None
+
+
 def float_dtype(name: str, dtype: Any) -> np.dtype[Any]:
     """A dtype that parameters can have."""
-    found = dtype_name(dtype)
+    found = dtype_name(dtype, DEFAULT_FLOAT)
     if not is_float(found):
         raise DTypeError(f"{name}: got dtype {found}; parameters are float32 or float64; choose one of them").at(here())
     return NUMPY_DTYPES[found]

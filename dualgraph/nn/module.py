@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, NoReturn, TypeVar
 import numpy as np
 
 from dualgraph.eager.tensor import Variable
-from dualgraph.errors import ArgumentError, DTypeError, DualgraphError, here
+from dualgraph.errors import ArgumentError, DTypeError, DualgraphError, here, shown
 from dualgraph.nn.parameter import Parameter
 from dualgraph.ops.creation import asarray
 from dualgraph.ops.observed import Observed, Table
@@ -390,7 +390,7 @@ def checked_module(where: str, module: Any) -> Module | None:
     if module is None or isinstance(module, Module):
         return module
     remedy = "create it first, with ()" if isinstance(module, type) else "wrap a function in a Module with that forward"
-    raise DTypeError(f"{where}: got {module!r}; it must be a Module; {remedy}").at(here())
+    raise DTypeError(f"{where}: got {shown(module)}; it must be a Module; {remedy}").at(here())
 
 
 def fitting(value: Any, variable: Variable) -> Any:

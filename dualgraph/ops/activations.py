@@ -6,15 +6,15 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from dualgraph.errors import ArgumentError, DTypeError
+from dualgraph.errors import DTypeError
 from dualgraph.kernels import expr as E
 from dualgraph.ops import elementwise as ew
+from dualgraph.ops.arguments import choice, normalize_axes
 from dualgraph.ops.broadcast import meet
 from dualgraph.ops.composite import composite
 from dualgraph.ops.elementwise import OPS, elementwise_op, unary
 from dualgraph.ops.op import Op, bind, current
 from dualgraph.ops.reduce import logsumexp, max, not_empty, sum
-from dualgraph.ops.shape import normalize_axes
 from dualgraph.spec import is_float
 
 Axes = tuple[int, ...]
@@ -62,9 +62,7 @@ def gelu(x: Any, approximate: str = "none") -> Any:
     >>> dg.gelu(dg.tensor([0.0, 1.0])).tolist()
     [0.0, 0.8413447141647339]
     """
-    if approximate not in ("none", "tanh"):
-        raise ArgumentError(f"gelu: got approximate = {approximate!r}; it must be 'none' or 'tanh'")
-    return _gelu_tanh(x) if approximate == "tanh" else _gelu(x)
+    return _gelu_tanh(x) if choice("gelu", "approximate", approximate, ("none", "tanh")) == "tanh" else _gelu(x)
 
 
 def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:

@@ -6,17 +6,31 @@ from typing import Any
 
 import numpy as np
 
-from dualgraph.errors import DTypeError, ShapeError
+from dualgraph.errors import DTypeError, ShapeError, shown
+from dualgraph.ops.broadcast import checked_scalar
 from dualgraph.ops.tensor import TensorMethods
-from dualgraph.spec import DEFAULT_FLOAT, INTEGERS, NUMPY_DTYPES, dtype_name
+from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, INTEGERS, MOST_AXES, NUMPY_DTYPES, dtype_name
 
 Array = np.ndarray[Any, Any]
 
 
-def as_array(data: Any, dtype: Any = None) -> Array:
-    """Data as a fresh C-contiguous array of a supported dtype; Python floats become float32."""
+def as_array(data: Any, dtype: Any = None, copy_tensors: bool = False) -> Array:
+    """Data as a fresh C-contiguous array of a supported dtype; Python floats become float32.
+
+    Tensors in lists are refused unless their values are to be copied, which loses their gradients.
+    """
+    if isinstance(data, (list, tuple)) and _holds_tensors(data, 0):
+        if not copy_tensors:
+            raise DTypeError(
+                f"tensor: got {shown(data)}, which holds tensors; they would lose their gradients; join them with dg.stack "
+                "or dg.concat, or copy their values with dg.tensor"
+            )
+        data = _plain(data)
     if dtype is not None:
-        return _converted(_array(data), dtype_name(dtype))
+        name = dtype_name(dtype)
+        return _converted(_array(data), name)
+    if data.__class__ is int:
+        checked_scalar("tensor", data, DEFAULT_INTEGER)
     array = _array(data)
     if array.dtype == np.float64 and not isinstance(data, (np.ndarray, np.generic)):
         return _converted(array, DEFAULT_FLOAT)
@@ -25,12 +39,14 @@ def as_array(data: Any, dtype: Any = None) -> Array:
 
 def _array(data: Any) -> Array:
     """Data as an array of the dtype that NumPy finds, if that is supported."""
-    if isinstance(data, (list, tuple)) and _holds_tensors(data):
-        data = _plain(data)
     try:
         array = np.array(data, order="C")
     except ValueError as error:
         raise ShapeError(f"tensor: got nested data of uneven lengths ({error}); rows must be equally long") from None
+    except (TypeError, OverflowError, RecursionError) as error:
+        raise DTypeError(
+            f"tensor: got {shown(data)}, which NumPy cannot make an array of ({error}); convert it"
+        ) from None
     if array.dtype.name not in NUMPY_DTYPES or not array.dtype.isnative:
         raise DTypeError(
             f"tensor: got data of {array.dtype} ({type(data).__name__}); supported are {', '.join(NUMPY_DTYPES)}; "
@@ -54,8 +70,12 @@ def _converted(array: Array, name: str) -> Array:
         return array.astype(NUMPY_DTYPES[name], order="C", copy=False)
 
 
-def _holds_tensors(data: Any) -> bool:
-    return any(isinstance(x, TensorMethods) or (isinstance(x, (list, tuple)) and _holds_tensors(x)) for x in data)
+def _holds_tensors(data: Any, level: int) -> bool:
+    if level == MOST_AXES:
+        raise ShapeError(f"tensor: got data nested more than {MOST_AXES} deep; that is the most axes; flatten it")
+    return any(
+        isinstance(x, TensorMethods) or (isinstance(x, (list, tuple)) and _holds_tensors(x, level + 1)) for x in data
+    )
 
 
 def _plain(data: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dualgraph.errors import DTypeError, ShapeError
+from dualgraph.errors import DTypeError, ShapeError, shown
 from dualgraph.ops.op import current
 from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, INTEGERS, NUMPY_DTYPES, Shape, is_float, promote
 
@@ -72,12 +72,12 @@ def checked_scalar(name: str, value: Any, dtype: str) -> tuple[Any, str]:
         info = np.iinfo(dtype)
         if value != value or value in (math.inf, -math.inf) or value != int(value):
             raise DTypeError(
-                f"{name}: got {value!r} for a tensor of {dtype}, which holds integers only; choose a float dtype"
+                f"{name}: got {shown(value)} for a tensor of {dtype}, which holds integers only; choose a float dtype"
             )
         value = int(value)
         if not info.min <= value <= info.max:
             raise DTypeError(
-                f"{name}: got the integer {value} for {dtype}, whose range is {info.min} to {info.max}; use a wider dtype"
+                f"{name}: got the integer {shown(value)} for {dtype}, whose range is {info.min} to {info.max}; use a wider dtype"
             )
     elif dtype != "bool" and not -LARGEST_FLOAT32 <= value <= LARGEST_FLOAT32:
         try:

@@ -3,58 +3,48 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
-from operator import index
 from typing import Any
 
 import numpy as np
 
-from dualgraph.errors import ArgumentError, ShapeError
+from dualgraph.errors import ArgumentError, ShapeError, shown
 from dualgraph.kernels import expr as E
 from dualgraph.kernels.kinds import Loop
 from dualgraph.kernels.program import Program, View
+from dualgraph.ops.arguments import checked_shape, integer, number, real
 from dualgraph.ops.arrays import as_array
 from dualgraph.ops.broadcast import checked_scalar
 from dualgraph.ops.elementwise import OPS, astype, equal
 from dualgraph.ops.op import Op, Operand, bind, current
-from dualgraph.ops.shape import FILL, broadcast_to, expand_dims
+from dualgraph.ops.shape import expand_dims, filled
 from dualgraph.ops.tensor import TensorMethods
-from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, Shape, Spec, dtype_name, is_float
-
-
-def checked_shape(name: str, shape: int | Sequence[int]) -> Shape:
-    """A shape given as one length or several."""
-    try:
-        lengths = (index(shape),) if not isinstance(shape, Iterable) else tuple(index(n) for n in shape)
-    except TypeError:
-        raise ShapeError(f"{name}: got shape {shape!r}; a shape is an integer or a sequence of integers") from None
-    if any(n < 0 for n in lengths):
-        raise ShapeError(f"{name}: got shape {lengths}; lengths must be 0 or more")
-    return lengths
+from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, Spec, dtype_name, fitting, is_float
 
 
 def full(shape: int | Sequence[int], value: Any, *, dtype: Any = None) -> Any:
-    """A tensor of one value; the dtype follows the value (float32, int64 or bool) unless given.
+    """A tensor of one value; the dtype follows the value unless given: that of a tensor or array, else as in `asarray`.
 
-    `shape` is an int or a sequence of ints. Raises `ShapeError` for negative lengths, `DTypeError` for an unknown dtype.
+    `shape` is an int or a sequence of ints; a tensor as value is broadcast to it. Raises `ShapeError` for lengths below 0 or
+    too large, `DTypeError` for an unknown dtype.
 
     >>> import dualgraph as dg
     >>> dg.full((2, 2), 7).tolist()
     [[7, 7], [7, 7]]
     """
-    if dtype is None:
-        name = "bool" if isinstance(value, bool) else DEFAULT_INTEGER if isinstance(value, int) else DEFAULT_FLOAT
-    else:
+    lengths = checked_shape("full", shape)
+    if dtype is not None:
         name = dtype_name(dtype)
-    return _filled("full", shape, value, name)
+    elif value.__class__ in _PYTHON:
+        name = _PYTHON[value.__class__]
+    else:
+        value = current().lift(value)
+        name = value.layout[1]
+    return filled("full", lengths, value, name)
 
 
-def _filled(name: str, shape: int | Sequence[int], value: Any, dtype: str) -> Any:
-    if isinstance(value, TensorMethods):
-        return broadcast_to(astype(value, dtype), checked_shape(name, shape))
-    value, dtype = checked_scalar(name, value, dtype)
-    return bind(FILL, shape=checked_shape(name, shape), dtype=dtype, bits=E.literal_bits(value, dtype))
+_PYTHON = {bool: "bool", int: DEFAULT_INTEGER, float: DEFAULT_FLOAT}
 
 
 def zeros(shape: int | Sequence[int], *, dtype: Any = DEFAULT_FLOAT) -> Any:
@@ -64,7 +54,7 @@ def zeros(shape: int | Sequence[int], *, dtype: Any = DEFAULT_FLOAT) -> Any:
     >>> dg.zeros(3).tolist()
     [0.0, 0.0, 0.0]
     """
-    return _filled("zeros", shape, 0, dtype_name(dtype))
+    return filled("zeros", checked_shape("zeros", shape), 0, dtype_name(dtype, DEFAULT_FLOAT))
 
 
 def ones(shape: int | Sequence[int], *, dtype: Any = DEFAULT_FLOAT) -> Any:
@@ -74,7 +64,7 @@ def ones(shape: int | Sequence[int], *, dtype: Any = DEFAULT_FLOAT) -> Any:
     >>> dg.ones(2, dtype="int32").tolist()
     [1, 1]
     """
-    return _filled("ones", shape, 1, dtype_name(dtype))
+    return filled("ones", checked_shape("ones", shape), 1, dtype_name(dtype, DEFAULT_FLOAT))
 
 
 def _exact(value: float) -> tuple[str, str]:
@@ -105,21 +95,49 @@ _RANGE = OPS["arange"] = Op("arange", lambda *, start, step, count, dtype: Spec(
 def arange(start: float, /, stop: float | None = None, step: float = 1, *, dtype: Any = None) -> Any:
     """start, start + step, … below stop (from 0 if only one number is given); element i is start + i * step.
 
-    int64 if all numbers are ints, else float32, unless `dtype` is given. Raises `ArgumentError` for a step of 0.
+    int64 if all numbers are ints, else float32, unless `dtype` is given. Raises `ArgumentError` for a step of 0, and for a
+    range of integers whose start or step is none; `ShapeError` for too many elements.
 
     >>> import dualgraph as dg
     >>> dg.arange(3).tolist(), dg.arange(1, 2, 0.25).tolist()
     ([0, 1, 2], [1.0, 1.25, 1.5, 1.75])
     """
     first, last = (0, start) if stop is None else (start, stop)
-    if step == 0 or not all(math.isfinite(v) for v in (first, last, step, last - first)):
-        raise ArgumentError(
-            f"arange: got {first}, {last} and step {step}; they and the distance must be finite and the step not zero"
-        )
+    first, last, step = (
+        number("arange", what, v, finite=True) for what, v in (("start", first), ("stop", last), ("step", step))
+    )
+    if step == 0:
+        raise ArgumentError("arange: got step 0; it must not be zero; pass a positive or negative step")
     whole = all(isinstance(v, int) for v in (first, last, step))
-    count = max(0, -((first - last) // step) if whole else math.ceil((last - first) / step))
-    name = dtype_name(dtype) if dtype is not None else DEFAULT_INTEGER if whole else DEFAULT_FLOAT
+    name = dtype_name(dtype, DEFAULT_INTEGER if whole else DEFAULT_FLOAT)
+    (count,) = fitting("arange", (_steps(first, last, step, whole),))
+    first, step = _fit_range(first, step, count, name)
     return bind(_RANGE, start=_exact(first), step=_exact(step), count=count, dtype=name)
+
+
+def _steps(first: Any, last: Any, step: Any, whole: bool) -> int:
+    try:
+        return int(max(0, -((first - last) // step) if whole else math.ceil((last - first) / step)))
+    except OverflowError:
+        raise ArgumentError(
+            f"arange: got {shown(first)}, {shown(last)} and step {shown(step)}; their floats overflow; use smaller numbers"
+        ) from None
+
+
+def _fit_range(first: Any, step: Any, count: int, dtype: str) -> tuple[Any, Any]:
+    """The numbers of a range in the kind of its dtype: a range of integers starts and steps with integers that it holds."""
+    if is_float(dtype):
+        real("arange", "start", first)
+        real("arange", "step", step)
+        return first, step
+    if first != int(first) or step != int(step):
+        raise ArgumentError(
+            f"arange: got start {first} and step {step} for {dtype}; both must be integers; choose a float dtype, and cast"
+        )
+    first, step = int(first), int(step)
+    for value in (first, step, first + step * max(count - 1, 0)):
+        checked_scalar("arange", value, DEFAULT_INTEGER if dtype == "bool" else dtype)
+    return first, step
 
 
 def _linspace_lower(
@@ -158,20 +176,17 @@ def linspace(start: float, stop: float, /, num: int, *, dtype: Any = DEFAULT_FLO
     >>> dg.linspace(0, 1, num=5).tolist()
     [0.0, 0.25, 0.5, 0.75, 1.0]
     """
-    if not isinstance(num, int) or num < 0:
-        raise ArgumentError(f"linspace: got num {num}; it must be an integer of at least 0")
-    if not (math.isfinite(start) and math.isfinite(stop)):
-        raise ArgumentError(f"linspace: got {start} and {stop}; both ends must be finite")
+    (num,) = fitting("linspace", (integer("linspace", "num", num, 0),))
+    start, stop = (real("linspace", what, v, finite=True) for what, v in (("start", start), ("stop", stop)))
     first, last = Fraction(start), Fraction(stop)  # the exact difference may be beyond the range of floats
     numbers = {
-        "start": float(start),
-        "stop": float(stop),
+        "start": start,
+        "stop": stop,
         "step": float((last - first) / (num - 1)) if num > 2 else 0.0,
         "middle": float((first + last) / 2),
     }
-    return bind(
-        _LINSPACE, **{name: _exact(value) for name, value in numbers.items()}, count=num, dtype=dtype_name(dtype)
-    )
+    exact = {name: _exact(value) for name, value in numbers.items()}
+    return bind(_LINSPACE, **exact, count=num, dtype=dtype_name(dtype, DEFAULT_FLOAT))
 
 
 def eye(n: int, m: int | None = None, /, *, dtype: Any = DEFAULT_FLOAT) -> Any:
@@ -181,7 +196,11 @@ def eye(n: int, m: int | None = None, /, *, dtype: Any = DEFAULT_FLOAT) -> Any:
     >>> dg.eye(2, 3).tolist()
     [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
     """
-    return astype(equal(expand_dims(arange(n), 1), arange(n if m is None else m)), dtype)
+    rows = integer("eye", "n", n, 0, ShapeError)
+    columns = rows if m is None else integer("eye", "m", m, 0, ShapeError)
+    fitting("eye", (rows, columns))
+    name = dtype_name(dtype, DEFAULT_FLOAT)
+    return astype(equal(expand_dims(arange(rows), 1), arange(columns)), name)
 
 
 def asarray(value: Any, /, *, dtype: Any = None) -> Any:

@@ -226,7 +226,7 @@ def _pow(x: E.Expr, y: E.Expr) -> E.Expr:
     if is_float(x.dtype):
         return E.call("pow", x, y)
     if x.dtype == "bool":
-        return E.call("bitwise_or", x, E.call("bitwise_not", y))
+        raise DTypeError("pow: got bool and bool; powers are those of numbers; cast with astype(x, 'int64')")
     one, zero, bits = E.literal(1, x.dtype), E.literal(0, x.dtype), 31 if x.dtype == "int32" else 63
     result, square = one, x
     for bit in range(bits.bit_length() + 1):  # higher bits of y: x is 0, 1 or -1, or the result wraps to 0 anyway
@@ -377,7 +377,7 @@ _ASTYPE = OPS["astype"] = elementwise_op("astype", lambda x, *, dtype: E.cast(x,
 def astype(x: Any, dtype: Any, /) -> Any:
     """x converted to another dtype: floats to integers toward zero (saturating; NaN gives 0), anything to bool as x != 0.
 
-    The gradient is converted back. Raises `DTypeError` for a dtype that does not exist here.
+    The gradient is converted back. None keeps the dtype. Raises `DTypeError` for a dtype that does not exist here.
 
     >>> import dualgraph as dg
     >>> dg.astype(dg.tensor([1.7, -1.7, 1e20]), "int32").tolist()
@@ -385,10 +385,11 @@ def astype(x: Any, dtype: Any, /) -> Any:
     """
     front = current()
     x = x if isinstance(x, TensorMethods) else front.lift(x)
-    if dtype == x.layout[1]:
+    have = x.layout[1]
+    if dtype.__class__ is str and dtype == have:
         return x
-    name = dtype_name(dtype)
-    return x if name == x.layout[1] else front.apply(_ASTYPE, (x,), {"dtype": name})
+    name = dtype_name(dtype, have)
+    return x if name == have else front.apply(_ASTYPE, (x,), {"dtype": name})
 
 
 def _bounded(beyond: str) -> Expression:

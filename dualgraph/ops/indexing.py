@@ -6,15 +6,27 @@ import math
 from operator import index
 from typing import Any
 
-from dualgraph.errors import ArgumentError, AxisError, DTypeError, DualgraphError, RangeError, ShapeError
+import numpy as np
+
+from dualgraph.errors import ArgumentError, AxisError, DTypeError, DualgraphError, RangeError, ShapeError, shown
 from dualgraph.kernels import expr as E
 from dualgraph.kernels.kinds import CheckIndex, Gather, GatherAlong, Loop, ScatterAdd, ScatterAddAlong
 from dualgraph.kernels.program import Program, View, row_view
-from dualgraph.ops.elementwise import OPS
+from dualgraph.ops.arguments import integer, normalize_axis
+from dualgraph.ops.elementwise import OPS, astype
 from dualgraph.ops.op import Op, Operand, as_view, bind, current
-from dualgraph.ops.shape import SLICE, contiguous, normalize_axis, reshape
+from dualgraph.ops.shape import SLICE, contiguous, reshape
 from dualgraph.ops.tensor import TensorMethods
-from dualgraph.spec import INTEGERS, Shape, Spec, contiguous_strides, dtype_name
+from dualgraph.spec import (
+    DEFAULT_INTEGER,
+    INTEGERS,
+    NUMPY_DTYPES,
+    Shape,
+    Spec,
+    contiguous_strides,
+    dtype_name,
+    fitting,
+)
 
 
 def _three(shape: Shape, axis: int) -> Shape:
@@ -28,8 +40,22 @@ def _as(view: View, shape: Shape) -> View:
 
 def integers_only(name: str, what: str, dtype: str) -> None:
     """Indices and labels are integers."""
+    if dtype == "bool" and what == "indices":
+        raise DTypeError(f"{name}: got {what} of bool; {what} must be int32 or int64; {_MASKS}")
     if dtype not in INTEGERS:
         raise DTypeError(f"{name}: got {what} of {dtype}; {what} must be int32 or int64; cast with astype(…, 'int64')")
+
+
+_MASKS = (
+    "a mask is no list of positions, and how many elements it selects is known only when it is computed: use "
+    "dg.where(mask, x, 0), or multiply by the mask"
+)
+
+
+def _positions(indices: Any) -> Any:
+    """Indices as a tensor; a list without elements holds integers as well as anything else."""
+    x = current().lift(indices)
+    return astype(x, DEFAULT_INTEGER) if isinstance(indices, (list, tuple)) and x.spec.size == 0 else x
 
 
 # take: along one axis, with indices of any shape
@@ -105,8 +131,7 @@ def take(x: Any, indices: Any, /, *, axis: int | None = None) -> Any:
     >>> y.tolist(), x.grad.tolist()
     ([30.0, 10.0, 30.0], [1.0, 0.0, 2.0])
     """
-    front = current()
-    x, indices = front.lift(x), front.lift(indices)
+    x, indices = current().lift(x), _positions(indices)
     rank = len(x.layout[0])
     if axis is None and rank != 1:
         raise ShapeError(f"take: got a tensor of shape {x.layout[0]} and no axis; name the axis")
@@ -188,37 +213,44 @@ def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> Any:
     >>> dg.take_along_axis(x, dg.tensor([[1], [0]]), axis=1).tolist()
     [[2], [3]]
     """
-    front = current()
-    x, indices = front.lift(x), front.lift(indices)
+    x, indices = current().lift(x), _positions(indices)
     return bind(_ALONG, x, indices, axis=normalize_axis("take_along_axis", axis, len(x.layout[0])))
 
 
 # x[key]
 
+_PLAIN = {int, slice, type(None), type(Ellipsis)}  # what needs no look at a dtype
+
 
 def getitem(x: Any, key: Any) -> Any:
-    """`x[key]` with integers, slices, `...` and None (views), or one integer tensor (see `take`)."""
+    """`x[key]` with integers, slices, `...` and None (views), or one tensor or list of integers (see `take`)."""
     x = current().lift(x)
     keys = key if isinstance(key, tuple) else (key,)
-    if any(_is_mask(k) for k in keys):
-        raise ArgumentError(
-            "indexing: got a mask (a tensor of bool); how many elements it selects is known only when it is computed; "
-            "use dg.where(mask, x, 0), or multiply by the mask"
-        )
-    if len(keys) == 1 and _is_index_array(keys[0]):
-        return take(x, keys[0], axis=0)
-    if any(_is_index_array(k) for k in keys):
-        raise ArgumentError(
-            f"indexing: got {_shown(key)}; a tensor or list can be the only index (x[indices]); use dg.take along an axis, "
-            "dg.take_along_axis, or dg.where for a mask"
-        )
+    if not _PLAIN.issuperset([k.__class__ for k in keys]):
+        keys = tuple([_positions(k) if isinstance(k, list) else k for k in keys])
+        if any(_is_mask(k) for k in keys):
+            raise ArgumentError(f"indexing: got {shown(key)}; {_MASKS}")
+        if len(keys) == 1 and _is_index_array(keys[0]):
+            if not x.layout[0]:
+                raise AxisError(
+                    f"indexing: got {shown(key)} for shape (); a scalar has no axis to index; use it as it is"
+                )
+            return take(x, keys[0], axis=0)
+        if any(_is_index_array(k) for k in keys):
+            raise ArgumentError(
+                f"indexing: got {shown(key)}; a tensor or list can be the only index (x[indices]); use dg.take along an "
+                "axis, dg.take_along_axis, or dg.where for a mask"
+            )
     shape = x.layout[0]
-    named = sum(1 for k in keys if k is not None and k is not Ellipsis)
-    if keys.count(Ellipsis) > 1 or named > len(shape):
-        raise AxisError(f"indexing: got {len(keys)} indices {key!r} for shape {shape}; name each axis at most once")
-    if Ellipsis not in keys:
+    dots = [n for n, k in enumerate(keys) if k is Ellipsis]
+    named = len(keys) - len(dots) - sum([k is None for k in keys])
+    if len(dots) > 1 or named > len(shape):
+        raise AxisError(
+            f"indexing: got {len(keys)} indices {shown(key)} for shape {shape}; name each axis at most once"
+        )
+    if not dots:
         keys = (*keys, Ellipsis)
-    at = keys.index(Ellipsis)
+    at = dots[0] if dots else len(keys) - 1
     full: tuple[Any, ...] = (*keys[:at], *[slice(None)] * (len(shape) - named), *keys[at + 1 :])
     window: list[tuple[int, int, int]] = []
     result: list[int] = []
@@ -240,14 +272,7 @@ def getitem(x: Any, key: Any) -> Any:
 
 
 def _is_index_array(key: Any) -> bool:
-    return isinstance(key, (TensorMethods, list)) or (hasattr(key, "__array__") and getattr(key, "ndim", 0) > 0)
-
-
-def _shown(key: Any) -> str:
-    """An index in words that are the same in both modes."""
-    if isinstance(key, tuple):
-        return f"({', '.join(map(_shown, key))})"
-    return f"a tensor of {key.spec}" if isinstance(key, TensorMethods) else repr(key)
+    return isinstance(key, TensorMethods) or (isinstance(key, np.ndarray) and key.ndim > 0)
 
 
 def _bounds(key: slice, n: int) -> tuple[int, int, int]:
@@ -257,12 +282,14 @@ def _bounds(key: slice, n: int) -> tuple[int, int, int]:
         raise
     except (TypeError, ValueError) as error:
         raise DTypeError(
-            f"indexing: got {key}; the bounds of a slice are integers, its step not zero ({error})"
+            f"indexing: got {shown(key)}; the bounds of a slice are integers, its step not zero ({error})"
         ) from None
 
 
 def _is_mask(key: Any) -> bool:
-    return isinstance(key, bool) or (hasattr(key, "dtype") and getattr(key, "ndim", 0) > 0 and key.dtype == "bool")
+    if isinstance(key, (bool, np.bool_)):
+        return True
+    return isinstance(key, (TensorMethods, np.ndarray)) and key.dtype == NUMPY_DTYPES["bool"]
 
 
 def _checked_index(key: Any, n: int, axis: int) -> int:
@@ -270,10 +297,10 @@ def _checked_index(key: Any, n: int, axis: int) -> int:
         i = index(key)
     except TypeError:
         raise DTypeError(
-            f"indexing: got {key!r} of type {type(key).__name__}; use integers, slices, ... or None"
+            f"indexing: got {shown(key)} of type {type(key).__name__}; use integers, slices, ... or None"
         ) from None
     if not -n <= i < n:
-        raise RangeError(f"indexing: got index {i} for axis {axis} of length {n}; it must lie in [{-n}, {n})")
+        raise RangeError(f"indexing: got index {shown(i)} for axis {axis} of length {n}; it must lie in [{-n}, {n})")
     return i % n
 
 
@@ -340,9 +367,10 @@ def one_hot(labels: Any, classes: int, *, dtype: Any = "int64") -> Any:
     >>> dg.one_hot(dg.tensor([2, 0]), 3).tolist()
     [[0, 0, 1], [1, 0, 0]]
     """
-    if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:
-        raise ArgumentError(f"one_hot: got classes = {classes!r}; their number is an integer of at least 1")
-    return hot(in_range(labels, classes, name="one_hot"), classes, dtype_name(dtype))
+    count, name = integer("one_hot", "classes", classes, 1), dtype_name(dtype, DEFAULT_INTEGER)
+    labels = current().lift(labels)
+    fitting("one_hot", (*labels.layout[0], count))
+    return hot(in_range(labels, count, name="one_hot"), count, name)
 
 
 def hot(labels: Any, classes: int, dtype: str) -> Any:

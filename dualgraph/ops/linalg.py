@@ -10,9 +10,10 @@ from dualgraph.errors import ShapeError
 from dualgraph.kernels import blas
 from dualgraph.kernels.kinds import External, MatMul
 from dualgraph.kernels.program import Program, View
+from dualgraph.ops.arguments import normalize_axis
 from dualgraph.ops.broadcast import broadcast_shapes
 from dualgraph.ops.composite import composite
-from dualgraph.ops.elementwise import OPS, astype
+from dualgraph.ops.elementwise import OPS, astype, multiply
 from dualgraph.ops.op import Op, Operand, as_view, bind, current
 from dualgraph.ops.reduce import sum
 from dualgraph.ops.shape import contiguous, copy_loop, expand_dims, matrix_transpose, reshape, squeeze
@@ -111,23 +112,29 @@ def matmul(a: Any, b: Any, /) -> Any:
 
 
 def vecdot(a: Any, b: Any, /, *, axis: int = -1) -> Any:
-    """The sum of products along an axis, after broadcasting: sum(a * b). Raises `ShapeError`, `AxisError`.
+    """The sum of products along an axis, after broadcasting: sum(a * b), in the dtype in which they meet.
+
+    Raises `ShapeError`, `AxisError`.
 
     >>> import dualgraph as dg
     >>> dg.vecdot(dg.tensor([1.0, 2.0]), dg.tensor([3.0, 4.0])).item()
     11.0
     """
-    return sum(a * b, axis=axis)
+    products = multiply(a, b)
+    rank = len(products.layout[0])
+    return sum(products, axis=normalize_axis("vecdot", axis, rank), dtype=products.layout[1])
 
 
 def outer(a: Any, b: Any, /) -> Any:
-    """All products of the elements of two vectors: `out[i, j] = a[i] * b[j]`.
+    """All products of the elements of two vectors: `out[i, j] = a[i] * b[j]`. Raises `ShapeError` for other shapes.
 
     >>> import dualgraph as dg
     >>> dg.outer(dg.tensor([1, 2]), dg.tensor([3, 4])).tolist()
     [[3, 4], [6, 8]]
     """
     a, b = current().lift(a), current().lift(b)
+    if len(a.layout[0]) != 1 or len(b.layout[0]) != 1:
+        raise ShapeError(f"outer: got shapes {a.layout[0]} and {b.layout[0]}; both must be vectors; flatten them")
     return expand_dims(a, 1) * expand_dims(b, 0)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from dualgraph.errors import ArgumentError, DTypeError, ShapeError
+from dualgraph.errors import DTypeError, ShapeError
 from dualgraph.ops import elementwise as ew
 from dualgraph.ops.activations import softmax
+from dualgraph.ops.arguments import choice
 from dualgraph.ops.composite import composite
 from dualgraph.ops.elementwise import OPS
 from dualgraph.ops.indexing import hot, in_range, integers_only
@@ -20,9 +21,7 @@ REDUCTIONS = ("mean", "sum", "none")
 
 def checked_reduction(name: str, reduction: str) -> str:
     """One of `REDUCTIONS`."""
-    if reduction not in REDUCTIONS:
-        raise ArgumentError(f"{name}: got reduction {reduction!r}; it must be one of {', '.join(REDUCTIONS)}")
-    return reduction
+    return choice(name, "reduction", reduction, REDUCTIONS)
 
 
 def _rows_spec(name: str) -> Any:

@@ -16,10 +16,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dualgraph.errors import Where
+from dualgraph.errors import OutOfMemoryError, Where
 from dualgraph.kernels.expr import literal_value
 from dualgraph.kernels.program import Program, View
-from dualgraph.spec import NUMPY_DTYPES, Spec
+from dualgraph.spec import NUMPY_DTYPES, Spec, fitting
 
 Literal = tuple[int, str]  # (bits, dtype): a scalar operand known while lowering
 Operand = View | Literal
@@ -113,6 +113,7 @@ def contribution(op: Op, number: int, g: Any, out: Any, inputs: Sequence[Any], p
 
 
 _serials = itertools.count()
+ADDRESSABLE = 2**44  # bytes: more than any machine has, so it is refused while a graph is defined
 
 
 class FrontEnd(Protocol):
@@ -309,6 +310,25 @@ def is_grad_enabled() -> bool:
 def as_specs(specs: Spec | tuple[Spec, ...]) -> tuple[Spec, ...]:
     """A spec rule's answer as a tuple of specs."""
     return (specs,) if isinstance(specs, Spec) else specs
+
+
+def specs_of(op: Op, inputs: Sequence[Any], params: dict[str, Any]) -> tuple[Spec, ...]:
+    """The specs of an op's results, which are of a size that can be addressed."""
+    specs = as_specs(op.spec(*inputs, **params))
+    for spec in specs:
+        fitting(op.name, spec[0])
+        if op.view is None and spec.nbytes > ADDRESSABLE:
+            raise out_of_memory(op, specs)
+    return specs
+
+
+def out_of_memory(op: Op, specs: Sequence[Any]) -> OutOfMemoryError:
+    """The error for results that cannot be held."""
+    needed = sum(Spec(s[0], s[1]).nbytes for s in specs) >> 30
+    what = " and ".join(str(Spec(s[0], s[1])) for s in specs)
+    return OutOfMemoryError(
+        f"{op.name}: got a result of {what}, {needed:,} GiB, for which there is no memory; compute it in parts"
+    )
 
 
 def as_view(program: Program, operand: Operand) -> View:

@@ -6,23 +6,23 @@ step, go on with the same numbers. See `kernels.random` for the generator.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
-from operator import index
 from typing import Any
 
 import numpy as np
 
-from dualgraph.errors import ArgumentError
+from dualgraph.errors import ArgumentError, shown
 from dualgraph.kernels import expr as E
 from dualgraph.kernels import random as philox
 from dualgraph.kernels.kinds import Loop
 from dualgraph.kernels.program import Program, View
-from dualgraph.ops.creation import asarray, checked_shape
+from dualgraph.ops.arguments import checked_shape, integer, probability, real
+from dualgraph.ops.creation import asarray
 from dualgraph.ops.elementwise import OPS
-from dualgraph.ops.op import Op, Operand, as_view, bind
-from dualgraph.ops.tensor import TensorMethods
-from dualgraph.spec import DEFAULT_FLOAT, Spec, dtype_name, is_float
+from dualgraph.ops.op import ADDRESSABLE, Op, Operand, as_view, bind, specs_of
+from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, Shape, Spec, dtype_name, is_float
 
 _lock = threading.Lock()
 _state: list[Any] = []  # the variables (seed, draw), put here by the mode that owns variables
@@ -52,13 +52,10 @@ def manual_seed(seed: int) -> None:
     >>> x.tolist() == dg.rand(3).tolist()
     True
     """
-    try:
-        number = index(seed)
-    except TypeError:
-        raise ArgumentError(f"manual_seed: got {seed!r}; a seed is an integer of 64 bits; pass an int") from None
+    number = integer("manual_seed", "seed", seed)
     if not -(2**63) <= number < 2**63:
-        raise ArgumentError(f"manual_seed: got {seed}; a seed has 64 bits; take it modulo 2**63")
-    _state[0].assign(asarray(np.array(int(number))))
+        raise ArgumentError(f"manual_seed: got {shown(number)}; a seed has 64 bits; take it modulo 2**63")
+    _state[0].assign(asarray(np.array(number)))
     _state[1].assign(asarray(np.array(0)))
 
 
@@ -90,7 +87,7 @@ _INTEGERS = _random_op("integers", lambda seed, draw, low, high, *, dtype: philo
 
 
 def _float_dtype(name: str, dtype: Any) -> str:
-    found = dtype_name(dtype)
+    found = dtype_name(dtype, DEFAULT_FLOAT)
     if not is_float(found):
         raise ArgumentError(
             f"{name}: got dtype {found}; random floats are float32 or float64; use randint for integers"
@@ -106,8 +103,19 @@ def rand(shape: int | Sequence[int], *, dtype: Any = DEFAULT_FLOAT) -> Any:
     >>> x.shape, dg.all((x >= 0) & (x < 1)).item()
     ((2, 3), True)
     """
-    params = {"shape": checked_shape("rand", shape), "dtype": _float_dtype("rand", dtype)}  # before the counter moves
-    return bind(_UNIFORM, *_next(), **params)
+    return _rand("rand", shape, dtype)
+
+
+def _rand(name: str, shape: Any, dtype: Any) -> Any:
+    return _draw(_UNIFORM, checked_shape(name, shape), _float_dtype(name, dtype))
+
+
+def _draw(op: Op, shape: Shape, dtype: str, *operands: Any) -> Any:
+    """One draw, of a size that is checked before the counter moves."""
+    params = {"shape": shape, "dtype": dtype}
+    if math.prod(shape) > ADDRESSABLE // 8:
+        specs_of(op, (), params)
+    return bind(op, *_next(), *operands, **params)
 
 
 def uniform(shape: int | Sequence[int], low: float = 0.0, high: float = 1.0, *, dtype: Any = DEFAULT_FLOAT) -> Any:
@@ -118,7 +126,8 @@ def uniform(shape: int | Sequence[int], low: float = 0.0, high: float = 1.0, *, 
     >>> dg.all(dg.abs(x) <= 1).item()
     True
     """
-    return rand(shape, dtype=dtype) * (high - low) + low
+    first, last = real("uniform", "low", low, finite=True), real("uniform", "high", high, finite=True)
+    return _rand("uniform", shape, dtype) * (last - first) + first
 
 
 def randn(shape: int | Sequence[int], *, dtype: Any = DEFAULT_FLOAT) -> Any:
@@ -128,8 +137,7 @@ def randn(shape: int | Sequence[int], *, dtype: Any = DEFAULT_FLOAT) -> Any:
     >>> dg.randn((2, 3)).shape
     (2, 3)
     """
-    params = {"shape": checked_shape("randn", shape), "dtype": _float_dtype("randn", dtype)}
-    return bind(_NORMAL, *_next(), **params)
+    return _draw(_NORMAL, checked_shape("randn", shape), _float_dtype("randn", dtype))
 
 
 def bernoulli(shape: int | Sequence[int], p: float, *, dtype: Any = "bool") -> Any:
@@ -139,10 +147,9 @@ def bernoulli(shape: int | Sequence[int], p: float, *, dtype: Any = "bool") -> A
     >>> dg.bernoulli(3, 1.0).tolist()
     [True, True, True]
     """
-    if not 0.0 <= p <= 1.0:
-        raise ArgumentError(f"bernoulli: got p = {p}; a probability lies in [0, 1]")
-    params = {"shape": checked_shape("bernoulli", shape), "dtype": dtype_name(dtype)}
-    return bind(_BERNOULLI, *_next(), asarray(np.array(p, np.float32)), **params)
+    p = probability("bernoulli", p)
+    lengths, name = checked_shape("bernoulli", shape), dtype_name(dtype, "bool")
+    return _draw(_BERNOULLI, lengths, name, asarray(np.array(p, np.float32)))
 
 
 def randint(shape: int | Sequence[int], low: int, high: int, *, dtype: Any = "int64") -> Any:
@@ -152,26 +159,14 @@ def randint(shape: int | Sequence[int], low: int, high: int, *, dtype: Any = "in
     >>> dg.randint(3, 5, 6).tolist()
     [5, 5, 5]
     """
-    params = {"shape": checked_shape("randint", shape), "dtype": dtype_name(dtype)}
-    try:
-        first, last = index(low), index(high)
-    except TypeError:
-        raise ArgumentError(
-            f"randint: got low = {_shown(low)} and high = {_shown(high)}; both are integers, and the shape comes before "
-            "them; write randint(shape, low, high)"
-        ) from None
+    lengths, name = checked_shape("randint", shape), dtype_name(dtype, DEFAULT_INTEGER)
+    first, last = integer("randint", "low", low), integer("randint", "high", high)
     if not -(2**63) <= first < last < 2**63:
         raise ArgumentError(
-            f"randint: got low = {first} and high = {last}; low must be below high and both must fit in 64 bits; "
-            "write randint(shape, low, high)"
+            f"randint: got low = {shown(first)} and high = {shown(last)}; low must be below high and both must fit in 64 "
+            "bits; write randint(shape, low, high)"
         )
-    bounds = (asarray(np.array(first)), asarray(np.array(last)))
-    return bind(_INTEGERS, *_next(), *bounds, **params)
-
-
-def _shown(value: Any) -> str:
-    """A value in words that are the same in both modes."""
-    return f"a tensor of {value.spec}" if isinstance(value, TensorMethods) else repr(value)
+    return _draw(_INTEGERS, lengths, name, asarray(np.array(first)), asarray(np.array(last)))
 
 
 __all__ = ["bernoulli", "manual_seed", "rand", "randint", "randn", "uniform"]

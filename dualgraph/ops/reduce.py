@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from dualgraph.errors import ArgumentError, DTypeError, ShapeError
+from dualgraph.errors import ArgumentError, DTypeError, ShapeError, shown
 from dualgraph.kernels import expr as E
 from dualgraph.kernels.kinds import Loop
 from dualgraph.kernels.program import Program, View, row_shape, row_view
 from dualgraph.ops import elementwise as ew
+from dualgraph.ops.arguments import flag, normalize_axes, normalize_axis, real
 from dualgraph.ops.composite import composite
 from dualgraph.ops.elementwise import OPS
 from dualgraph.ops.op import Op, Operand, as_view, bind, current
@@ -23,7 +24,6 @@ from dualgraph.ops.shape import (
     contiguous,
     expand_dims,
     full_like,
-    normalize_axes,
     permute_dims,
     reshape,
 )
@@ -173,22 +173,31 @@ _ALL = _fold_op("all", "all", lambda dtype: "bool", (None,))
 
 def _reduce(op: Op, x: Any, axis: int | Sequence[int] | None, keepdims: bool) -> Any:
     x = current().lift(x)
-    return bind(op, x, axes=normalize_axes(op.name, axis, len(x.layout[0])), keepdims=bool(keepdims))
+    axes = normalize_axes(op.name, axis, len(x.layout[0]))
+    return bind(op, x, axes=axes, keepdims=flag(op.name, "keepdims", keepdims))
+
+
+def _accumulated(op: Op, x: Any, axis: Any, dtype: Any, keepdims: bool) -> Any:
+    """A sum or product in the dtype asked for; int32 wraps, since that is what is left of the int64 computed."""
+    if dtype is None:
+        return _reduce(op, x, axis, keepdims)
+    name = dtype_name(dtype)
+    return ew.astype(_reduce(op, ew.astype(x, name), axis, keepdims), name)
 
 
 def sum(x: Any, /, *, axis: int | Sequence[int] | None = None, dtype: Any = None, keepdims: bool = False) -> Any:
     """The sum along axes (all by default), in one documented order of additions.
 
-    `axis`: an int or several; they disappear, or stay with length 1 with `keepdims`. `dtype`: cast first. bool and int32
-    are summed as int64. The sum of nothing is 0. The order (32 lanes, then a tree, over chunks of 4,096) depends on the
-    shape and the axes alone, so the bits do, too. Raises `AxisError`.
+    `axis`: an int or several; they disappear, or stay with length 1 with `keepdims`. `dtype`: cast first, and the result
+    has it. Without it bool and int32 are summed as int64. The sum of nothing is 0. The order (32 lanes, then a tree, over
+    chunks of 4,096) depends on the shape and the axes alone, so the bits do, too. Raises `AxisError`.
 
     >>> import dualgraph as dg
     >>> x = dg.tensor([[1.0, 2.0], [3.0, 4.0]])
     >>> dg.sum(x, axis=0).tolist(), dg.sum(x, axis=1, keepdims=True).tolist(), dg.sum(x).item()
     ([4.0, 6.0], [[3.0], [7.0]], 10.0)
     """
-    return _reduce(_SUM, x if dtype is None else ew.astype(x, dtype_name(dtype)), axis, keepdims)
+    return _accumulated(_SUM, x, axis, dtype, keepdims)
 
 
 def prod(x: Any, /, *, axis: int | Sequence[int] | None = None, dtype: Any = None, keepdims: bool = False) -> Any:
@@ -202,7 +211,7 @@ def prod(x: Any, /, *, axis: int | Sequence[int] | None = None, dtype: Any = Non
     >>> x.grad.tolist()
     [0.0, 10.0, 0.0]
     """
-    return _reduce(_PROD, x if dtype is None else ew.astype(x, dtype_name(dtype)), axis, keepdims)
+    return _accumulated(_PROD, x, axis, dtype, keepdims)
 
 
 def max(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
@@ -372,8 +381,8 @@ def var(x: Any, /, *, axis: int | Sequence[int] | None = None, correction: float
 
 def _spread_of(op: Op, x: Any, axis: int | Sequence[int] | None, correction: float, keepdims: bool) -> Any:
     x = current().lift(x)
-    axes = normalize_axes(op.name, axis, len(x.layout[0]))
-    return bind(op, x, axes=axes, correction=float(correction), keepdims=bool(keepdims))
+    axes, taken = normalize_axes(op.name, axis, len(x.layout[0])), real(op.name, "correction", correction)
+    return bind(op, x, axes=axes, correction=taken, keepdims=flag(op.name, "keepdims", keepdims))
 
 
 def std(x: Any, /, *, axis: int | Sequence[int] | None = None, correction: float = 0.0, keepdims: bool = False) -> Any:
@@ -437,15 +446,14 @@ _ARGMIN = _arg_op("argmin", "min")
 
 
 def _arg(op: Op, x: Any, axis: int | None, keepdims: bool) -> Any:
-    x = current().lift(x)
+    x, keepdims = current().lift(x), flag(op.name, "keepdims", keepdims)
     if axis is None:
         rank = len(x.layout[0])
         found = bind(op, reshape(x, (-1,)) if x.spec.size else reshape(x, (0,)), axis=0, keepdims=False)
         return reshape(found, (1,) * rank) if keepdims else found
     if not x.layout[0]:
-        raise ArgumentError(f"{op.name}: got axis {axis} for a scalar; leave the axis out")
-    (at,) = normalize_axes(op.name, axis, len(x.layout[0]))
-    return bind(op, x, axis=at, keepdims=bool(keepdims))
+        raise ArgumentError(f"{op.name}: got axis {shown(axis)} for a scalar; leave the axis out")
+    return bind(op, x, axis=normalize_axis(op.name, axis, len(x.layout[0])), keepdims=keepdims)
 
 
 def argmax(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Any:

@@ -6,14 +6,25 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from dualgraph.errors import ArgumentError, AxisError, ShapeError
+import numpy as np
+
+from dualgraph.errors import AxisError, ShapeError, shown
 from dualgraph.kernels import expr as E
 from dualgraph.kernels.kinds import Loop
 from dualgraph.kernels.program import Program, View
+from dualgraph.ops.arguments import (
+    checked_shape,
+    integer,
+    integers,
+    is_sequence,
+    normalize_axes,
+    normalize_axis,
+    tensors,
+)
 from dualgraph.ops.broadcast import broadcast_shapes, checked_scalar
-from dualgraph.ops.elementwise import OPS
+from dualgraph.ops.elementwise import OPS, astype
 from dualgraph.ops.op import Op, Operand, as_view, bind, current
-from dualgraph.spec import Shape, Spec, contiguous_strides, dtype_name, promote
+from dualgraph.spec import MOST_AXES, Shape, Spec, contiguous_strides, dtype_name, fitting, promote
 
 
 def copy_loop(dtype: str, to: str) -> Loop:
@@ -51,27 +62,6 @@ def _view_op(name: str, spec: Any, rule: Any, vjp: Any) -> Op:
     return OPS[name]
 
 
-def normalize_axis(name: str, axis: int, rank: int) -> int:
-    """A possibly negative axis as a position from the left."""
-    if isinstance(axis, bool) or not isinstance(axis, int):
-        raise AxisError(f"{name}: got axis {axis!r}; an axis is an integer; pass one, or a tuple of them")
-    if not -rank <= axis < rank:
-        raise AxisError(
-            f"{name}: got axis {axis} for a tensor of rank {rank}; it must lie in [{-rank}, {rank}); use an axis it has"
-        )
-    return axis % rank
-
-
-def normalize_axes(name: str, axis: int | Sequence[int] | None, rank: int) -> tuple[int, ...]:
-    """None (all), one axis or several, as sorted positions."""
-    if axis is None:
-        return tuple(range(rank))
-    axes = [normalize_axis(name, a, rank) for a in (axis if isinstance(axis, (tuple, list)) else (axis,))]
-    if len(set(axes)) != len(axes):
-        raise AxisError(f"{name}: got axes {tuple(axes)}; each axis may be named once; remove the repeated one")
-    return tuple(sorted(axes))
-
-
 # reshape
 
 
@@ -97,18 +87,20 @@ def reshape(x: Any, /, shape: Sequence[int]) -> Any:
     """
     x = current().lift(x)
     old = x.layout[0]
-    if shape == old:
+    if shape.__class__ is tuple and shape == old:
         return x
-    new = (shape,) if isinstance(shape, int) else tuple(int(n) for n in shape)
+    new = integers("reshape", "shape", shape, ShapeError)
     size = math.prod(old)
-    if new.count(-1) == 1:
+    if len(new) > MOST_AXES:
+        fitting("reshape", new)
+    if -1 in new and new.count(-1) == 1:
         known = -math.prod(new)
         if known > 0 and size % known == 0:
-            new = tuple(size // known if n == -1 else n for n in new)
-    if any(n < 0 for n in new) or math.prod(new) != size:
+            new = tuple([size // known if n == -1 else n for n in new])
+    if math.prod(new) != size or min(new, default=0) < 0:
         raise ShapeError(
-            f"reshape: got shape {new} for a tensor of shape {old} with {size} elements; the number of elements must stay; "
-            "at most one length may be -1"
+            f"reshape: got shape {shown(new)} for a tensor of shape {old} with {size} elements; the number of elements must "
+            "stay; at most one length may be -1"
         )
     return x if new == old else bind(_RESHAPE, x, shape=new)
 
@@ -184,9 +176,10 @@ def permute_dims(x: Any, /, axes: Sequence[int]) -> Any:
     """
     x = current().lift(x)
     rank = len(x.layout[0])
-    order = tuple(normalize_axis("permute_dims", a, rank) for a in axes)
+    given = integers("permute_dims", "axes", axes, AxisError)
+    order = tuple(normalize_axis("permute_dims", a, rank) for a in given)
     if sorted(order) != list(range(rank)):
-        raise AxisError(f"permute_dims: got axes {tuple(axes)} for rank {rank}; each axis must be named exactly once")
+        raise AxisError(f"permute_dims: got axes {shown(given)} for rank {rank}; each axis must be named exactly once")
     return x if order == tuple(range(rank)) else bind(_PERMUTE, x, axes=order)
 
 
@@ -257,7 +250,7 @@ def broadcast_to(x: Any, /, shape: Sequence[int]) -> Any:
     [[1, 2], [1, 2], [1, 2]]
     """
     x = current().lift(x)
-    new = tuple(int(n) for n in shape)
+    new = checked_shape("broadcast_to", shape)
     old = x.layout[0]
     if broadcast_shapes("broadcast_to", old, new) != new:
         raise ShapeError(f"broadcast_to: got shape {new} for a tensor of shape {old}; every axis must be equal or 1")
@@ -271,9 +264,9 @@ def broadcast_arrays(*arrays: Any) -> list[Any]:
     >>> [x.shape for x in dg.broadcast_arrays(dg.zeros((2, 1)), dg.zeros(3))]
     [(2, 3), (2, 3)]
     """
-    tensors = [current().lift(x) for x in arrays]
-    shape = broadcast_shapes("broadcast_arrays", *[x.layout[0] for x in tensors])
-    return [broadcast_to(x, shape) for x in tensors]
+    parts = [current().lift(x) for x in tensors("broadcast_arrays", arrays)]
+    shape = broadcast_shapes("broadcast_arrays", *[x.layout[0] for x in parts])
+    return [broadcast_to(x, shape) for x in parts]
 
 
 # slice and its inverse
@@ -386,13 +379,11 @@ def concat(arrays: Sequence[Any], /, axis: int = 0) -> Any:
     >>> dg.concat([dg.zeros((2, 1)), dg.ones((2, 2))], axis=1).tolist()
     [[0.0, 1.0, 1.0], [0.0, 1.0, 1.0]]
     """
-    tensors = [current().lift(x) for x in arrays]
-    if not tensors:
-        raise ArgumentError("concat: got no tensors; pass at least one")
-    if not tensors[0].layout[0]:
+    parts = [current().lift(x) for x in tensors("concat", arrays)]
+    if not parts[0].layout[0]:
         raise ShapeError("concat: got a tensor of shape (); it has no axis to join along; use stack")
-    at = normalize_axis("concat", axis, len(tensors[0].layout[0]))
-    return bind(_CONCAT, *tensors, axis=at)
+    at = normalize_axis("concat", axis, len(parts[0].layout[0]))
+    return bind(_CONCAT, *parts, axis=at)
 
 
 def stack(arrays: Sequence[Any], /, axis: int = 0) -> Any:
@@ -402,12 +393,11 @@ def stack(arrays: Sequence[Any], /, axis: int = 0) -> Any:
     >>> dg.stack([dg.zeros(2), dg.ones(2)], axis=1).tolist()
     [[0.0, 1.0], [0.0, 1.0]]
     """
-    tensors = [current().lift(x) for x in arrays]
-    if not tensors:
-        raise ArgumentError("stack: got no tensors; pass at least one")
-    if len({x.layout[0] for x in tensors}) > 1:
-        raise ShapeError(f"stack: got shapes {', '.join(str(x.layout[0]) for x in tensors)}; they must all be equal")
-    return concat([expand_dims(x, axis) for x in tensors], axis=axis)
+    parts = [current().lift(x) for x in tensors("stack", arrays)]
+    if len({x.layout[0] for x in parts}) > 1:
+        raise ShapeError(f"stack: got shapes {', '.join(str(x.layout[0]) for x in parts)}; they must all be equal")
+    at = normalize_axis("stack", axis, len(parts[0].layout[0]) + 1)
+    return concat([expand_dims(x, at) for x in parts], axis=at)
 
 
 def split(x: Any, sections: int | Sequence[int], /, axis: int = 0) -> list[Any]:
@@ -422,22 +412,26 @@ def split(x: Any, sections: int | Sequence[int], /, axis: int = 0) -> list[Any]:
     x = current().lift(x)
     at = normalize_axis("split", axis, len(x.layout[0]))
     n = x.layout[0][at]
-    if isinstance(sections, int):
-        if sections < 1 or n % sections:
-            raise ShapeError(f"split: got {sections} sections for an axis of length {n}; it must divide the length")
-        lengths = [n // sections] * sections
-    else:
-        lengths = list(sections)
+    if is_sequence(sections):
+        lengths = integers("split", "lengths", sections, ShapeError)
         if sum(lengths) != n or any(length < 0 for length in lengths):
             raise ShapeError(
-                f"split: got lengths {lengths} for an axis of length {n}; they must be 0 or more and add up to it"
+                f"split: got lengths {shown(lengths)} for an axis of length {n}; they must be 0 or more and add up to it"
             )
+    else:
+        count = integer("split", "sections", sections, 1, ShapeError)
+        if n % count or count > max(n, MOST_PARTS_OF_NOTHING):
+            raise ShapeError(f"split: got {shown(count)} sections for an axis of length {n}; it must divide the length")
+        lengths = (n // count,) * count
     parts, start = [], 0
     for length in lengths:
         window = tuple((start, 1, length) if a == at else (0, 1, m) for a, m in enumerate(x.layout[0]))
         parts.append(bind(SLICE, x, window=window))
         start += length
     return parts
+
+
+MOST_PARTS_OF_NOTHING = 2**16  # any number divides 0
 
 
 # fill
@@ -482,6 +476,14 @@ def full_like(x: Any, value: Any, /, dtype: Any = None) -> Any:
     [3.0, 3.0]
     """
     x = current().lift(x)
-    name = x.layout[1] if dtype is None else dtype_name(dtype)
-    value, name = checked_scalar("full_like", value, name)
-    return bind(FILL, shape=x.layout[0], dtype=name, bits=E.literal_bits(value, name))
+    return filled("full_like", x.layout[0], value, dtype_name(dtype, x.layout[1]))
+
+
+def filled(name: str, shape: Shape, value: Any, dtype: str) -> Any:
+    """One value everywhere, or what can be broadcast to the shape, in a dtype."""
+    if isinstance(value, (np.generic, np.ndarray)) and value.shape == ():
+        value = value.item()
+    if value.__class__ not in (bool, int, float):
+        return broadcast_to(astype(value, dtype), shape)
+    value, dtype = checked_scalar(name, value, dtype)
+    return bind(FILL, shape=shape, dtype=dtype, bits=E.literal_bits(value, dtype))

@@ -13,7 +13,7 @@ import numpy as np
 
 from dualgraph.errors import DualgraphError, GraphError, SymbolError, here
 from dualgraph.ops.arrays import as_array
-from dualgraph.ops.op import Call, Op, as_specs
+from dualgraph.ops.op import Call, Op, specs_of
 from dualgraph.ops.tensor import TensorMethods
 from dualgraph.spec import NUMPY_DTYPES, Spec, is_float
 
@@ -82,12 +82,6 @@ class Symbol(TensorMethods):
     def __array__(self, *_: Any, **__: Any) -> NoReturn:
         self._value_needed("conversion to NumPy", "return the value from the traced function, or watch it")
 
-    def assign(self, value: Any) -> NoReturn:
-        raise GraphError(
-            f"assign: got a symbol ({self.spec}); arguments and results of a graph are values: make the state a "
-            "dualgraph.Variable outside and use it in the traced function"
-        ).at(here(2))
-
     def numpy(self) -> NoReturn:
         self._value_needed("numpy()", "return the value from the traced function, or watch it")
 
@@ -116,7 +110,7 @@ class Recorder:
             if self.closed:
                 raise GraphError(f"{op.name}: {self.closed}")
             symbols = tuple(self.lift(x) for x in inputs)
-            specs = as_specs(op.spec(*[x.layout for x in symbols], **params))
+            specs = specs_of(op, [x.layout for x in symbols], params)
         except DualgraphError as error:
             raise error.at(where) from None
         call = Call(op, symbols, params, specs, where)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dualgraph.errors import ArgumentError, DTypeError, GradientError, GraphError, ShapeError, here
+from dualgraph.errors import ArgumentError, DTypeError, GradientError, GraphError, ShapeError, here, shown
 from dualgraph.ops.op import current
 from dualgraph.spec import NUMPY_DTYPES, Shape, Spec, is_float
 
@@ -38,6 +38,10 @@ class TensorMethods:
         """Shape and dtype."""
         layout = self.layout
         return Spec(layout[0], layout[1])
+
+    def in_words(self) -> str:
+        """The tensor in messages: the same in both modes."""
+        return f"a tensor of {self.spec}"
 
     @property
     def shape(self) -> Shape:
@@ -66,8 +70,10 @@ class TensorMethods:
 
     def to(self, device: str) -> Any:
         """The tensor on a device. Only "cpu" is available in this version."""
-        if device != "cpu":
-            raise ArgumentError(f"to: got device {device!r}; this version runs on 'cpu' only; use 'cpu'").at(here(2))
+        if not isinstance(device, str) or device != "cpu":
+            raise ArgumentError(f"to: got device {shown(device)}; this version runs on 'cpu' only; use 'cpu'").at(
+                here(2)
+            )
         return self
 
     @property
@@ -190,7 +196,7 @@ class TensorMethods:
 
     def __setitem__(self, key: Any, value: Any) -> None:
         raise ArgumentError(
-            f"x[{key!r}] = …: tensors are values and cannot be written to; build the new value with dg.where, dg.concat or "
+            f"x[{shown(key)}] = …: tensors are values and cannot be written to; build the new value with dg.where, dg.concat or "
             "arithmetic, and keep state in an nn.Parameter or a buffer"
         ).at(here(2))
 
@@ -212,9 +218,7 @@ class TensorMethods:
 
     def reshape(self, *shape: Any) -> Any:
         """See `dualgraph.reshape`; the lengths as one tuple or one by one."""
-        return FUNCTIONS["reshape"](
-            self, shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
-        )
+        return FUNCTIONS["reshape"](self, shape[0] if len(shape) == 1 else shape)
 
     def astype(self, dtype: Any) -> Any:
         """See `dualgraph.astype`."""
@@ -234,6 +238,10 @@ class TensorMethods:
 
     def requires_grad_(self, requires_grad: bool = True) -> Any:
         """Switch gradient tracking of a leaf; returns the tensor."""
+        if not isinstance(requires_grad, bool):
+            raise ArgumentError(
+                f"requires_grad_: got {shown(requires_grad)}; it must be True or False; pass one of them"
+            ).at(here(2))
         if requires_grad and not is_float(self.layout[1]):
             raise DTypeError(f"requires_grad: got {self.spec}; gradients exist for floats only; cast it first").at(
                 here(2)
@@ -255,6 +263,10 @@ class TensorMethods:
 
     def register_hook(self, hook: Callable[[Any], Any]) -> Callable[[], None]:
         """Call `hook(gradient)` when this tensor's gradient is complete; a result replaces it. Returns a remover."""
+        if not callable(hook):
+            raise ArgumentError(f"register_hook: got {shown(hook)}; a hook is a function of the gradient; pass one").at(
+                here(2)
+            )
         if not self.requires_grad:
             raise GradientError("register_hook: the tensor needs no gradient; set requires_grad=True first").at(here(2))
         if self.call is None:
@@ -406,8 +418,8 @@ def check_assigned(variable: TensorMethods, value: TensorMethods) -> None:
     """Only variables take new values, and only those of their own shape and dtype."""
     if not variable.is_variable:
         raise GraphError(
-            f"assign: got a plain tensor ({variable.spec}); tensors are values, and constants of a graph that uses them; "
-            "make it a dualgraph.Variable, an nn.Parameter or a registered buffer"
+            f"assign: got a plain tensor ({variable.spec}); tensors are values, the arguments and results of a graph, too; "
+            "make the state a dualgraph.Variable, an nn.Parameter or a registered buffer, outside, and use it in the function"
         )
     if value.shape != variable.shape:
         raise ShapeError(

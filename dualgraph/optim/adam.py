@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from dualgraph.errors import ArgumentError, here
+from dualgraph.errors import ArgumentError, here, shown
 from dualgraph.ops.composite import composite
 from dualgraph.ops.elementwise import astype, sqrt
 from dualgraph.ops.op import current
@@ -96,7 +96,7 @@ class Adam(Optimizer):
         name, betas = type(self).__name__, options["betas"]
         checked = super()._checked(options)
         if not isinstance(betas, (tuple, list)) or len(betas) != 2:
-            raise ArgumentError(f"{name}: got betas = {betas!r}; they are two numbers in [0, 1)").at(here())
+            raise ArgumentError(f"{name}: got betas = {shown(betas)}; they are two numbers in [0, 1)").at(here())
         checked["betas"] = tuple(checked_number(name, f"betas[{i}]", beta, below=1.0) for i, beta in enumerate(betas))
         for key in ("eps", "weight_decay"):
             checked[key] = checked_number(name, key, options[key])

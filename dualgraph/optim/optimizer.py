@@ -9,13 +9,13 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from dualgraph.eager.tensor import Variable
-from dualgraph.errors import ArgumentError, DTypeError, DualgraphError, here
+from dualgraph.errors import ArgumentError, DTypeError, DualgraphError, here, shown
+from dualgraph.ops.arguments import flag, members, real
 from dualgraph.ops.creation import asarray
 from dualgraph.ops.elementwise import astype
 from dualgraph.ops.observed import Observed
@@ -95,10 +95,10 @@ class Optimizer(Observed):
             unknown = [key for key in given if key != "params" and key not in defaults]
             if unknown:
                 raise unknown_option(self._name, unknown[0], ["params", *defaults])
-            members = _members(self._name, given, seen)
+            params_of = _members(self._name, given, seen)
             options = {**defaults, **{key: value for key, value in given.items() if key != "params"}}
             options = self._checked(options)
-            groups.append(Group(self._name, members, options, self._slots(options), self._counted(options)))
+            groups.append(Group(self._name, params_of, options, self._slots(options), self._counted(options)))
         self.param_groups = tuple(groups)
 
     @property
@@ -127,6 +127,7 @@ class Optimizer(Observed):
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear the gradients; with `set_to_none=False` those present become zeros, and the next step still updates."""
+        set_to_none = flag(self._name, "set_to_none", set_to_none)
         for p in self.params:
             p.grad = None if set_to_none or p.grad is None else asarray(np.zeros(p.shape, p.dtype))
 
@@ -183,10 +184,9 @@ class Optimizer(Observed):
         """
         faults: list[str] = []
         values: list[tuple[Variable, Any]] = []
-        given = list(state.get("param_groups", ()))
+        given, slots = self._parts(state)
         if len(given) != len(self.param_groups):
             faults.append(f"got {len(given)} groups, must be {len(self.param_groups)}")
-        slots = state.get("state", {})
         start = 0
         for place, (group, options) in enumerate(zip(self.param_groups, given, strict=False)):
             numbers = list(range(start, start + len(group.params)))
@@ -211,34 +211,49 @@ class Optimizer(Observed):
         for variable, value in values:
             variable.assign(value)
 
+    def _parts(self, state: Any) -> tuple[list[Any], Mapping[Any, Any]]:
+        """The groups and the slots of a state, which are dictionaries as `state_dict` makes them."""
+        groups = state.get("param_groups", ()) if isinstance(state, Mapping) else None
+        slots = state.get("state", {}) if isinstance(state, Mapping) else None
+        if (
+            not isinstance(groups, (list, tuple))
+            or not isinstance(slots, Mapping)
+            or not all(isinstance(x, Mapping) for x in (*groups, *slots.values()))
+        ):
+            raise ArgumentError(
+                f"{self._name}.load_state_dict: got {shown(state)}; a state is a dictionary of dictionaries; use what "
+                "state_dict() gave"
+            ).at(here())
+        return list(groups), slots
+
     def __repr__(self) -> str:
         return f"{self._name}(" + "".join(f"\n  {group!r}" for group in self.param_groups) + "\n)"
 
 
 def checked_number(name: str, option: str, value: Any, below: float = math.inf) -> float:
     """A finite number in [0, below)."""
-    number: Any = value if isinstance(value, Real) and not isinstance(value, bool) else None
-    if number is None or not 0.0 <= number < below:
-        rule = "a number of at least 0" if below == math.inf else f"a number in [0, {below:g})"
-        raise ArgumentError(f"{name}: got {option} = {value!r}; it must be {rule}").at(here())
-    return float(number)
+    found = real(name, option, value)
+    if not 0.0 <= found < below:
+        rule = "a finite number of at least 0" if below == math.inf else f"a number in [0, {below:g})"
+        raise ArgumentError(f"{name}: got {option} = {shown(value)}; it must be {rule}").at(here())
+    return found
 
 
 def unknown_option(name: str, key: Any, known: Sequence[str]) -> DualgraphError:
     """The error for an option that does not exist."""
     close = difflib.get_close_matches(str(key), known, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
-    return ArgumentError(f"{name}: got the option {key!r}; it does not exist; {hint}").at(here())
+    return ArgumentError(f"{name}: got the option {shown(key)}; it does not exist; {hint}").at(here())
 
 
 def _groups(name: str, params: Any) -> list[Mapping[str, Any]]:
-    if isinstance(params, (TensorMethods, set, frozenset, Mapping)) or not isinstance(params, Iterable):
+    given = None if isinstance(params, (set, frozenset, Mapping)) else members(params)
+    if given is None:
         kind = "a single tensor" if isinstance(params, TensorMethods) else f"a {type(params).__name__}"
         raise DTypeError(
             f"{name}: got {kind}; parameters are passed as a sequence with a fixed order, such as model.parameters() "
             "or a list"
         ).at(here())
-    given = list(params)
     if not given:
         raise ArgumentError(f"{name}: got no parameters; pass at least one; a generator is empty once it was read").at(
             here()
@@ -251,12 +266,16 @@ def _groups(name: str, params: Any) -> list[Mapping[str, Any]]:
 def _members(name: str, given: Any, seen: dict[int, int]) -> list[Variable]:
     """The parameters of a group, checked; `seen` collects those of all groups."""
     if not isinstance(given, Mapping) or "params" not in given:
-        raise ArgumentError(f"{name}: got the group {given!r}; a group is a dict with the key 'params'").at(here())
+        raise ArgumentError(f"{name}: got the group {shown(given)}; a group is a dict with the key 'params'").at(here())
     listed = given["params"]
-    members: list[Any] = [listed] if isinstance(listed, TensorMethods) else list(listed)
-    if not members:
+    found: list[Any] | None = [listed] if isinstance(listed, TensorMethods) else members(listed)
+    if found is None:
+        raise DTypeError(f"{name}: got a group with params {shown(listed)}; give a parameter or a list of them").at(
+            here()
+        )
+    if not found:
         raise ArgumentError(f"{name}: got a group without parameters; leave it out").at(here())
-    for p in members:
+    for p in found:
         if not isinstance(p, Variable):
             raise DTypeError(
                 f"{name}: parameter {len(seen)} is a {type(p).__name__}; only a variable can be updated; make it an "
@@ -272,7 +291,7 @@ def _members(name: str, given: Any, seen: dict[int, int]) -> list[Variable]:
                 "twice; list each once (model.parameters() does)"
             ).at(here())
         seen[id(p)] = len(seen)
-    return members
+    return found
 
 
 def _plain(value: Any) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from dualgraph.errors import ArgumentError, here
+from dualgraph.ops.arguments import flag
 from dualgraph.ops.composite import composite
 from dualgraph.ops.elementwise import add, astype, equal, where
 from dualgraph.ops.op import bind, current
@@ -92,7 +93,7 @@ class SGD(Optimizer):
         checked = super()._checked(options)
         for key in ("momentum", "dampening", "weight_decay"):
             checked[key] = checked_number("SGD", key, options[key])
-        checked["nesterov"] = bool(options["nesterov"])
+        checked["nesterov"] = flag("SGD", "nesterov", options["nesterov"])
         if checked["nesterov"] and (not checked["momentum"] or checked["dampening"]):
             raise ArgumentError(
                 f"SGD: got nesterov with momentum = {checked['momentum']} and dampening = {checked['dampening']}; it "

@@ -19,9 +19,10 @@ from dualgraph.errors import (
     DualgraphError,
     GraphError,
     here,
+    shown,
 )
+from dualgraph.ops.arguments import checked_shape, flag, members
 from dualgraph.ops.arrays import as_array
-from dualgraph.ops.creation import checked_shape
 from dualgraph.ops.op import Call, Chosen, Op, current
 from dualgraph.ops.symbol import CONSTANT, PLACEHOLDER, Constant, Recorder, Symbol
 from dualgraph.ops.tensor import TensorMethods, check_assigned
@@ -248,9 +249,12 @@ def placeholder(
 ) -> Symbol:
     """An input of the graph being defined, fed by name when the compiled graph runs."""
     graph = _graph_being_defined("placeholder")
+    if not isinstance(name, str):
+        raise ArgumentError(f"placeholder: got the name {shown(name)}; a name is a string; pass one").at(here(2))
+    requires_grad = flag("placeholder", "requires_grad", requires_grad)
     if any(p.node.params["name"] == name for p in graph.placeholders):
         raise ArgumentError(f"placeholder: got the name {name!r} twice; each input has a name of its own").at(here(2))
-    spec = Spec(checked_shape("placeholder", shape), dtype_name(dtype))
+    spec = Spec(checked_shape("placeholder", shape), dtype_name(dtype, DEFAULT_FLOAT))
     if requires_grad and not is_float(spec.dtype):
         raise DTypeError(f"placeholder: got {spec} with requires_grad; gradients exist for floats only").at(here(2))
     return graph.argument(spec, name, requires_grad)
@@ -259,8 +263,15 @@ def placeholder(
 def gradients(loss: Any, inputs: Any, *, grad_outputs: Any = None, allow_unused: bool = False) -> list[Any]:
     """Symbols for the gradients of `loss` with respect to `inputs` (parameters or symbols); differentiable again."""
     _graph_being_defined("gradients")
-    wrt = list(inputs) if not isinstance(inputs, TensorMethods) else [inputs]
-    return autodiff.grad(loss, wrt, grad_outputs, create_graph=True, retain_graph=True, allow_unused=allow_unused)
+    wrt = members(inputs)
+    return autodiff.grad(
+        loss,
+        [inputs] if wrt is None else wrt,
+        grad_outputs,
+        create_graph=True,
+        retain_graph=True,
+        allow_unused=allow_unused,
+    )
 
 
 __all__ = [

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dualgraph import tree
+from dualgraph.errors import ArgumentError, here, shown
 from dualgraph.ops.op import current, default
 from dualgraph.spec import Spec
 from dualgraph.static.compile import Compiled, are_plain, warn_of_misses
@@ -34,6 +35,8 @@ def jit(
     >>> double.misses
     ['first call', 'argument x: shape (2,) → (3,)']
     """
+    if not callable(function):
+        raise ArgumentError(f"jit: got {shown(function)}; pass a function").at(here(2))
     return Jitted(function, optimize, passes, verify)
 
 
@@ -100,10 +103,11 @@ class Jitted:
         reason = "first call"
         if compiled is None:
             compiled, reason = self._new(args, named, key)
+        tensors = [x for x, d in zip(leaves, key.leaves, strict=True) if isinstance(d, Spec)]
+        result = compiled.run(tensors, reason)
         if usual is not None and compiled._direct and are_plain(args):
             self._seen[usual] = compiled
-        tensors = [x for x, d in zip(leaves, key.leaves, strict=True) if isinstance(d, Spec)]
-        return compiled.run(tensors, reason)
+        return result
 
     def _missed(self, reason: str) -> None:
         self._reasons.append(reason)

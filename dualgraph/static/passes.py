@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dualgraph.errors import ArgumentError
+from dualgraph.errors import ArgumentError, shown
 from dualgraph.kernels import fusion, provider
 from dualgraph.kernels.program import Program
+from dualgraph.ops.arguments import choice
 from dualgraph.ops.composite import lower_call
 from dualgraph.ops.elementwise import OPS
 from dualgraph.ops.op import Call
@@ -182,10 +183,10 @@ NAMES = tuple(p.name for p in PASSES)
 def chosen(optimize: str, names: Sequence[str] | None = None) -> tuple[Pass, ...]:
     """The passes of a level, or those named."""
     if names is not None:
+        if not isinstance(names, (list, tuple)):
+            raise ArgumentError(f"passes: got {shown(names)}; they are a list of {', '.join(NAMES)}; pass [] for none")
         for name in names:
-            if name not in NAMES:
-                raise ArgumentError(f"passes: got {name!r}; the passes are {', '.join(NAMES)}; choose among these")
+            choice("passes", "a pass", name, NAMES)
         return tuple(p for p in PASSES if p.name in names)
-    if optimize not in LEVELS:
-        raise ArgumentError(f"optimize: got {optimize!r}; the levels are {', '.join(LEVELS)}; choose one of these")
+    choice("compile", "optimize", optimize, LEVELS)
     return tuple(p for p in PASSES if optimize == "fast" or (optimize == "exact" and p.numerics == "exact"))

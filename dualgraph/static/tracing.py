@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from dualgraph import tree
+from dualgraph.errors import ArgumentError, here, shown
 from dualgraph.exact import exact
-from dualgraph.ops.creation import checked_shape
+from dualgraph.ops.arguments import checked_shape, flag
 from dualgraph.ops.observed import observing
 from dualgraph.ops.op import current, default, using
 from dualgraph.ops.tensor import TensorMethods
@@ -49,8 +50,8 @@ def spec(shape: int | Sequence[int], dtype: Any = DEFAULT_FLOAT, requires_grad: 
     >>> spec((64,), "int64")
     Spec(shape=(64,), dtype='int64')
     """
-    form = GradSpec if requires_grad else Spec
-    return form(checked_shape("spec", shape), dtype_name(dtype))
+    form = GradSpec if flag("spec", "requires_grad", requires_grad) else Spec
+    return form(checked_shape("spec", shape), dtype_name(dtype, DEFAULT_FLOAT))
 
 
 def argument_names(function: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]) -> list[str]:
@@ -72,6 +73,8 @@ def argument_names(function: Callable[..., Any], args: tuple[Any, ...], named: d
 
 def trace(function: Callable[..., Any], *specs: Any, **named: Any) -> Traced:
     """Run `function` once on symbols: leaves of `specs` that are a `Spec` become inputs, the rest are Python constants."""
+    if not callable(function):
+        raise ArgumentError(f"trace: got {shown(function)}; pass a function").at(here(2))
     return trace_given(function, specs, named, {})
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
+import pickle  # noqa: TID251 - errors cross processes by it
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -86,6 +88,37 @@ CASES: dict[str, Case] = {
     "fraction-full": Case(lambda x: x + dg.full((3,), 0.5, dtype="int32"), errors.DTypeError, "0.5"),
     "huge": Case(lambda x: dg.full_like(dg.astype(x, "int32"), 2**40), errors.DTypeError, str(2**40)),
     "huge-float": Case(lambda x: dg.full_like(x, 10**400), errors.DTypeError, "bits"),
+    "axis-tensor": Case(lambda x: dg.sum(x, axis=dg.tensor(1)), errors.AxisError, "a tensor of int64[]"),
+    "axes": Case(lambda x: dg.argmax(x, axis=(0, 1)), errors.AxisError, "(0, 1)"),
+    "shape-negative": Case(lambda x: dg.broadcast_to(x, (-2, 3)), errors.ShapeError, "(-2, 3)"),
+    "shape-none": Case(lambda x: x.reshape(None), errors.ShapeError, "None"),
+    "shape-tensor": Case(lambda x: dg.reshape(x, dg.tensor([3, 2])), errors.ShapeError, "a tensor of int64[2]"),
+    "eye": Case(lambda x: x @ dg.eye(-1), errors.ShapeError, "-1"),
+    "length": Case(lambda x: dg.zeros(2**63), errors.ShapeError, "2**60"),
+    "empty-length": Case(lambda x: dg.zeros((0, 2**70)), errors.ShapeError, "2**60"),
+    "views-too-large": Case(
+        lambda x: dg.broadcast_to(x[0, 0], (2**30,)) * dg.broadcast_to(x[0, 0], (2**31, 1)), errors.ShapeError, "2**60"
+    ),
+    "memory": Case(lambda x: x[0, 0] + dg.zeros(2**45), errors.OutOfMemoryError, "131,072 GiB"),
+    "concat-none": Case(lambda x: dg.concat(None), errors.DTypeError, "list or a tuple"),
+    "broadcast_arrays-nothing": Case(lambda x: dg.broadcast_arrays(), errors.ArgumentError, "no tensors"),
+    "split-string": Case(lambda x: dg.split(x, "ab"), errors.ShapeError, "'ab'"),
+    "mask-list": Case(lambda x: x[[True, False]], errors.ArgumentError, "no list of positions"),
+    "mask-take": Case(lambda x: dg.take(x, x > 0, axis=0), errors.DTypeError, "no list of positions"),
+    "mask-scalar": Case(lambda x: x[dg.any(x > 0)], errors.ArgumentError, "no list of positions"),
+    "list-of-tensors": Case(lambda x: dg.add(x, [x[0, 0], 1.0, 2.0]), errors.DTypeError, "dg.stack"),
+    "number-tensor": Case(lambda x: dg.bernoulli(3, x[0, 0]), errors.ArgumentError, "a tensor of float32[]"),
+    "flag": Case(lambda x: dg.sum(x, keepdims=x > 0), errors.ArgumentError, "a tensor of bool[2, 3]"),
+    "correction": Case(lambda x: dg.var(x, correction=None), errors.ArgumentError, "None"),
+    "uniform": Case(lambda x: dg.uniform(3, "a", "b"), errors.ArgumentError, "'a'"),
+    "arange-bools": Case(lambda x: dg.arange(False, True), errors.ArgumentError, "False"),
+    "arange-endless": Case(lambda x: dg.arange(0, 1e30), errors.ShapeError, "2**60"),
+    "deep": Case(lambda x: x + _nested(5000), errors.ShapeError, "nested"),
+    "grad-outputs": Case(lambda x: dg.grad([x * 1.0, x * 2.0], [x], [x]), errors.ArgumentError, "1 grad_outputs for 2"),
+    "hook": Case(lambda x: [x.register_hook(lambda g: 1.0), dg.sum(x * x).backward()], errors.DTypeError, "hook: got 1.0"),
+    "assign": Case(lambda x: x.assign(x), errors.GraphError, "plain tensor"),
+    "outer": Case(lambda x: dg.outer(x, x), errors.ShapeError, "vectors"),
+    "power": Case(lambda x: dg.power(x > 0, x > 1), errors.DTypeError, "bool"),
     "strings": Case(lambda x: x + np.array(["a", "b", "c"]), errors.DTypeError, "supported"),
     "complex": Case(lambda x: x * (1 + 2j), errors.DTypeError, "complex"),
     "none": Case(lambda x: dg.add(x, None), errors.DTypeError, "NoneType"),
@@ -113,6 +146,13 @@ CASES: dict[str, Case] = {
 }  # fmt: skip
 
 NO_RULE = OPS["tanh"].__class__("no_rule", OPS["tanh"].spec, OPS["tanh"].lower, ())
+
+
+def _nested(depth: int) -> Any:
+    value: Any = 1.0
+    for _ in range(depth):
+        value = [value]
+    return value
 
 
 def _twice(loss: Any) -> None:
@@ -149,6 +189,35 @@ def test_same_error_in_both_modes(name: str) -> None:
         assert first <= where.line < first + len(lines)
     assert (eager.where.file, eager.where.line) == (lazy.where.file, lazy.where.line)  # type: ignore[union-attr]
     assert random_state() == before
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_errors_pickle(name: str) -> None:
+    """With their words and the user's line, of which another process has no code."""
+    error = caught(
+        lambda: CASES[name].function(*[dg.tensor(a, requires_grad=a.dtype.kind == "f") for a in CASES[name].arrays])
+    )
+    for found in (pickle.loads(pickle.dumps(error)), copy.deepcopy(error)):  # noqa: S301 - our own
+        assert type(found) is type(error)
+        assert (str(found), found.args) == (str(error), error.args)
+        assert found.where.file == error.where.file == __file__  # type: ignore[union-attr]
+        assert (found.where.line, str(found.where)) == (error.where.line, str(error.where))  # type: ignore[union-attr]
+        assert str(pickle.loads(pickle.dumps(found))) == str(error)  # noqa: S301 - our own
+
+
+def test_an_empty_list_holds_positions() -> None:
+    for run in (lambda x: x[[]], lambda x: dg.take(x, [], axis=0), lambda x: dg.take_along_axis(x, [[], []], axis=1)):
+        eager = run(dg.tensor(FLOAT))
+        _, (lazy,) = define(run, [FLOAT])
+        assert eager.size == lazy.size == 0
+        assert eager.shape == lazy.shape
+    assert dg.tensor(FLOAT)[[[0, 1], [1, 0]]].shape == (2, 2, 3)
+
+
+def test_a_result_for_which_there_is_no_memory() -> None:
+    with pytest.raises(MemoryError, match="no memory") as info:
+        dg.zeros(2**41)  # may be asked for, and cannot be had
+    assert isinstance(info.value, errors.OutOfMemoryError)
 
 
 @pytest.mark.parametrize("seed", [2**63, -(2**63) - 1])

@@ -13,12 +13,13 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable
+from operator import index
 from typing import Any
 
 import numpy as np
 
 from dualgraph import config
-from dualgraph.errors import ArgumentError
+from dualgraph.errors import ArgumentError, shown
 
 # Words of the pool, an int64 array shared with native code; hot ones have a cache line each.
 WORKERS, EPOCH, FUNCTION, SLOTS, ARGS, UNITS, PIECES, BUSY = range(8)
@@ -30,6 +31,7 @@ _WORDS = 112
 SPINS = 1000  # pauses before a worker sleeps: some 20 to 50 microseconds
 GRAIN = 1 << 18  # scalar operations that are worth a piece of their own: 5 (exp) to 20 (add) microseconds
 MAX_PIECES = 128
+MOST_THREADS = 1024
 
 _FUNCTIONS = {
     LOCK: "pthread_mutex_lock",
@@ -135,10 +137,17 @@ def get_num_threads() -> int:
 
 def set_num_threads(count: int) -> None:
     """Use `count` threads for large kernels. Results do not depend on it."""
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+    whole = isinstance(count, (int, np.integer, np.ndarray)) and not isinstance(count, bool)
+    try:
+        wanted = index(count) if whole else 0
+    except TypeError:
+        wanted = 0
+    if not 1 <= wanted <= MOST_THREADS:
         raise ArgumentError(
-            f"set_num_threads: got {count!r} threads; the number of threads is an integer of at least 1; pass 1 for none"
+            f"set_num_threads: got {shown(count)} threads; the number of threads is an integer from 1 to {MOST_THREADS}; "
+            "pass 1 for none"
         )
+    count = wanted
     if count == _pool.size:
         return
     running = bool(_pool.threads)
