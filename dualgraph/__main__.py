@@ -1,0 +1,6 @@
+"""`python -m dualgraph`: the command `dualgraph`."""
+
+from dualgraph.cli.main import main
+
+if __name__ == "__main__":
+    main()
