@@ -18,15 +18,8 @@ from dualgraph.errors import ArgumentError, DualgraphError
 
 # Exit codes, beside 0. Wrong usage is 2 as everywhere, and 1 is also what Python itself ends with.
 FAILED, USAGE, DIFFERENT = 1, 2, 3
-LIKE = {
-    "µ": "u",
-    "×": "x",
-    "−": "-",
-    "–": "-",
-    "…": "...",
-    "—": "-",
-    "’": "'",
-}  # where a terminal cannot show the first
+# Where a terminal cannot show the first, it shows the second.
+LIKE = {"µ": "u", "×": "x", "−": "-", "–": "-", "—": "-", "…": "..."}
 Rows = Sequence[Sequence[str]]
 
 
@@ -78,8 +71,8 @@ def table(title: str, header: Sequence[str], rows: Rows, left: int = 1) -> None:
             shown.add_column(Text(name), justify="left" if number < left else "right")
         for row in rows:
             shown.add_row(*map(Text, row))
-        # A terminal that is too narrow folds the lines; columns squeezed to a letter each are of no use.
-        console.width = max(console.width, console.measure(shown, options=console.options.update(width=1000)).maximum)
+        # Lines that a narrow terminal folds can be read, columns squeezed to a letter each cannot.
+        console.width = max(console.width, console.measure(shown, options=console.options.update(width=1000)).minimum)
         console.print(shown, crop=False)
     else:
         click.echo(plain_table(title, header, rows, left))

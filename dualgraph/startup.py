@@ -28,7 +28,7 @@ def refusal():  # type: () -> str
 
 def is_command():  # type: () -> bool
     """Whether this process is the command: as a script of that name, or as `python -m dualgraph`."""
-    script = (getattr(sys, "argv", None) or [""])[0]
+    script = str((getattr(sys, "argv", None) or [""])[0])
     if script == "-m":  # the module is still being looked for
         words = getattr(sys, "orig_argv", [])
         return any(
