@@ -67,11 +67,12 @@ def table(title: str, header: Sequence[str], rows: Rows, left: int = 1) -> None:
 
         shown = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
         console = Console()
-        for number, name in enumerate(header):
-            shown.add_column(Text(name), justify="left" if number < left else "right")
+        for number, (name, *cells) in enumerate(zip(header, *rows, strict=True)):
+            word = max(map(len, " ".join((name, *cells)).split()), default=0)
+            shown.add_column(Text(name), justify="left" if number < left else "right", min_width=word)
         for row in rows:
             shown.add_row(*map(Text, row))
-        # Lines that a narrow terminal folds can be read, columns squeezed to a letter each cannot.
+        # Lines that a narrow terminal folds can be read, words cut by narrow columns cannot.
         console.width = max(console.width, console.measure(shown, options=console.options.update(width=1000)).minimum)
         console.print(shown, crop=False)
     else:
