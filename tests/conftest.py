@@ -18,9 +18,11 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-if importlib.util.find_spec("dualgraph") is None:  # not installed: then the checkout, here and in subprocesses
-    sys.path.append(str(Path(__file__).parents[1]))
-    os.environ["PYTHONPATH"] = os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), sys.path[-1]])
+ROOT = str(Path(__file__).resolve().parents[1])
+found = importlib.util.find_spec("dualgraph")
+if found is None or str(found.origin).startswith(ROOT + os.sep):  # this checkout, then: in subprocesses as well
+    sys.path.append(ROOT)
+    os.environ["PYTHONPATH"] = os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), ROOT])
 
 # Time limits and their health check measure the machine, not the code.
 SETTINGS = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow], "print_blob": True}
@@ -35,6 +37,8 @@ CACHE = pytest.StashKey[str]()
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks
 def pytest_cmdline_main(config: pytest.Config) -> None:
     option = config.option
+    if hasattr(config, "workerinput"):  # a worker has no workers of its own
+        return
     if getattr(option, "numprocesses", 0) is None and is_long(config) and processors() > 1:
         option.numprocesses, option.dist = processors(), "worksteal" if option.dist == "no" else option.dist
 
