@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 
 import click
@@ -17,13 +16,7 @@ from dualgraph.compare.timing import Ratio
 from dualgraph.compare.workloads import Workload
 
 from .console import DIFFERENT, WorkloadName, amount, chosen, progress, seconds, table
-
-
-def writable(ctx: click.Context, param: click.Parameter, file: str | None) -> str | None:
-    """Fail now, not after the measurement."""
-    if file not in (None, "-") and not os.path.isdir(folder := os.path.dirname(os.path.abspath(file))):
-        raise click.BadParameter(f"the directory {folder!r} does not exist; make it first", ctx, param)
-    return file
+from .report_file import ReportFile, replace
 
 
 @click.command("compare")
@@ -33,9 +26,8 @@ def writable(ctx: click.Context, param: click.Parameter, file: str | None) -> st
 @click.option(
     "--json",
     "file",
-    type=click.Path(dir_okay=False, writable=True, allow_dash=True),
-    callback=writable,
-    help="Write the report as JSON; - writes it to stdout and nothing else.",
+    type=ReportFile(),
+    help="Write the report as JSON to a file, replaced when all is measured; - writes it to stdout and nothing else.",
 )
 @click.pass_context
 def command(
@@ -62,11 +54,15 @@ def command(
             done()
     same = all(record.identical for record in found.values())
     report = Report(same, quick, where, found, time.perf_counter() - start)
-    if file is not None:
-        with click.open_file(file, "w", encoding="utf-8", atomic=file != "-") as stream:
-            stream.write(json.dumps(report.to_json(), indent=2) + "\n")
-    if file != "-":
-        show(report)
+    text = json.dumps(report.to_json(), indent=2) + "\n"
+    if file == "-":
+        click.echo(text, nl=False)
+    else:
+        try:
+            if file is not None:
+                replace(file, text)
+        finally:  # what was measured is not lost where the file could not be written after all
+            show(report)
     if not same:
         ctx.exit(DIFFERENT)
 

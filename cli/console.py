@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +16,10 @@ from dualgraph import models
 from dualgraph.compare.workloads import WORKLOADS, Workload, find
 from dualgraph.errors import ArgumentError, DualgraphError
 
-FAILED, DIFFERENT, INTERRUPTED = 1, 2, 130
+# Exit codes, beside 0. Wrong usage is 2 as everywhere, and 1 is also what Python itself ends with.
+FAILED, USAGE, DIFFERENT = 1, 2, 3
+# Where a terminal cannot show the first, it shows the second.
+LIKE = {"µ": "u", "×": "x", "−": "-", "–": "-", "—": "-", "…": "..."}
 Rows = Sequence[Sequence[str]]
 
 
@@ -61,11 +66,15 @@ def table(title: str, header: Sequence[str], rows: Rows, left: int = 1) -> None:
         from rich.text import Text
 
         shown = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-        for number, name in enumerate(header):
-            shown.add_column(Text(name), justify="left" if number < left else "right")
+        console = Console()
+        for number, (name, *cells) in enumerate(zip(header, *rows, strict=True)):
+            word = max(map(len, " ".join((name, *cells)).split()), default=0)
+            shown.add_column(Text(name), justify="left" if number < left else "right", min_width=word)
         for row in rows:
             shown.add_row(*map(Text, row))
-        Console().print(shown)
+        # Lines that a narrow terminal folds can be read, words cut by narrow columns cannot.
+        console.width = max(console.width, console.measure(shown, options=console.options.update(width=1000)).minimum)
+        console.print(shown, crop=False)
     else:
         click.echo(plain_table(title, header, rows, left))
 
@@ -87,6 +96,41 @@ def plain_table(title: str, header: Sequence[str], rows: Rows, left: int = 1) ->
         ]
         lines.append("  " + "  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+def replace_by_alike(error: UnicodeError) -> tuple[str | bytes, int]:
+    """An error handler of codecs: what the encoding lacks is written in letters that look like it."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(LIKE.get(letter, "?") for letter in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error("dualgraph.alike", replace_by_alike)
+
+
+def prepare_output() -> None:
+    """Make standard output and error fit to write to: open, and without characters that cannot be encoded."""
+    if sys.stderr is None:
+        while os.open(os.devnull, os.O_RDWR) < 2:  # or the next file that is opened would get what was meant for it
+            pass
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if sys.stdout is None:
+        raise click.ClickException("standard output is closed; the results are written to it; redirect it to a file")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="dualgraph.alike")
+
+
+def silence(stream: Any) -> None:
+    """Nothing more is written to a stream that failed, or Python would report it once more at its end."""
+    if stream is None:
+        return
+    try:
+        stream.flush()
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from dualgraph import config
 from dualgraph.compare.environment import cpu_model, is_busy, load_average, processors, version
 from dualgraph.errors import DualgraphError
 from dualgraph.kernels import blas, provider
+from dualgraph.kernels.cpu import pool
 
 from .console import amount, message, table
 
@@ -107,6 +108,11 @@ def _threads() -> Iterator[Finding]:
     problem = ""
     if threads > usable:
         problem = f"{threads} threads on {usable} processors wait for each other; set DUALGRAPH_NUM_THREADS={usable}"
+    if not pool.is_possible():
+        threads, problem = (
+            1,
+            "this platform has no POSIX threads: kernels run on the calling thread, with the same bits",
+        )
     yield Finding("threads", f"{threads} of {usable} processors", problem)
     load = load_average()
     if load is not None:

@@ -10,6 +10,10 @@ Operations run eagerly by default and are recorded on a tape; `dualgraph.static`
 [[2.0, 4.0]]
 """
 
+from dualgraph import startup as _startup  # noqa: F401  # before anything else
+
+# isort: split
+
 import numpy as _np
 
 from dualgraph import data, eager, errors, nn, optim, static

@@ -110,17 +110,14 @@ def arange(start: float, /, stop: float | None = None, step: float = 1, *, dtype
         raise ArgumentError("arange: got step 0; it must not be zero; pass a positive or negative step")
     whole = all(isinstance(v, int) for v in (first, last, step))
     name = dtype_name(dtype, DEFAULT_INTEGER if whole else DEFAULT_FLOAT)
-    (count,) = fitting("arange", (_steps(first, last, step),))
+    (count,) = fitting("arange", (_steps(first, last, step, whole),))
     first, step = _fit_range(first, step, count, name)
     return bind(_RANGE, start=_exact(first), step=_exact(step), count=count, dtype=name)
 
 
-def _steps(first: Any, last: Any, step: Any) -> int:
-    """How many steps lie between two numbers; exactly so for integers."""
+def _steps(first: Any, last: Any, step: Any, whole: bool) -> int:
     try:
-        if all(isinstance(v, int) for v in (first, last, step)):
-            return max(0, -int((first - last) // step))
-        return int(max(0, math.ceil((last - first) / step)))
+        return int(max(0, -((first - last) // step) if whole else math.ceil((last - first) / step)))
     except OverflowError:
         raise ArgumentError(
             f"arange: got {shown(first)}, {shown(last)} and step {shown(step)}; their floats overflow; use smaller numbers"
@@ -180,16 +177,16 @@ def linspace(start: float, stop: float, /, num: int, *, dtype: Any = DEFAULT_FLO
     [0.0, 0.25, 0.5, 0.75, 1.0]
     """
     (num,) = fitting("linspace", (integer("linspace", "num", num, 0),))
-    begin, end = real("linspace", "start", start, finite=True), real("linspace", "stop", stop, finite=True)
-    first, last = Fraction(begin), Fraction(end)  # the exact difference may be beyond the range of floats
+    start, stop = (real("linspace", what, v, finite=True) for what, v in (("start", start), ("stop", stop)))
+    first, last = Fraction(start), Fraction(stop)  # the exact difference may be beyond the range of floats
     numbers = {
-        "start": begin,
-        "stop": end,
+        "start": start,
+        "stop": stop,
         "step": float((last - first) / (num - 1)) if num > 2 else 0.0,
         "middle": float((first + last) / 2),
     }
-    name = dtype_name(dtype, DEFAULT_FLOAT)
-    return bind(_LINSPACE, **{key: _exact(value) for key, value in numbers.items()}, count=num, dtype=name)
+    exact = {name: _exact(value) for name, value in numbers.items()}
+    return bind(_LINSPACE, **exact, count=num, dtype=dtype_name(dtype, DEFAULT_FLOAT))
 
 
 def eye(n: int, m: int | None = None, /, *, dtype: Any = DEFAULT_FLOAT) -> Any:

@@ -21,7 +21,7 @@ from dualgraph.ops.tensor import TensorMethods
 from dualgraph.spec import Spec
 from dualgraph.static.executable import Executable
 from dualgraph.static.graph import Graph
-from dualgraph.static.guards import shown
+from dualgraph.static.guards import worded
 from dualgraph.static.passes import Pass, chosen
 from dualgraph.static.tracing import Given, given_of, same_constant, trace_given, tracing
 
@@ -265,7 +265,7 @@ class Compiled:
         for value, want in zip(given, wanted, strict=True):
             if not isinstance(want, Spec) and not same_constant(value, want):
                 raise FeedError(
-                    f"got the Python value {shown(value, want)}; the function was compiled for {shown(want)}, a constant "
+                    f"got the Python value {worded(value, want)}; the function was compiled for {worded(want)}, a constant "
                     "of its graph; pass it as a tensor, or use static.jit"
                 ).at(here(3))
         return [value for value, want in zip(given, wanted, strict=True) if isinstance(want, Spec)]

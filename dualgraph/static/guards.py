@@ -35,8 +35,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dualgraph.errors import is_internal
-from dualgraph.errors import shown as in_words
+from dualgraph.errors import is_internal, shown
 from dualgraph.exact import PLAIN, exact
 from dualgraph.ops.observed import MISSING, VERSION, Observed, Table
 from dualgraph.ops.tensor import TensorMethods
@@ -102,7 +101,7 @@ class Space:
         for name, then in self.values.items():
             now = self.names.get(name, MISSING)
             if not unchanged(now, then):
-                return f"{self.owner}{name}: {shown(then)} → {shown(now, then)}"
+                return f"{self.owner}{name}: {worded(then)} → {worded(now, then)}"
         return None
 
 
@@ -118,7 +117,7 @@ class Slot(NamedTuple):
 
     def broken(self) -> str | None:
         now = self.read()
-        return None if unchanged(now, self.then) else f"{self.what}: {shown(self.then)} → {shown(now, self.then)}"
+        return None if unchanged(now, self.then) else f"{self.what}: {worded(self.then)} → {worded(now, self.then)}"
 
 
 class Contents:
@@ -370,17 +369,13 @@ def _changed_attribute(owner: Any, name: str, then: Any) -> str:
     kind, now = type(owner).__name__, vars(owner).get(name, MISSING)
     if isinstance(now, Table):
         return f"{kind}: its {_PARTS.get(name, name)} changed"
-    return f"{kind}.{name.lstrip('_')}: {shown(then)} → {shown(now, then)}"
+    return f"{kind}.{name.lstrip('_')}: {worded(then)} → {worded(now, then)}"
 
 
-def shown(value: Any, other: Any = MISSING) -> str:
+def worded(value: Any, other: Any = MISSING) -> str:
     """A value in a few words; `other` is what it took the place of."""
     if value is MISSING:
         return "nothing"
-    if is_plain(value):
-        text = in_words(value)
-        return text if len(text) <= 60 else text[:57] + "…"
-    kind = type(value).__name__
-    if type(other) is type(value):
-        return f"another {kind}"
-    return f"{'an' if kind[:1].lower() in 'aeiou' else 'a'} {kind}"
+    if not is_plain(value) and type(other) is type(value):
+        return f"another {type(value).__name__}"
+    return str(shown(value))

@@ -103,10 +103,11 @@ class Jitted:
         reason = "first call"
         if compiled is None:
             compiled, reason = self._new(args, named, key)
+        tensors = [x for x, d in zip(leaves, key.leaves, strict=True) if isinstance(d, Spec)]
+        result = compiled.run(tensors, reason)
         if usual is not None and compiled._direct and are_plain(args):
             self._seen[usual] = compiled
-        tensors = [x for x, d in zip(leaves, key.leaves, strict=True) if isinstance(d, Spec)]
-        return compiled.run(tensors, reason)
+        return result
 
     def _missed(self, reason: str) -> None:
         self._reasons.append(reason)

@@ -10,7 +10,7 @@ from dualgraph.exact import exact
 from dualgraph.ops.arrays import as_array
 from dualgraph.ops.tensor import TensorMethods
 from dualgraph.spec import Spec, dtype_name
-from dualgraph.static.guards import shown
+from dualgraph.static.guards import worded
 from dualgraph.static.tracing import GradSpec
 
 
@@ -79,4 +79,4 @@ def differences(old: Signature, new: Signature, names: list[str]) -> list[str]:
 def _shown(description: Any, other: Any = None) -> str:
     if not isinstance(description, Constant):
         return str(description)
-    return shown(description.value, other.value) if isinstance(other, Constant) else shown(description.value)
+    return worded(description.value, other.value) if isinstance(other, Constant) else worded(description.value)

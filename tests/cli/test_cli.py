@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
 import re
+import struct
 import subprocess
 import sys
+import termios
+from typing import Any, NamedTuple
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 import dualgraph
-from dualgraph.cli import check, console, doctor
+from dualgraph.cli import check, compare, console, doctor
 from dualgraph.cli.main import main
 from dualgraph.compare import identity
 from dualgraph.compare.arms import static_arm
+from dualgraph.compare.measure import measure_workload
+from dualgraph.compare.report import WorkloadRecord
 from dualgraph.errors import KernelError
 
 COMMANDS = ("compare", "check", "graph", "doctor")
@@ -51,18 +57,22 @@ def test_version_and_help():
         (("check", "affin"), "did you mean 'affine'?"),
         (("graph",), "Missing argument"),
         (("graph", "affine", "--stage", "late"), "'late' is not one of"),
-        (("graph", "affine", "--mode", "eager", "--stage", "fused"), "use --mode static"),
         (("compare", "--rounds", "1"), "1 is not in the range"),
-        (("compare", "--json", "/no/such/folder/x.json"), "make it first"),
         (("compare", "--fast"), "No such option"),
         (("rave",), "No such command"),
     ],
 )
 def test_wrong_usage(arguments, message):
     result = run(*arguments)
-    assert (result.exit_code, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (2, "")
     assert message in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_an_option_that_does_not_fit_the_others():
+    result = run("graph", "affine", "--mode", "eager", "--stage", "fused")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "use --mode static" in result.stderr
 
 
 def test_check():
@@ -76,32 +86,54 @@ def test_check():
 
 
 @pytest.mark.parametrize("command", ["check", "compare"])
-def test_a_difference_ends_with_2(command, monkeypatch):
+def test_a_difference_ends_with_3(command, monkeypatch):
     monkeypatch.setattr(identity, "static_arm", shifted)
     result = run(command, "affine")
-    assert result.exit_code == 2
+    assert result.exit_code == 3
     assert "DIFFERENT: affine, eager against static none: step 1, output: 1 of 1 elements differ" in result.stdout
     assert "faster" not in result.stdout
 
 
-def test_compare_writes_json_alone_to_stdout():
-    result = run("compare", "affine", "--quick", "--rounds", "3", "--json", "-")
-    assert result.exit_code == 0
-    report = json.loads(result.stdout)
+class Compared(NamedTuple):
+    result: Result
+    report: dict[str, Any]
+    record: WorkloadRecord
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """One comparison for all tests of what is shown of it."""
+    file, records = tmp_path_factory.mktemp("compare") / "report.json", []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compare, "measure_workload", lambda *x: records.append(measure_workload(*x)) or records[-1])
+        result = run("compare", "affine", "--quick", "--rounds", "3", "--json", str(file))
+    return Compared(result, json.loads(file.read_text()), records[0])
+
+
+@pytest.mark.slow
+def test_compare_writes_json(compared):
+    assert compared.result.exit_code == 0
+    report = compared.report
     assert (report["schema"], report["identical"], report["quick"]) == (1, True, True)
     assert report["workloads"]["affine"]["rounds"] == 3
     assert report["seconds"] < 60
 
 
-def test_compare_prints_tables_and_writes_json(tmp_path):
-    file = tmp_path / "report.json"
-    result = run("compare", "affine", "--quick", "--rounds", "3", "--json", str(file))
-    assert result.exit_code == 0
-    assert json.loads(file.read_text())["identical"] is True
-    for text in ("summary", "kernels alone", "static, cold cache", "pays from step", "equal bit for bit"):
-        assert text in result.stdout
-    assert "\x1b" not in result.stdout
-    (row,) = re.findall(r"^  affine +yes .*$", result.stdout, re.MULTILINE)
+@pytest.mark.slow
+def test_compare_writes_json_alone_to_stdout(compared, monkeypatch):
+    monkeypatch.setattr(compare, "measure_workload", lambda *_: compared.record)
+    result = run("compare", "affine", "--quick", "--rounds", "3", "--json", "-")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert json.loads(result.stdout)["workloads"] == compared.report["workloads"]
+
+
+@pytest.mark.slow
+def test_compare_prints_tables(compared):
+    text = compared.result.stdout
+    for part in ("summary", "kernels alone", "static, cold cache", "pays from step", "equal bit for bit"):
+        assert part in text
+    assert "\x1b" not in text
+    (row,) = re.findall(r"^  affine +yes .*$", text, re.MULTILINE)
     assert re.search(r"(static|eager) \d+\.\d+x faster \[\d+\.\d+, \d+\.\d+\]|same \[", row)
 
 
@@ -133,6 +165,13 @@ def test_doctor_names_a_remedy(monkeypatch, tmp_path):
     if doctor.provider.name() == "llvm":
         assert "set DUALGRAPH_CACHE_DIR" in problems["cache holds"]
     assert "Problem: threads" in run("doctor").stdout
+
+
+def test_doctor_says_where_there_are_no_threads(monkeypatch):
+    monkeypatch.setattr(doctor.pool, "is_possible", lambda: False)
+    (found,) = [x for x in doctor.findings() if x.what == "threads"]
+    assert found.value.startswith("1 of ")
+    assert "no POSIX threads" in found.problem
 
 
 def test_doctor_uses_the_cache(monkeypatch, tmp_path):
@@ -184,9 +223,10 @@ def test_completion():
     assert result.stdout == "plain,mlp\n"
 
 
-def on_a_terminal(*arguments, **environment):
+def on_a_terminal(*arguments, columns=80, **environment):
     """What the command prints on a terminal."""
     leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     code = "from dualgraph.cli.main import main; main(prog_name='dualgraph')"
     environment = (
         {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "CI")} | {"TERM": "xterm-256color"} | environment
@@ -219,6 +259,28 @@ def test_no_color():
     assert "All bits were equal." in text
     assert not colour.search(text)
     assert colour.search(on_a_terminal("check", "affine", "--steps", "2")[1])
+
+
+@pytest.mark.parametrize(
+    ("columns", "environment"),
+    [(20, {}), (20, {"TERM": "dumb"}), (80, {"PYTHONIOENCODING": "ascii"}),
+     (20, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"})],
+)  # fmt: skip
+def test_poor_terminals(columns, environment):
+    code, text = on_a_terminal("check", "affine", "--steps", "2", columns=columns, **environment)
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+    assert code == 0
+    assert "All bits were equal." in text
+    assert len(re.findall(r"\b[0-9a-f]{16}\b", text)) == 3  # no column is squeezed to less than its words
+    if "TERM" not in environment and columns == 80:
+        assert text.isascii()
+
+
+def test_what_cannot_be_encoded_is_written_alike():
+    code = "from dualgraph.cli.console import prepare_output as p; p(); print('3.20 µs − 2×2 …\\N{SNOWMAN}')"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    result = subprocess.run([sys.executable, "-P", "-c", code], env=environment, capture_output=True, check=True)
+    assert result.stdout == b"3.20 us - 2x2 ...?\n"
 
 
 @pytest.mark.parametrize(

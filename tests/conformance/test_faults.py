@@ -138,6 +138,7 @@ def test_a_wrong_pass_is_caught(faulty: Callable[[Any], Any]) -> None:
         assert_modes_agree(faulty, [X])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("faulty", FAULTS, indirect=True)
 def test_random_programs_catch_it(faulty: Any) -> None:
     """Without an example made for the fault: the programs that the other tests draw, up to the first that notices."""

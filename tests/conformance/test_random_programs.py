@@ -47,6 +47,7 @@ def fails(program: RandomProgram) -> bool:
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
 def test_four_executions(part: int) -> None:
     for seed in range(FIRST + part * EACH, FIRST + (part + 1) * EACH):

@@ -502,6 +502,7 @@ def mesh(levels: int, width: int) -> Program:
     return p
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("program", "steps", "kernels"),
     [(chain(10_000), 400, 3), (mesh(100, 50), 300, 100), (mesh(500, 10), 40, 8)],

@@ -129,6 +129,7 @@ def test_kernels_serve_every_size() -> None:
 LENGTHS = (0, 1, 2, 10, 16, 17, 31, 32, 33, 63, 64, 65, 100, 128, 129, 4095, 4096, 4097, 10000, 20481)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("monoid", ["sum", "prod", "max", "min"])
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int32"])
 def test_folds_follow_the_canonical_order(monoid: str, dtype: str) -> None:

@@ -4,6 +4,7 @@ Workers are Python daemon threads inside one native call each, without the GIL, 
 `kernels.llvm.runtime_pool`). The calling thread takes part. Cuts do not change bits, so the number of threads does not.
 Nothing starts before the first program with a command worth cutting is loaded. A forked child has no workers and runs
 alone until it loads such a program itself. A pool in use by another thread is not waited for: the command runs alone.
+Where the platform has no POSIX threads there are no workers and every command runs on the calling thread.
 """
 
 from __future__ import annotations
@@ -50,14 +51,18 @@ class _Pool:
         skip = -whole.ctypes.data % 64 // 8
         self.words = whole[skip : skip + _WORDS]
         self.threads: list[threading.Thread] = []
-        self.size = config.num_threads()
+        self.size = 1
         self.entry: Callable[[], int] | None = None
         self.lock = threading.Lock()
         self.library = _posix()
         if self.library is not None:
             for word, name in _FUNCTIONS.items():
                 self.words[word] = ctypes.cast(getattr(self.library, name), ctypes.c_void_p).value or 0
+        self.resize(config.num_threads())
         self.reset()
+
+    def resize(self, count: int) -> None:
+        self.size = count if self.library is not None else 1
 
     def reset(self) -> None:
         """As it is before any thread was started: at first, and in a forked child."""
@@ -136,7 +141,7 @@ def get_num_threads() -> int:
 
 
 def set_num_threads(count: int) -> None:
-    """Use `count` threads for large kernels. Results do not depend on it."""
+    """Use `count` threads for large kernels (one where the platform has no POSIX threads). Results do not depend on it."""
     whole = isinstance(count, (int, np.integer, np.ndarray)) and not isinstance(count, bool)
     try:
         wanted = index(count) if whole else 0
@@ -152,9 +157,14 @@ def set_num_threads(count: int) -> None:
         return
     running = bool(_pool.threads)
     _pool.stop()
-    _pool.size = count
+    _pool.resize(count)
     if running or _pool.entry is not None:
         _pool.start()
+
+
+def is_possible() -> bool:
+    """Whether this platform has the threads of the pool."""
+    return _pool.library is not None
 
 
 def pieces(units: int, work: int) -> int:
