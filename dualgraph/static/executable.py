@@ -10,7 +10,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -210,14 +211,17 @@ class Executable:
             self.ulp_distance = ulp_distance(self, self.state(arrays, passed))
         self._first = False
 
-    def state(self, feeds: Sequence[Array], passed: dict[int, Any]) -> list[Array]:
-        """Copies of everything the program takes: feeds, the present values of variables, gradients."""
+    def state(self, feeds: Sequence[Array], passed: Mapping[int, Any] = MappingProxyType({})) -> list[Array]:
+        """Copies of everything the program takes: feeds, the present values of variables, gradients.
+
+        `passed`: the tensors in whose `.grad` those of arguments are.
+        """
         return [np.array(a) for a in self._inputs(feeds, passed)]
 
-    def _inputs(self, feeds: Sequence[Array], passed: dict[int, Any]) -> list[Array]:
+    def _inputs(self, feeds: Sequence[Array], passed: Mapping[int, Any]) -> list[Array]:
         return [*feeds, *(tensor.storage for tensor in self._bound), *self._held(passed)]
 
-    def _held(self, passed: dict[int, Any]) -> list[Array]:
+    def _held(self, passed: Mapping[int, Any]) -> list[Array]:
         """The gradients that are read."""
         return [held_gradient(passed.get(id(v.tensor), v.tensor), v) for v in self._read_gradients]
 
