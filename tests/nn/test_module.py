@@ -285,3 +285,17 @@ def test_containers():
     del heads["b"]
     assert len(heads) == len(list(heads.values())) == 1
     assert [name for name, _ in heads.named_parameters()] == ["keys.weight", "keys.bias"]
+
+
+def test_a_refused_item_leaves_a_list_as_it_was():
+    layers = nn.ModuleList([nn.Tanh(), nn.ReLU()])
+    for wrong in (
+        lambda: layers.insert(0, 3),
+        lambda: layers.insert("a", nn.Tanh()),
+        lambda: layers.extend([nn.Tanh(), 3]),
+    ):
+        with pytest.raises(dg.errors.DualgraphError):
+            wrong()
+        assert [type(layer) for layer in layers] == [nn.Tanh, nn.ReLU]
+    layers.insert(-100, nn.Sigmoid())
+    assert type(layers[0]) is nn.Sigmoid
