@@ -64,13 +64,16 @@ def why_not_llvm() -> str:
     return ""
 
 
-def load(program: Program, arena: Arena | None = None) -> Loaded:
-    """A program as something to launch, by the provider of this process."""
-    return _loader()(program, arena)
+def load(program: Program, arena: Arena | None = None, *, poisoned: bool = False) -> Loaded:
+    """A program as something to launch, by the provider of this process.
+
+    `poisoned`: before each run all scratch memory is filled with what no computation leaves (`memory.POISON`).
+    """
+    return _loader()(program, arena, poisoned=poisoned)
 
 
 @functools.cache
-def _loader() -> Callable[[Program, Arena | None], Loaded]:
+def _loader() -> Callable[..., Loaded]:
     if name() == "llvm":
         from dualgraph.kernels.llvm import provider
 

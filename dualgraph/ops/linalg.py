@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from dualgraph.errors import ShapeError
-from dualgraph.kernels import blas
 from dualgraph.kernels.kinds import External, MatMul
 from dualgraph.kernels.program import Program, View
 from dualgraph.ops.broadcast import broadcast_shapes
@@ -15,18 +14,22 @@ from dualgraph.ops.composite import composite
 from dualgraph.ops.elementwise import OPS, astype
 from dualgraph.ops.op import Op, Operand, as_view, bind, current
 from dualgraph.ops.reduce import sum
-from dualgraph.ops.shape import contiguous, copy_loop, expand_dims, matrix_transpose, reshape, squeeze
-from dualgraph.spec import Spec, is_float, promote
+from dualgraph.ops.shape import copy_loop, expand_dims, reshape, squeeze
+from dualgraph.spec import Shape, Spec, is_float, promote
 
 
-def _matmul_spec(a: Any, b: Any) -> Spec:
-    if a[0][-1] != b[0][-2]:
+def _matmul_spec(a: Any, b: Any, *, transpose_a: bool, transpose_b: bool) -> Spec:
+    (*batch_a, m, k), (*batch_b, k2, n) = _factor(a[0], transpose_a), _factor(b[0], transpose_b)
+    if k != k2:
         raise ShapeError(
-            f"matmul: got shapes {a[0]} and {b[0]}; the last axis of the first ({a[0][-1]}) must equal the second-to-last "
-            f"of the second ({b[0][-2]}); transpose one of them"
+            f"matmul: got shapes {(*batch_a, m, k)} and {(*batch_b, k2, n)}; the last axis of the first ({k}) must equal the "
+            f"second-to-last of the second ({k2}); transpose one of them"
         )
-    batch = broadcast_shapes("matmul", a[0][:-2], b[0][:-2])
-    return Spec((*batch, a[0][-2], b[0][-1]), promote(a[1], b[1]))
+    return Spec((*broadcast_shapes("matmul", tuple(batch_a), tuple(batch_b)), m, n), promote(a[1], b[1]))
+
+
+def _factor(shape: Shape, transposed: bool) -> Shape:
+    return (*shape[:-2], shape[-1], shape[-2]) if transposed else shape
 
 
 def _external_matmul(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any]]:
@@ -38,44 +41,39 @@ def _matmul_lower(
 ) -> tuple[View, ...]:
     (spec,) = specs
     batch = spec.shape[:-2]
+    kernel = MatMul(spec.dtype, **params)
     views = []
     for operand in operands:
-        view = _in_dtype(program, as_view(program, operand), spec.dtype)
-        if is_float(spec.dtype) and blas.needs_copy(view):
-            view = contiguous_copy(program, view)
+        view = _row_major(program, as_view(program, operand), spec.dtype)
         views.append(view.broadcast_to((*batch, *view.shape[-2:])))
     out = program.new(spec)
-    kernel = MatMul(spec.dtype) if is_float(spec.dtype) else External("matmul", _external_matmul)
-    program.add(kernel, (out,), views)
+    if is_float(spec.dtype):
+        program.add(kernel, (out,), views)
+    else:
+        program.add(External("matmul", _external_matmul), (out,), kernel.factors(views))
     return (out,)
 
 
-def contiguous_copy(program: Program, view: View) -> View:
-    """A contiguous copy, also of a view that is contiguous already."""
-    out = program.new(view.spec)
-    program.add(copy_loop(view.dtype, view.dtype), (out,), (view,), view.shape)
-    return out
-
-
-def _in_dtype(program: Program, view: View, dtype: str) -> View:
-    if view.dtype == dtype:
-        return contiguous(program, view) if not is_float(dtype) else view
+def _row_major(program: Program, view: View, dtype: str) -> View:
+    if view.dtype == dtype and (view.row_major or not is_float(dtype)):
+        return view
     out = program.new(Spec(view.shape, dtype))
     program.add(copy_loop(view.dtype, dtype), (out,), (view,), view.shape)
     return out
 
 
-_MATMUL: Op = Op(
-    "matmul",
-    _matmul_spec,
-    _matmul_lower,
-    (
-        lambda g, out, a, b: bind(_MATMUL, g, matrix_transpose(b)),
-        lambda g, out, a, b: bind(_MATMUL, matrix_transpose(a), g),
-    ),
-    literal_scalars=False,
-    joint_vjp=True,
-)
+def _product(a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False) -> Any:
+    return bind(_MATMUL, a, b, transpose_a=transpose_a, transpose_b=transpose_b)
+
+
+def _matmul_vjp(number: int, g: Any, out: Any, a: Any, b: Any, *, transpose_a: bool, transpose_b: bool) -> Any:
+    """Products of the operands as they lie: what is transposed is told to the product, so nothing is copied."""
+    if number == 0:
+        return _product(b, g, transpose_b, True) if transpose_a else _product(g, b, False, not transpose_b)
+    return _product(g, a, True, transpose_a) if transpose_b else _product(a, g, not transpose_a, False)
+
+
+_MATMUL: Op = Op("matmul", _matmul_spec, _matmul_lower, _matmul_vjp, literal_scalars=False, joint_vjp=True)
 OPS["matmul"] = _MATMUL
 
 
@@ -83,8 +81,9 @@ def matmul(a: Any, b: Any, /) -> Any:
     """The matrix product over the last two axes, `out[..., i, j] = sum_k a[..., i, k] * b[..., k, j]`; others broadcast.
 
     A vector is a row on the left and a column on the right, and its axis disappears from the result. Floats go through
-    BLAS on one thread for each block of the result, so the bits do not depend on the number of threads. Also written
-    `a @ b`. Raises `ShapeError` where the summed axes differ.
+    BLAS, one thread for each block of the result and each matrix in row-major order (others are copied first), so the bits
+    depend neither on the number of threads nor on the memory layout. Also written `a @ b`. Raises `ShapeError` where the
+    summed axes differ.
 
     >>> import dualgraph as dg
     >>> a = dg.tensor([[1.0, 2.0], [3.0, 4.0]])
@@ -99,12 +98,12 @@ def matmul(a: Any, b: Any, /) -> Any:
             f"matmul: got shapes {a.layout[0]} and {b.layout[0]}; each needs an axis; multiply scalars with *"
         )
     if rank_a > 1 and rank_b > 1:
-        return front.apply(_MATMUL, (a, b), {})
+        return front.apply(_MATMUL, (a, b), {"transpose_a": False, "transpose_b": False})
     if a.layout[0][-1] != b.layout[0][0 if rank_b == 1 else -2]:
         raise ShapeError(
             f"matmul: got shapes {a.layout[0]} and {b.layout[0]}; the axes summed over must be equal; transpose one of them"
         )
-    out = bind(_MATMUL, expand_dims(a, 0) if rank_a == 1 else a, expand_dims(b, 1) if rank_b == 1 else b)
+    out = _product(expand_dims(a, 0) if rank_a == 1 else a, expand_dims(b, 1) if rank_b == 1 else b)
     if rank_b == 1:
         out = squeeze(out, -1)
     return squeeze(out, -1 if rank_b == 1 else -2) if rank_a == 1 else out
@@ -148,7 +147,7 @@ def _linear_spec(x: Any, weight: Any, *bias: Any) -> None:
 
 def _linear(x: Any, weight: Any, *bias: Any) -> Any:
     rows = reshape(x, (-1, x.layout[0][-1])) if len(x.layout[0]) != 2 and x.spec.size else x
-    out = matmul(rows, matrix_transpose(weight))
+    out = _product(rows, weight, transpose_b=True)
     if bias:
         out = out + bias[0]
     return reshape(out, (*x.layout[0][:-1], weight.layout[0][0]))
@@ -156,9 +155,9 @@ def _linear(x: Any, weight: Any, *bias: Any) -> Any:
 
 def _linear_vjp(number: int, g: Any, out: Any, x: Any, weight: Any, *bias: Any) -> Any:
     if number == 0:
-        return reshape(bind(_MATMUL, _rows(g), weight), x.layout[0])
+        return reshape(_product(_rows(g), weight), x.layout[0])
     if number == 1:
-        return bind(_MATMUL, matrix_transpose(_rows(g)), _rows(x))
+        return _product(_rows(g), _rows(x), transpose_a=True)
     return sum(_rows(g), axis=0)
 
 

@@ -202,15 +202,26 @@ class Executable:
 
     def _first_run(self, arrays: Sequence[Array]) -> None:
         if self._verified:
-            verify(self, self.state(arrays))
+            verify(self, arrays)
         if not self.compilation.exact:
-            self.ulp_distance = ulp_distance(self, self.state(arrays))
+            self.ulp_distance = ulp_distance(self, arrays)
         self._first = False
 
-    def state(self, feeds: Sequence[Array]) -> list[Array]:
-        """Copies of everything the program takes: feeds, the present values of variables, gradients."""
-        arrays = [*feeds, *(tensor.storage for tensor in self._bound)]
-        return [np.array(a) for a in (*arrays, *(held_gradient(v) for v in self._read_gradients))]
+    def state(self, feeds: Sequence[Array], leaves: Sequence[Call] | None = None) -> list[Array]:
+        """Copies of everything the program takes: feeds, the present values of variables, gradients; or of `leaves`."""
+        fed = {id(p.node): a for p, a in zip(self.graph.placeholders, feeds, strict=True)}
+        variables = {id(v.node): v for v in self.graph.variables.values()}
+        graded = {id(v.gradient.node): v for v in variables.values() if v.gradient is not None}
+        arrays = []
+        for leaf in self.compilation.leaves if leaves is None else leaves:
+            key = id(leaf)
+            if key in fed:
+                arrays.append(np.array(fed[key]))
+            else:
+                arrays.append(
+                    np.array(variables[key].tensor.storage if key in variables else held_gradient(graded[key]))
+                )
+        return arrays
 
     def failure(self, program: Program, failed: int, arrays: Sequence[Array]) -> Exception:
         """The error of a failed check, at the line that defined the operation."""

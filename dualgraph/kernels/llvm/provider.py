@@ -23,6 +23,7 @@ from dualgraph.kernels.llvm import plan_layout as layout
 from dualgraph.kernels.llvm.command import Command
 from dualgraph.kernels.llvm.commands import command
 from dualgraph.kernels.llvm.matmul import Gemm, Gemv
+from dualgraph.kernels.memory import poison, poison_arena
 from dualgraph.kernels.program import Program, Step, View, reads, writes
 from dualgraph.kernels.reference.steps import RUN, window
 from dualgraph.spec import NUMPY_DTYPES, Spec, contiguous_strides
@@ -62,8 +63,8 @@ class Loaded:
     the data pointers of the inputs are used; steps may write into them.
     """
 
-    def __init__(self, program: Program, arena: Arena | None = None):
-        self.program = program
+    def __init__(self, program: Program, arena: Arena | None = None, poisoned: bool = False):
+        self.program, self.poisoned = program, poisoned
         _check(program)
         self._offsets, self._arena_bytes = _scratch(program, arena)
         self._slots = _slots(program)
@@ -78,13 +79,7 @@ class Loaded:
         self.launch: Callable[..., Any] = (
             self._driver()
             if None in self.commands
-            else _launch(
-                _rows(enumerate(self.commands)),
-                len(program.inputs),
-                [program.buffers[buffer] for buffer in program.outputs],
-                self._arena_bytes,
-                list(program.constants.values()),
-            )
+            else self._whole()
         )
 
     def _locate(self, buffer: int) -> tuple[int, int]:
@@ -92,6 +87,35 @@ class Loaded:
         if slot is not None:
             return slot, 0
         return len(self.program.inputs) + len(self.program.outputs), self._offsets[buffer]
+
+    def _whole(self) -> Callable[..., Any]:
+        """The program as one builtin."""
+        program, arena = self.program, self._arena()
+        launch = _launch(
+            _rows(enumerate(self.commands)),
+            len(program.inputs),
+            [program.buffers[buffer] for buffer in program.outputs],
+            arena,
+            list(program.constants.values()),
+        )
+        if not self.poisoned:
+            return launch
+
+        def poisoned(*arrays: Array) -> Any:
+            self._poison(arena)
+            return launch(*arrays)
+
+        return poisoned
+
+    def _arena(self) -> Array:
+        """New scratch memory; it begins at the first multiple of `ALIGNMENT`."""
+        arena = np.empty(self._arena_bytes + ALIGNMENT, np.uint8)
+        if self.poisoned:
+            self._poison(arena)
+        return arena
+
+    def _poison(self, arena: Array) -> None:
+        poison_arena(_aligned(arena)[: self._arena_bytes], self.program, self._offsets)
 
     # ---- programs with Python steps ------------------------------------------------------------------------------
 
@@ -112,8 +136,7 @@ class Loaded:
         def launch(*arrays: Array) -> Result:
             self._expect(arrays)
             outputs = tuple(_empty(program.buffers[buffer]) for buffer in program.outputs)
-            arena = np.empty(self._arena_bytes + ALIGNMENT, np.uint8)
-            arena = arena[-arena.ctypes.data % ALIGNMENT :]
+            arena = _aligned(self._arena())
             memory = dict(program.constants)
             memory.update(zip(program.inputs, arrays, strict=True))
             memory.update(zip(program.outputs, outputs, strict=True))
@@ -162,6 +185,8 @@ class Loaded:
         for buffer, spec in enumerate(program.buffers):
             if buffer not in memory:
                 memory[buffer] = _empty(spec)
+                if self.poisoned:
+                    poison(memory[buffer])
         every = [memory[buffer] for buffer in range(len(program.buffers))]
         for number, (step, run) in enumerate(zip(program.steps, self._stepwise, strict=True)):
             good = _run_python(step, memory) if self.commands[number] is None else run(*every) is None
@@ -194,6 +219,10 @@ def _result(outputs: tuple[Array, ...]) -> Result:
 
 def _empty(spec: Spec) -> Array:
     return np.empty(spec.shape, NUMPY_DTYPES[spec.dtype])
+
+
+def _aligned(arena: Array) -> Array:
+    return arena[-arena.ctypes.data % ALIGNMENT :]
 
 
 def _whole(buffer: int, spec: Spec) -> View:
@@ -242,7 +271,7 @@ def _launch(
     rows: Sequence[_Row],
     arguments: int,
     outputs: Sequence[Spec] = (),
-    arena_bytes: int = 0,
+    arena: Array | None = None,
     constants: Sequence[Array] = (),
 ) -> Callable[..., Any]:
     """A builtin that runs commands; its plan, laid out here in one array, is described in `plan_layout`."""
@@ -264,10 +293,10 @@ def _launch(
     base = words.ctypes.data
     _, at_slots, at_outputs, at_dims, at_commands, at_args, _ = starts
 
-    arena = np.empty(arena_bytes + ALIGNMENT, np.uint8)
-    arena_address = arena.ctypes.data + -arena.ctypes.data % ALIGNMENT
+    if arena is None:
+        arena = np.empty(ALIGNMENT, np.uint8)
     machine = runtime.machine()
-    words[at_slots + arguments + len(outputs)] = arena_address
+    words[at_slots + arguments + len(outputs)] = _aligned(arena).ctypes.data
     for number, constant in enumerate(constants):
         words[at_slots + slots - len(constants) + number] = constant.ctypes.data
 
@@ -294,7 +323,7 @@ def _launch(
     words[layout.PLAN_MACHINE] = machine.ctypes.data
     words[layout.PLAN_ARGUMENTS], words[layout.PLAN_OUTPUTS] = arguments, len(outputs)
     words[layout.PLAN_COMMANDS], words[layout.PLAN_SLOTS] = len(rows), slots
-    words[layout.PLAN_ARENA_BYTES], words[layout.PLAN_FLAGS] = arena_bytes, flags
+    words[layout.PLAN_ARENA_BYTES], words[layout.PLAN_FLAGS] = arena.size - ALIGNMENT, flags
     words[layout.PLAN_SLOT_TABLE] = base + 8 * at_slots
     words[layout.PLAN_OUTPUT_TABLE] = base + 8 * at_outputs
     words[layout.PLAN_COMMAND_TABLE] = base + 8 * at_commands
@@ -313,9 +342,9 @@ def _starts(sizes: Sequence[int]) -> Iterator[int]:
     yield start
 
 
-def load(program: Program, arena: Arena | None = None) -> Loaded:
+def load(program: Program, arena: Arena | None = None, *, poisoned: bool = False) -> Loaded:
     """A program as native code. Without an arena each scratch buffer has memory of its own."""
-    return Loaded(program, arena)
+    return Loaded(program, arena, poisoned)
 
 
 __all__ = ["Loaded", "load"]
