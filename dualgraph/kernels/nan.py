@@ -74,6 +74,10 @@ def to_normalise(code: Code, results: Iterable[int]) -> frozenset[int]:
 
     Seen are results, what an instruction observes, and what a copy that is seen may copy.
     """
+    return frozenset(i for i in _seen(code, results) if computes(code[i]))
+
+
+def _seen(code: Code, results: Iterable[int]) -> set[int]:
     stack = [*results]
     for instr in code:
         row = INSTRUCTIONS.get(instr.op)
@@ -84,7 +88,7 @@ def to_normalise(code: Code, results: Iterable[int]) -> frozenset[int]:
         if i not in seen:
             seen.add(i)
             stack.extend(copies(code[i]))
-    return frozenset(i for i in seen if computes(code[i]))
+    return seen
 
 
 # ------------------------------------------------------------------------------------------------------------- kernels
@@ -137,3 +141,20 @@ def origins(program: Program, buffers: Sequence[int]) -> list[set[int]]:
                 found |= {OTHER} & of
                 found.update(*(known.get(step.ins[n].buffer, ()) for n in of if n != OTHER))
     return [known.get(b, set()) for b in buffers]
+
+
+def unseen_products(program: Program) -> frozenset[int]:
+    """The steps that are products of which nobody sees the bits of a NaN: all that read them compute."""
+    seen = {*program.inputs, *program.outputs}
+    for step in program.steps:
+        if isinstance(step.kernel, Loop):
+            code = step.kernel.code
+            operands = {code[i].attr for i in _seen(code, step.kernel.results) if code[i].op == INPUT}
+            seen.update(step.ins[n].buffer for n in operands)
+        elif not isinstance(step.kernel, MatMul):
+            seen.update(view.buffer for view in step.ins)
+    return frozenset(
+        number
+        for number, step in enumerate(program.steps)
+        if isinstance(step.kernel, MatMul) and step.outs[0].buffer not in seen
+    )

@@ -18,14 +18,44 @@ from dualgraph.ops.shape import copy_loop, expand_dims, reshape, squeeze
 from dualgraph.spec import Shape, Spec, is_float, promote
 
 
-def _matmul_spec(a: Any, b: Any, *, transpose_a: bool, transpose_b: bool) -> Spec:
-    (*batch_a, m, k), (*batch_b, k2, n) = _factor(a[0], transpose_a), _factor(b[0], transpose_b)
-    if k != k2:
-        raise ShapeError(
-            f"matmul: got shapes {(*batch_a, m, k)} and {(*batch_b, k2, n)}; the last axis of the first ({k}) must equal the "
-            f"second-to-last of the second ({k2}); transpose one of them"
-        )
-    return Spec((*broadcast_shapes("matmul", tuple(batch_a), tuple(batch_b)), m, n), promote(a[1], b[1]))
+class _Product:
+    """The rules of one product: op(a) @ op(b), where op transposes or does not."""
+
+    def __init__(self, transpose_a: bool, transpose_b: bool):
+        self.transposed = transpose_a, transpose_b
+
+    def spec(self, a: Any, b: Any) -> Spec:
+        x, y = (_factor(s[0], transposed) for s, transposed in zip((a, b), self.transposed, strict=True))
+        if x[-1] != y[-2]:
+            raise ShapeError(
+                f"matmul: got shapes {x} and {y}; the last axis of the first ({x[-1]}) must equal the second-to-last of the "
+                f"second ({y[-2]}); transpose one of them"
+            )
+        return Spec((*broadcast_shapes("matmul", x[:-2], y[:-2]), x[-2], y[-1]), promote(a[1], b[1]))
+
+    def lower(
+        self, program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]
+    ) -> tuple[View, ...]:
+        (spec,) = specs
+        batch = spec.shape[:-2]
+        kernel = MatMul(spec.dtype, *self.transposed)
+        views = []
+        for operand in operands:
+            view = _row_major(program, as_view(program, operand), spec.dtype)
+            views.append(view.broadcast_to((*batch, *view.shape[-2:])))
+        out = program.new(spec)
+        if is_float(spec.dtype):
+            program.add(kernel, (out,), views)
+        else:
+            program.add(External("matmul", _external_matmul), (out,), kernel.factors(views))
+        return (out,)
+
+    def vjp(self, number: int, g: Any, out: Any, a: Any, b: Any) -> Any:
+        """Products of the operands as they lie: what is transposed is told to the product, so nothing is copied."""
+        transpose_a, transpose_b = self.transposed
+        if number == 0:
+            return _product(b, g, transpose_b, True) if transpose_a else _product(g, b, False, not transpose_b)
+        return _product(g, a, True, transpose_a) if transpose_b else _product(a, g, not transpose_a, False)
 
 
 def _factor(shape: Shape, transposed: bool) -> Shape:
@@ -36,24 +66,6 @@ def _external_matmul(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> tuple[
     return (np.matmul(a, b),)
 
 
-def _matmul_lower(
-    program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]
-) -> tuple[View, ...]:
-    (spec,) = specs
-    batch = spec.shape[:-2]
-    kernel = MatMul(spec.dtype, **params)
-    views = []
-    for operand in operands:
-        view = _row_major(program, as_view(program, operand), spec.dtype)
-        views.append(view.broadcast_to((*batch, *view.shape[-2:])))
-    out = program.new(spec)
-    if is_float(spec.dtype):
-        program.add(kernel, (out,), views)
-    else:
-        program.add(External("matmul", _external_matmul), (out,), kernel.factors(views))
-    return (out,)
-
-
 def _row_major(program: Program, view: View, dtype: str) -> View:
     if view.dtype == dtype and (view.row_major or not is_float(dtype)):
         return view
@@ -62,19 +74,18 @@ def _row_major(program: Program, view: View, dtype: str) -> View:
     return out
 
 
+def _product_op(transpose_a: bool, transpose_b: bool) -> Op:
+    rules = _Product(transpose_a, transpose_b)
+    return Op("matmul", rules.spec, rules.lower, rules.vjp, literal_scalars=False, joint_vjp=True)
+
+
+# One op for each choice of what is transposed: a bit of the op, not of the memory layout, which the modes do not share.
+_PRODUCTS = {(ta, tb): _product_op(ta, tb) for ta in (False, True) for tb in (False, True)}
+_MATMUL = OPS["matmul"] = _PRODUCTS[False, False]
+
+
 def _product(a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False) -> Any:
-    return bind(_MATMUL, a, b, transpose_a=transpose_a, transpose_b=transpose_b)
-
-
-def _matmul_vjp(number: int, g: Any, out: Any, a: Any, b: Any, *, transpose_a: bool, transpose_b: bool) -> Any:
-    """Products of the operands as they lie: what is transposed is told to the product, so nothing is copied."""
-    if number == 0:
-        return _product(b, g, transpose_b, True) if transpose_a else _product(g, b, False, not transpose_b)
-    return _product(g, a, True, transpose_a) if transpose_b else _product(a, g, not transpose_a, False)
-
-
-_MATMUL: Op = Op("matmul", _matmul_spec, _matmul_lower, _matmul_vjp, literal_scalars=False, joint_vjp=True)
-OPS["matmul"] = _MATMUL
+    return bind(_PRODUCTS[transpose_a, transpose_b], a, b)
 
 
 def matmul(a: Any, b: Any, /) -> Any:
@@ -98,7 +109,7 @@ def matmul(a: Any, b: Any, /) -> Any:
             f"matmul: got shapes {a.layout[0]} and {b.layout[0]}; each needs an axis; multiply scalars with *"
         )
     if rank_a > 1 and rank_b > 1:
-        return front.apply(_MATMUL, (a, b), {"transpose_a": False, "transpose_b": False})
+        return front.apply(_MATMUL, (a, b), {})
     if a.layout[0][-1] != b.layout[0][0 if rank_b == 1 else -2]:
         raise ShapeError(
             f"matmul: got shapes {a.layout[0]} and {b.layout[0]}; the axes summed over must be equal; transpose one of them"

@@ -8,7 +8,7 @@ from dualgraph.kernels import nan
 from dualgraph.kernels.expr import INPUT, LITERAL, Code
 from dualgraph.kernels.kinds import Loop
 from dualgraph.kernels.llvm.instructions import EMITTERS, cast
-from dualgraph.kernels.llvm.lanes import BITS, Lanes, Value
+from dualgraph.kernels.llvm.lanes import Lanes, Value
 from dualgraph.kernels.llvm.loop_schedule import Pass, counters, identity_value
 
 COMBINE = {
@@ -22,12 +22,8 @@ COMBINE = {
 
 
 def one_nan(x: Value) -> Value:
-    """x with every NaN made the one NaN.
-
-    By its bits: LLVM takes a test for NaN of a square root apart, and then drops the choice that depends on it.
-    """
-    magnitude = x.bits() & ((1 << (BITS[x.dtype] - 1)) - 1)
-    return x.lanes.literal(x.dtype, nan.BITS[x.dtype]).where(magnitude > nan.INFINITY[x.dtype], x)
+    """x with every NaN made the one NaN."""
+    return x.lanes.literal(x.dtype, nan.BITS[x.dtype]).where(x.is_nan(), x)
 
 
 def emit(lanes: Lanes, code: Code, i: int, args: Sequence[Value]) -> Value:

@@ -30,7 +30,7 @@ ROWS, COLUMNS, BLOCKS, BLOCKS_ACROSS = range(14, 18)  # of a block; blocks of a 
 STEP_A, STEP_B = range(18, 20)  # bytes from a row of `a` to the next, from a column of `b` to the next
 RANK, DIMS = range(20, 22)  # batch axes; then for each its length and the strides of `a` and `b`, from the last axis on
 
-WIDTH = 16  # elements of a result looked at together
+WIDTHS = (64, 8, 1)  # elements of a result that are looked at together: many, then those left
 WORK, WORK_VECTOR = 6, 2  # multiply-adds that take as long as one scalar operation of a loop
 
 
@@ -70,13 +70,13 @@ class _Emitter:
         return value if self.integer is self.i64 else self.b.trunc(value, self.integer)
 
     def one_nan(self, first: Any, count: Any) -> None:
-        """Every NaN among `count` elements from `first` on becomes the one NaN: vectors, then what is left."""
-        b = self.b
-        whole = b.and_(count, self.i64(-WIDTH))
-        with For(b, self.i64(0), whole, WIDTH) as loop:
-            self._one_nan(Lanes(b, WIDTH), self.at(first, b.mul(loop.index, self.size)))
-        with For(b, whole, count) as loop:
-            self._one_nan(Lanes(b, 1), self.at(first, b.mul(loop.index, self.size)))
+        """Every NaN among `count` elements from `first` on becomes the one NaN."""
+        done = self.i64(0)
+        for width in WIDTHS:
+            whole = self.b.and_(count, self.i64(-width))
+            with For(self.b, done, whole, width) as loop:
+                self._one_nan(Lanes(self.b, width), self.at(first, self.b.mul(loop.index, self.size)))
+            done = whole
 
     def _one_nan(self, lanes: Lanes, place: Any) -> None:
         """Nothing is written where there is no NaN."""
@@ -132,6 +132,7 @@ class Gemm:
 
     dtype: str
     wide: bool
+    one_nan: bool
 
     def emit(self, module: ir.Module, name: str) -> None:
         e = _Emitter(module, name, self.dtype, self.wide)
@@ -163,8 +164,13 @@ class Gemm:
                     *(scalar(0.0), here_c, e.given(n)),
                 ],
             )
-            with For(b, e.i64(0), numbers[0]) as each:
-                e.one_nan(e.at(here_c, b.mul(b.mul(each.index, n), e.size)), numbers[1])
+            if not self.one_nan:
+                return
+            whole = b.icmp_signed("==", numbers[1], n)  # rows that lie behind one another are one
+            lines = b.select(whole, e.i64(1), numbers[0])
+            length = b.select(whole, b.mul(numbers[0], n), numbers[1])
+            with For(b, e.i64(0), lines) as line:
+                e.one_nan(e.at(here_c, b.mul(b.mul(line.index, n), e.size)), length)
 
         e.units(block_of)
 
@@ -179,6 +185,7 @@ class Gemv:
 
     dtype: str
     wide: bool
+    one_nan: bool
 
     def emit(self, module: ir.Module, name: str) -> None:
         e = _Emitter(module, name, self.dtype, self.wide)
@@ -209,7 +216,8 @@ class Gemv:
                     *(scalar(0.0), here_c, integer(1)),
                 ],
             )
-            e.one_nan(here_c, length)
+            if self.one_nan:
+                e.one_nan(here_c, length)
 
         e.units(block_of)
 
@@ -280,7 +288,7 @@ def command(step: Step, locate: Locate) -> Command:
         k * size if transpose_b else size,
         *_batch(a, b),
     )
-    return Command(Gemm(dtype, gemm.wide), args, matrices * down * across, matrices * m * n * k // WORK)
+    return Command(Gemm(dtype, gemm.wide, step.kernel.one_nan), args, matrices * down * across, matrices * m * n * k // WORK)
 
 
 def _vector_command(step: Step, locate: Locate, gemm: blas.Gemm, out: tuple[int, int]) -> Command:
@@ -304,7 +312,7 @@ def _vector_command(step: Step, locate: Locate, gemm: blas.Gemm, out: tuple[int,
         *_batch(matrix, vector),
     )
     matrices = math.prod(a.shape[:-2])
-    return Command(Gemv(dtype, gemm.wide), args, matrices * count, matrices * length * k // WORK_VECTOR)
+    return Command(Gemv(dtype, gemm.wide, step.kernel.one_nan), args, matrices * count, matrices * length * k // WORK_VECTOR)
 
 
 def _place(view: View, locate: Locate) -> tuple[int, int]:

@@ -8,14 +8,14 @@ a Python driver runs in turn; the driver hands results, arena and constants to t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dualgraph.errors import KernelError
-from dualgraph.kernels import blas
+from dualgraph.kernels import blas, nan
 from dualgraph.kernels.cpu import pool
 from dualgraph.kernels.kinds import External, MatMul
 from dualgraph.kernels.llvm import engine, runtime
@@ -56,6 +56,11 @@ def is_native(step: Step) -> bool:
     return not isinstance(step.kernel, External)
 
 
+def _without_one_nan(step: Step) -> Step:
+    assert isinstance(step.kernel, MatMul)
+    return replace(step, kernel=replace(step.kernel, one_nan=False))
+
+
 class Loaded:
     """A program ready to run. `launch(*arrays)` takes one exact ndarray per input, of the dtype and shape declared.
 
@@ -68,8 +73,10 @@ class Loaded:
         _check(program)
         self._offsets, self._arena_bytes = _scratch(program, arena)
         self._slots = _slots(program)
+        unseen = nan.unseen_products(program)
+        steps = [_without_one_nan(s) if number in unseen else s for number, s in enumerate(program.steps)]
         self.commands: tuple[Command | None, ...] = tuple(
-            command(step, self._locate) if is_native(step) else None for step in program.steps
+            command(step, self._locate) if is_native(step) else None for step in steps
         )
         """Per step its variant, arguments, units and work; None for a step that is a Python function."""
         work = sum(found.work for found in self.commands if found is not None)
