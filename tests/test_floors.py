@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the ground up. A folder imports from lower floors and from itself; `dualgraph` is the public `__init__`.
 FLOORS = (
-    ("spec", "tree", "errors", "config"),
+    ("spec", "tree", "errors", "config", "bits"),
     ("kernels",),
     ("ops",),
     ("autodiff",),
