@@ -131,6 +131,11 @@ def fold(monoid: str, x: Expr) -> Expr:
     return Expr(FOLD, (x,), x.dtype, monoid)
 
 
+def computed(x: Expr) -> Expr:
+    """x itself, computed: what a fold of one element is. Only of a NaN the bits may change (`kernels.nan`)."""
+    return call("maximum", x, x) if is_float(x.dtype) else x
+
+
 def cast(x: Expr, dtype: str) -> Expr:
     return x if x.dtype == dtype else Expr("cast", (x,), dtype)
 

@@ -162,7 +162,7 @@ def _simplified(step: Step) -> tuple[Loop, Step, bool]:
         return kernel, step, False
     if not kernel.folds and not any(kernel.row_inputs):
         return kernel, step, True
-    numbers: list[int] = []  # new number of each instruction; a fold of one element is that element, computed
+    numbers: list[int] = []  # new number of each instruction; a fold of one element is that element, as `expr.computed`
     code: list[Instr] = []
     for instr in kernel.code:
         if instr.op == FOLD and not is_float(instr.dtype):
