@@ -63,7 +63,9 @@ class MatMul:
     dtype: str
     transpose_a: bool = False
     transpose_b: bool = False
-    one_nan: bool = True  # make every NaN of the result the one NaN; not where nobody can see it (`nan.unseen_products`)
+    one_nan: bool = (
+        True  # make every NaN of the result the one NaN; not where nobody can see it (`nan.unseen_products`)
+    )
 
     def factors(self, ins: Sequence[View]) -> tuple[View, View]:
         """The operands as they are multiplied: (..., m, k) and (..., k, n)."""

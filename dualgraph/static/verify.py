@@ -139,9 +139,7 @@ def _listed(results: Any) -> list[Array]:
 def _compare(name: str, before: Sequence[Array], after: Sequence[Array]) -> None:
     for number, (x, y) in enumerate(zip(before, after, strict=True)):
         if not same_bits(x, y.reshape(x.shape)):
-            raise GraphError(
-                f"verify: {name} changed the bits of result {number}; {REPORT}"
-            )
+            raise GraphError(f"verify: {name} changed the bits of result {number}; {REPORT}")
 
 
 def _compare_values(executable: Executable, name: str, before: dict[int, Array], after: dict[int, Array]) -> None:
@@ -151,6 +149,6 @@ def _compare_values(executable: Executable, name: str, before: dict[int, Array],
         if x.size == y.size and x.dtype == y.dtype and not same_bits(x.reshape(-1), y.reshape(-1)):
             call = calls.get(serial)
             what = call.name if call is not None else f"call {serial}"
-            raise GraphError(
-                f"verify: {name} changed the bits of {what}; {REPORT}"
-            ).at(call.where if call is not None else None)
+            raise GraphError(f"verify: {name} changed the bits of {what}; {REPORT}").at(
+                call.where if call is not None else None
+            )

@@ -24,6 +24,7 @@ import dualgraph as dg
 import dualgraph.nn.functional as F
 from conformance.layouts import LAYOUTS
 from conformance.modes import differentiated, leaves
+from dualgraph import extend
 
 Array = np.ndarray[Any, Any]
 
@@ -60,7 +61,7 @@ VIEWS: dict[str, Callable[[Any], Any]] = {
     "row": lambda x: x[..., 1, :], "flat": lambda x: dg.reshape(x, (-1,)), "column": lambda x: x[..., :1],
     "widened": lambda x: dg.broadcast_to(x[..., :1, :], x.shape),
     "twice": lambda x: dg.concat([x, x], axis=-2)[..., : x.shape[-2], :],
-    "windows": lambda x: x[..., 1:, :] + x[..., :-1, :],
+    "windows": lambda x: x[..., 1:, :] + x[..., :-1, :], "composed": extend.composite("composed", lambda x: dg.flip(x).mT),
 }  # fmt: skip
 
 
@@ -259,7 +260,7 @@ def result_shape(instruction: Instruction, shapes: list[tuple[int, ...]]) -> tup
         return None
     rest, rows, columns = first[:-2], first[-2], first[-1]
     return {
-        "transpose": (*rest, columns, rows), "flip": first, "step": (*rest, rows, (columns + 1) // 2),
+        "transpose": (*rest, columns, rows), "composed": (*rest, columns, rows), "flip": first, "step": (*rest, rows, (columns + 1) // 2),
         "tail": (*rest, rows - 1, columns), "row": (*rest, columns), "flat": (math.prod(first),),
         "column": (*rest, rows, 1), "widened": first, "twice": first, "windows": (*rest, rows - 1, columns),
     }[name]  # fmt: skip

@@ -15,7 +15,6 @@ from conformance.modes import (
     define,
     differentiated,
     run_eager,
-    run_executable,
     same_bits,
 )
 from conformance.programs import bound, program_of

@@ -350,7 +350,17 @@ class Draw:
         for _ in range(draw(st.integers(1, 14))):
             draw(
                 st.sampled_from(
-                    (self.map, self.map, self.map, self.fold, self.rows, self.update, self.matmul, self.part, self.check)
+                    (
+                        self.map,
+                        self.map,
+                        self.map,
+                        self.fold,
+                        self.rows,
+                        self.update,
+                        self.matmul,
+                        self.part,
+                        self.check,
+                    )
                 )
             )()
         chosen = draw(st.lists(st.sampled_from(self.ready), max_size=3))

@@ -553,7 +553,9 @@ def test_exit_is_clean() -> None:
 
 # ---- products ----------------------------------------------------------------------------------------------------
 
-Operand = tuple[Any, ...]  # shape, strides, offset; "T" behind them: the matrices are transposed before they are multiplied
+Operand = tuple[
+    Any, ...
+]  # shape, strides, offset; "T" behind them: the matrices are transposed before they are multiplied
 
 
 def product(a: Operand, b: Operand, dtype: str, room: int) -> Program:

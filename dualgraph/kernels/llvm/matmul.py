@@ -288,7 +288,9 @@ def command(step: Step, locate: Locate) -> Command:
         k * size if transpose_b else size,
         *_batch(a, b),
     )
-    return Command(Gemm(dtype, gemm.wide, step.kernel.one_nan), args, matrices * down * across, matrices * m * n * k // WORK)
+    return Command(
+        Gemm(dtype, gemm.wide, step.kernel.one_nan), args, matrices * down * across, matrices * m * n * k // WORK
+    )
 
 
 def _vector_command(step: Step, locate: Locate, gemm: blas.Gemm, out: tuple[int, int]) -> Command:
@@ -312,7 +314,9 @@ def _vector_command(step: Step, locate: Locate, gemm: blas.Gemm, out: tuple[int,
         *_batch(matrix, vector),
     )
     matrices = math.prod(a.shape[:-2])
-    return Command(Gemv(dtype, gemm.wide, step.kernel.one_nan), args, matrices * count, matrices * length * k // WORK_VECTOR)
+    return Command(
+        Gemv(dtype, gemm.wide, step.kernel.one_nan), args, matrices * count, matrices * length * k // WORK_VECTOR
+    )
 
 
 def _place(view: View, locate: Locate) -> tuple[int, int]:

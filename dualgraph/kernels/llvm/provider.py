@@ -83,11 +83,7 @@ class Loaded:
         self.releases_gil = None in self.commands or work >= GIL_WORK
         """Whether other Python threads may run during a launch."""
         self._stepwise: list[Callable[..., Any]] | None = None
-        self.launch: Callable[..., Any] = (
-            self._driver()
-            if None in self.commands
-            else self._whole()
-        )
+        self.launch: Callable[..., Any] = self._driver() if None in self.commands else self._whole()
 
     def _locate(self, buffer: int) -> tuple[int, int]:
         slot = self._slots.get(buffer)
