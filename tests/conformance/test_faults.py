@@ -15,10 +15,9 @@ from conformance.modes import (
     define,
     differentiated,
     run_eager,
-    run_executable,
     same_bits,
 )
-from conformance.programs import program_of
+from conformance.programs import bound, program_of
 from conformance.test_gradients import check_gradient
 from dualgraph import autodiff, static
 from dualgraph.kernels.kinds import External
@@ -143,12 +142,12 @@ def test_a_wrong_pass_is_caught(faulty: Callable[[Any], Any]) -> None:
 def test_random_programs_catch_it(faulty: Any) -> None:
     """Without an example made for the fault: the programs that the other tests draw, up to the first that notices."""
     for seed in range(4000):
-        program = program_of(seed)
-        arrays = program.arrays()
-        expected = run_eager(program, arrays)
-        graph, outputs = define(program, arrays)
-        found = run_executable(static.compile(graph, outputs=outputs), arrays)
-        if not all(map(same_bits, found, expected)):
+        program = program_of(seed)._replace(order=0)
+        given = bound(program, program.arrays())
+        expected = given.outcome(given.function)
+        graph, outputs = define(given.function, given.arguments)
+        found = given.outcome(static.compile(graph, outputs=outputs))
+        if expected[0].dtype.kind != "U" and not all(map(same_bits, found, expected)):
             return
     pytest.fail("no program noticed the fault")
 
