@@ -234,7 +234,7 @@ def checked_number(name: str, option: str, value: Any, below: float = math.inf) 
     """A finite number in [0, below)."""
     found = real(name, option, value)
     if not 0.0 <= found < below:
-        rule = "a finite number of at least 0" if below == math.inf else f"a number in [0, {below:g})"
+        rule = "a number of at least 0" if below == math.inf else f"a number in [0, {below:g})"
         raise ArgumentError(f"{name}: got {option} = {shown(value)}; it must be {rule}").at(here())
     return found
 

@@ -52,6 +52,8 @@ def _itself() -> list[Any]:
     return value
 
 
+DEEP, DEEP_TUPLE = _nested(5000), _nested(5000, tuple)
+
 VALUES: dict[str, Callable[[], Any]] = {
     "None": lambda: None,
     "str": lambda: "ab",
@@ -96,13 +98,13 @@ VALUES: dict[str, Callable[[], Any]] = {
     "generator": lambda: (n for n in (0, 1)),
     "slice": lambda: slice(0, 2),
     "...": lambda: Ellipsis,
-    "long": lambda: (0,) * 2000,
+    "long": lambda: (0,) * 500,
     "bools": lambda: [True, False],
     "a length of 2**63": lambda: (0, 2**63),
     "a length of 2**70": lambda: (2, 2**70),
     "many elements": lambda: (2**31, 2**31),
-    "deep": lambda: _nested(5000),
-    "deep tuple": lambda: _nested(5000, tuple),
+    "deep": lambda: DEEP,
+    "deep tuple": lambda: DEEP_TUPLE,
     "itself": _itself,
 }
 

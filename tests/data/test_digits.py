@@ -57,10 +57,10 @@ def test_split_is_fixed():
 
 @pytest.mark.parametrize("held_out", [0, -1, COUNT, COUNT + 1])
 def test_split_needs_two_parts(held_out):
-    with pytest.raises(ArgumentError, match=rf"got held_out={held_out}; there are 1797 images.*give a number"):
+    with pytest.raises(ArgumentError, match=rf"got held_out = {held_out}; there are 1797 images.*give a number"):
         digits_split(held_out=held_out)
 
 
 def test_split_refuses_negative_seed():
-    with pytest.raises(ArgumentError, match=r"got seed=-1; a seed is not negative"):
+    with pytest.raises(ArgumentError, match=r"got seed = -1; it must be an integer of at least 0"):
         digits_split(seed=-1)
