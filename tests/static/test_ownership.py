@@ -75,7 +75,6 @@ def modes(step):
     return {
         "jit": lambda: static.jit(step),
         "compile": lambda: static.compile(step, spec),
-        "none": lambda: static.jit(step, optimize="none"),
     }
 
 
@@ -121,7 +120,7 @@ def bits(held):
 
 
 @pytest.mark.parametrize("single", [True, False], ids=["quick", "slow"])
-@pytest.mark.parametrize("mode", ["jit", "compile", "none"])
+@pytest.mark.parametrize("mode", ["jit", "compile"])
 @pytest.mark.parametrize("take", HOLDS.values(), ids=HOLDS)
 def test_what_is_taken_at_any_moment_of_a_step_stays(take, mode, single):
     model, _, step = trainer(single=single)
@@ -330,7 +329,7 @@ FEEDS = {
 }
 
 
-@pytest.mark.parametrize("size", [4, 1 << 22], ids=["short", "long"])
+@pytest.mark.parametrize("size", [4, 1 << 20], ids=["short", "long"])
 @pytest.mark.parametrize("feed", FEEDS.values(), ids=FEEDS)
 def test_an_argument_that_is_the_value_of_a_variable_keeps_it(feed, size):
     start = np.arange(2 * size, dtype=np.float32).reshape(2, size)
