@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from fractions import Fraction
 from operator import index
 from typing import Any
 
@@ -162,12 +161,13 @@ def linspace(start: float, stop: float, /, num: int, *, dtype: Any = DEFAULT_FLO
         raise ArgumentError(f"linspace: got num {num}; it must be an integer of at least 0")
     if not (math.isfinite(start) and math.isfinite(stop)):
         raise ArgumentError(f"linspace: got {start} and {stop}; both ends must be finite")
-    first, last = Fraction(start), Fraction(stop)  # the exact difference may be beyond the range of floats
+    start, stop, parts = float(start), float(stop), max(1, num - 1)
+    within = math.isfinite(stop - start) and math.isfinite(start + stop)  # else the parts are, each by itself
     numbers = {
-        "start": float(start),
-        "stop": float(stop),
-        "step": float((last - first) / (num - 1)) if num > 2 else 0.0,
-        "middle": float((first + last) / 2),
+        "start": start,
+        "stop": stop,
+        "step": 0.0 if parts == 1 else (stop - start) / parts if within else stop / parts - start / parts,
+        "middle": (start + stop) / 2 if within else start / 2 + stop / 2,
     }
     return bind(
         _LINSPACE, **{name: _exact(value) for name, value in numbers.items()}, count=num, dtype=dtype_name(dtype)
