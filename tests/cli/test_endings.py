@@ -15,7 +15,6 @@ import pytest
 from dualgraph import signals
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-COMMAND = [sys.executable, "-m", "dualgraph"]  # in the checkout
 LONG = ("check", "affine", "--steps", "20000")
 
 
