@@ -26,8 +26,9 @@ from dualgraph.ops import OPS
 from dualgraph.ops.op import Op, Operand, as_view
 from dualgraph.ops.symbol import Symbol
 from dualgraph.static import passes
-from dualgraph.static.algebra import is_literal, plus_zero, times_zero
+from dualgraph.static.algebra import EXACT, plus_zero, times_zero
 from dualgraph.static.dataflow import Dataflow, Rewriter
+from dualgraph.static.provenance import Provenance
 
 X = np.random.default_rng(0).normal(size=(5, 37)).astype(np.float32)
 X[0, :4] = [0.0, -0.0, np.inf, -np.inf]
@@ -107,8 +108,15 @@ def double_rounding(rw: Rewriter, call: Any, inputs: tuple[Symbol, ...]) -> Any:
 
 
 def foreign_nan(rw: Rewriter, call: Any, inputs: tuple[Symbol, ...]) -> Any:
-    """x * 1 → x, whoever made the NaN in x"""
-    return inputs[0] if call.op is OPS["multiply"] and is_literal(inputs[1], 1) else None
+    """x * 1 → x and the like, whoever made the NaN in x"""
+    rw.provenance = _Trusting()
+    found = (rule(rw, call, inputs) for rule in EXACT)
+    return next((x for x in found if x is not None), None)
+
+
+class _Trusting(Provenance):
+    def is_computed(self, x: Symbol) -> bool:
+        return True
 
 
 FAULTS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
