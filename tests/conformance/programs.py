@@ -260,7 +260,8 @@ def result_shape(instruction: Instruction, shapes: list[tuple[int, ...]]) -> tup
         return None
     rest, rows, columns = first[:-2], first[-2], first[-1]
     return {
-        "transpose": (*rest, columns, rows), "composed": (*rest, columns, rows), "flip": first, "step": (*rest, rows, (columns + 1) // 2),
+        "transpose": (*rest, columns, rows), "composed": (*rest, columns, rows),
+        "flip": first, "step": (*rest, rows, (columns + 1) // 2),
         "tail": (*rest, rows - 1, columns), "row": (*rest, columns), "flat": (math.prod(first),),
         "column": (*rest, rows, 1), "widened": first, "twice": first, "windows": (*rest, rows - 1, columns),
     }[name]  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections import Counter
+from typing import Any
 
 import hypothesis
 import numpy as np

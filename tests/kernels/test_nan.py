@@ -73,7 +73,7 @@ def applied(name: str, dtype: str) -> tuple[E.Expr, list[Array]]:
 def wrapped(value: E.Expr) -> list[E.Expr]:
     """What a compiler may take for the value itself."""
     return [
-        value * 1.0, value - 0.0, value / 1.0, value + -0.0, -(-value), E.call("abs", value),
+        value * 1.0, value - 0.0, value / 1.0, value + -0.0, E.call("neg", -value), E.call("abs", value),
         E.call("maximum", value, value), E.select(E.call("eq", value, value), value, value),
     ]  # fmt: skip
 
