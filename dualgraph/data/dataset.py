@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from dualgraph.errors import ArgumentError, DTypeError, ShapeError, here, shown
+from dualgraph.errors import ArgumentError, DTypeError, RangeError, ShapeError, here, shown
 from dualgraph.spec import NUMPY_DTYPES
 
 Array = np.ndarray[Any, Any]
@@ -47,7 +47,14 @@ class TensorDataset:
         return len(self.arrays[0])
 
     def __getitem__(self, index: Any) -> tuple[Any, ...]:
-        return tuple(x[index] for x in self.arrays)
+        try:
+            return tuple(x[index] for x in self.arrays)
+        except (IndexError, TypeError, ValueError, OverflowError, RecursionError):
+            n = len(self)
+            raise RangeError(
+                f"TensorDataset: got index {shown(index)} of {n} examples; it must be an integer in [{-n}, {n}), a slice of "
+                "them or an array"
+            ).at(here()) from None
 
 
 def _as_array(number: int, x: Any) -> Array:

@@ -7,7 +7,7 @@ from typing import Any, overload
 
 from dualgraph.errors import ArgumentError, RangeError, here, shown
 from dualgraph.nn.module import Module, checked_module, suggestion
-from dualgraph.ops.arguments import members
+from dualgraph.ops.arguments import integer, members
 
 
 class _Numbered(Module):
@@ -19,21 +19,23 @@ class _Numbered(Module):
             raise ArgumentError(
                 f"{type(self).__name__}: got {shown(modules)}; it holds a list of modules; pass one"
             ).at(here())
-        for module in given:
+        first = len(self._modules)
+        checked = [checked_module(f"{type(self).__name__}: item {first + n}", module) for n, module in enumerate(given)]
+        for module in checked:
             number = len(self._modules)
             while str(number) in self._modules:  # named by the user
                 number += 1
-            self._modules[str(number)] = checked_module(f"{type(self).__name__}: item {number}", module)
+            self._modules[str(number)] = module
 
     def _items(self) -> list[Module]:
         return [module for module in self._modules.values() if module is not None]
 
     def _name(self, index: int) -> str:
-        n = len(self._modules)
+        n, index = len(self._modules), integer(type(self).__name__, "index", index)
         if not -n <= index < n:
-            raise RangeError(f"{type(self).__name__}: got index {index} of {n} modules; it must lie in [{-n}, {n})").at(
-                here()
-            )
+            raise RangeError(
+                f"{type(self).__name__}: got index {shown(index)} of {n} modules; it must lie in [{-n}, {n})"
+            ).at(here())
         return list(self._modules)[index]
 
     def __len__(self) -> int:
@@ -118,8 +120,9 @@ class ModuleList(_Numbered):
 
     def insert(self, index: int, module: Module) -> None:
         """Add a module before position `index`."""
-        items = self._items()
-        items.insert(index, module)
+        items: list[Any] = self._items()
+        n, at = len(items), integer("insert", "index", index)
+        items.insert(min(max(at, -n), n), checked_module("ModuleList.insert", module))
         self._modules.clear()
         self._extend(items)
 
@@ -170,11 +173,11 @@ class ModuleDict(Module):
         self._modules[name] = checked_module(f"ModuleDict: item {name!r}", module)
 
     def __getitem__(self, name: str) -> Module:
-        found: Module | None = self._modules.get(name)
+        found: Module | None = self._modules.get(name) if isinstance(name, str) else None
         if found is None:
-            raise ArgumentError(f"ModuleDict: got {name!r}; no such module{suggestion(str(name), self._modules)}").at(
-                here()
-            )
+            raise ArgumentError(
+                f"ModuleDict: got {shown(name)}; no such module{suggestion(shown(name), self._modules)}"
+            ).at(here())
         return found
 
     def __delitem__(self, name: str) -> None:
@@ -188,7 +191,7 @@ class ModuleDict(Module):
         return iter(self._modules)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._modules
+        return isinstance(name, str) and name in self._modules
 
     def keys(self) -> Iterable[str]:
         """The names."""

@@ -16,6 +16,7 @@ import numpy as np
 from dualgraph.eager.tensor import Variable
 from dualgraph.errors import ArgumentError, DTypeError, DualgraphError, here, shown
 from dualgraph.nn.parameter import Parameter
+from dualgraph.ops.arguments import flag, text
 from dualgraph.ops.creation import asarray
 from dualgraph.ops.observed import Observed, Table
 from dualgraph.ops.tensor import TensorMethods
@@ -189,6 +190,7 @@ class Module(Observed):
         `state_dict`.
         """
         self._check_name("register_buffer", name, self._buffers)
+        persistent = flag("register_buffer", "persistent", persistent)
         if value is None:
             self._buffers[name] = None
             super().__setattr__(name, None)
@@ -216,7 +218,8 @@ class Module(Observed):
 
     def named_modules(self, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Module]]:
         """This module and all below it with their paths, parents first; shared ones once."""
-        return self._walk(prefix, set() if remove_duplicate else None)
+        once = flag("named_modules", "remove_duplicate", remove_duplicate)
+        return self._walk(text("named_modules", "prefix", prefix), set() if once else None)
 
     def _walk(self, prefix: str, seen: set[int] | None) -> Iterator[tuple[str, Module]]:
         if seen is not None:
@@ -236,7 +239,7 @@ class Module(Observed):
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, Parameter]]:
         """The parameters with their paths; shared ones once."""
-        return self._named("_parameters", prefix, recurse, remove_duplicate)
+        return self._named("_parameters", prefix, flag("named_parameters", "recurse", recurse), remove_duplicate)
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
         """See `named_parameters`."""
@@ -246,7 +249,7 @@ class Module(Observed):
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, Variable]]:
         """The buffers with their paths; shared ones once."""
-        return self._named("_buffers", prefix, recurse, remove_duplicate)
+        return self._named("_buffers", prefix, flag("named_buffers", "recurse", recurse), remove_duplicate)
 
     def buffers(self, recurse: bool = True) -> Iterator[Variable]:
         """See `named_buffers`."""
@@ -260,6 +263,7 @@ class Module(Observed):
     def get_submodule(self, path: str) -> Module:
         """The module at a path such as "encoder.0"; "" is this one."""
         module = self
+        text("get_submodule", "the path", path)
         for name in path.split(".") if path else ():
             found = module._modules.get(name)
             if found is None:
@@ -270,11 +274,13 @@ class Module(Observed):
     def get_parameter(self, path: str) -> Parameter:
         """The parameter at a path such as "encoder.0.weight"."""
         found = dict(self.named_parameters(remove_duplicate=False))
+        text("get_parameter", "the path", path)
         return found[path] if path in found else self._unknown("get_parameter", path, list(found))
 
     def get_buffer(self, path: str) -> Variable:
         """The buffer at a path."""
         found = dict(self.named_buffers(remove_duplicate=False))
+        text("get_buffer", "the path", path)
         return found[path] if path in found else self._unknown("get_buffer", path, list(found))
 
     def _unknown(self, what: str, path: str, known: list[str]) -> NoReturn:
@@ -298,6 +304,12 @@ class Module(Observed):
 
         Shapes and dtypes must be equal; with `strict` the paths, too. All is checked before anything is assigned.
         """
+        if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
+            raise ArgumentError(
+                f"{type(self).__name__}.load_state_dict: got {shown(state)}; a state is a dictionary of tensors by path; use "
+                "what state_dict() gave"
+            ).at(here())
+        strict = flag("load_state_dict", "strict", strict)
         own = dict(self._state())
         missing = [name for name in own if name not in state]
         unexpected = [name for name in state if name not in own]
@@ -336,6 +348,7 @@ class Module(Observed):
 
     def train(self: Self, mode: bool = True) -> Self:
         """Put this module and all below it into training mode."""
+        mode = flag("train", "mode", mode)
         for module in self.modules():
             module.training = mode
         return self
@@ -357,6 +370,8 @@ class Module(Observed):
 
     def apply(self: Self, function: Callable[[Module], Any]) -> Self:
         """Call `function(module)` for every module, children first."""
+        if not callable(function):
+            raise ArgumentError(f"apply: got {shown(function)}; pass a function of a module").at(here())
         for module in self.children():
             module.apply(function)
         function(self)
@@ -364,9 +379,9 @@ class Module(Observed):
 
     def to(self: Self, device: str) -> Self:
         """This module on a device: only "cpu" so far."""
-        if device != "cpu":
+        if not isinstance(device, str) or device != "cpu":
             raise ArgumentError(
-                f"{type(self).__name__}.to: got {device!r}; the only device of this version is 'cpu'; leave the "
+                f"{type(self).__name__}.to: got {shown(device)}; the only device of this version is 'cpu'; leave the "
                 "module there"
             ).at(here())
         return self

@@ -75,6 +75,13 @@ def flag(name: str, what: str, value: Any) -> bool:
     raise ArgumentError(f"{name}: got {what} = {shown(value)}; it must be True or False; pass one of them")
 
 
+def text(name: str, what: str, value: Any) -> str:
+    """A string."""
+    if not isinstance(value, str):
+        raise ArgumentError(f"{name}: got {what} {shown(value)}; it must be a string; pass one")
+    return value
+
+
 def choice(name: str, what: str, value: Any, options: Sequence[str]) -> str:
     """One of a few words."""
     if not isinstance(value, str) or value not in options:

@@ -55,16 +55,16 @@ class Group(Observed):
             self.rate.assign(asarray(np.array(checked_number(self.optimizer, "lr", value), np.float64)))
 
     def __getitem__(self, key: str) -> Any:
-        if key in ("lr", "params"):
+        if isinstance(key, str) and key in ("lr", "params"):
             return getattr(self, key)
-        if key not in self.options:
+        if not isinstance(key, str) or key not in self.options:
             raise unknown_option(self.optimizer, key, ["lr", "params", *self.options])
         return self.options[key]
 
     def __setitem__(self, key: str, value: Any) -> None:
-        if key != "lr":
+        if not isinstance(key, str) or key != "lr":
             raise ArgumentError(
-                f"{self.optimizer}: got a new value for {key!r}; only lr can be changed, the rest is built into the "
+                f"{self.optimizer}: got a new value for {shown(key)}; only lr can be changed, the rest is built into the "
                 "update (and into compiled graphs); make a new optimiser, and load this one's state_dict() into it"
             ).at(here())
         self.lr = value
@@ -241,7 +241,7 @@ def checked_number(name: str, option: str, value: Any, below: float = math.inf) 
 
 def unknown_option(name: str, key: Any, known: Sequence[str]) -> DualgraphError:
     """The error for an option that does not exist."""
-    close = difflib.get_close_matches(str(key), known, n=1)
+    close = difflib.get_close_matches(shown(key), known, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
     return ArgumentError(f"{name}: got the option {shown(key)}; it does not exist; {hint}").at(here())
 

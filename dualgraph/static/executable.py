@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from dualgraph import tree
-from dualgraph.errors import FeedError, GraphError, here
+from dualgraph.errors import FeedError, GraphError, OutOfMemoryError, here
 from dualgraph.kernels import memory, provider
 from dualgraph.kernels.failure import checked_operand, explain
 from dualgraph.kernels.program import Program
@@ -77,7 +77,10 @@ class Executable:
         start = time.perf_counter()
         self._tensor: Any = type(default().constant(0.0, "float32"))
         self._bound = [_as_cell(v.tensor) for v in self.compilation.variables]
-        self._loaded: Any = provider.load(self.program, self.compilation.arena, self._state())
+        try:
+            self._loaded: Any = provider.load(self.program, self.compilation.arena, self._state())
+        except MemoryError:
+            raise self._out_of_memory() from None
         self._launch: Callable[..., Any] = self._loaded.launch
         self.times = {
             "define": define_seconds,
@@ -119,7 +122,10 @@ class Executable:
             if self._first:
                 self._first_run(arrays, passed)
             given = [*arrays, *self._held(passed)]
-            results = self._launch(*given)
+            try:
+                results = self._launch(*given)
+            except MemoryError:
+                raise self._out_of_memory() from None
             if results.__class__ is int:
                 raise self.failure(self.program, results, self.state(arrays, passed))
         if self._of_arguments:
@@ -148,12 +154,23 @@ class Executable:
                     arrays = feed(args)
             except AttributeError:
                 arrays = feed(args)
-            result = launch(*arrays)
+            try:
+                result = launch(*arrays)
+            except MemoryError:
+                raise self._out_of_memory() from None
             if result.__class__ is int:
                 raise self.failure(self.program, result, self.state(arrays))
             return make(result, spec) if history is None else make(result, spec, True, history, 0)
 
         return run
+
+    def _out_of_memory(self) -> OutOfMemoryError:
+        """The error where scratch memory or a result cannot be had: named by the largest that a step writes."""
+        largest = max((v.spec for step in self.program.steps for v in step.outs), key=lambda spec: spec.nbytes)
+        return OutOfMemoryError(
+            f"compiled step: got a result of {largest}, {largest.nbytes >> 30:,} GiB, for which there is no memory; compute "
+            "it in parts"
+        )
 
     def _state(self) -> State:
         """What the launch reads and changes by itself."""

@@ -24,6 +24,10 @@ ROWS = np.array([0, 1])
 VARIABLE = dg.Variable(FLOAT)
 LOADER = data.DataLoader(data.TensorDataset(FLOAT))
 DOUBLED = static.compile(lambda x: x * 2.0, static.spec((2, 3)))
+MODULES = {
+    "Linear": nn.Linear(3, 2), "ModuleList": nn.ModuleList([nn.Tanh()]), "ModuleDict": nn.ModuleDict({"z": nn.Tanh()}),
+    "Sequential": nn.Sequential(nn.Tanh()), "TensorDataset": data.TensorDataset(FLOAT),
+}  # fmt: skip
 ADAM = optim.Adam([nn.Parameter(FLOAT)])
 
 
@@ -96,7 +100,7 @@ NEED_VALUES = (
 
 
 # What is no call of a user: protocols, base classes, what is made by other functions.
-NOT_CALLED = ("Tensor.held_gradient", "data.Dataset", "data.Digits", "nn.Module", "optim.Optimizer")
+NOT_CALLED = ("Adam.update", "Tensor.held_gradient", "data.Dataset", "data.Digits", "nn.Module", "optim.Optimizer")
 
 NEVER_WORK = ("Tensor.__setitem__",)
 
@@ -182,6 +186,18 @@ def layers() -> Iterator[tuple[str, Any]]:
             yield f"{name}()", kind(*args, **named).forward
 
 
+def _bound(owners: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Methods of objects that hold state; those of items are called as Python calls them."""
+    for kind, owner in owners.items():
+        for name in dir(type(owner)):
+            method = getattr(owner, name)
+            if inspect.ismethod(method) and (name[0] != "_" or name in ITEMS) and f"{kind}.{name}" not in NOT_CALLED:
+                yield f"{kind}.{name}", method
+
+
+ITEMS = ("__getitem__", "__setitem__", "__delitem__", "__contains__")
+
+
 # Run in both modes, or in graphs only.
 INSIDE = ("static.gradients", "static.placeholder")
 OPERATIONS = {
@@ -192,6 +208,8 @@ OPERATIONS = {
 }
 IN_GRAPHS = functions(item for item in public("static", static) if item[0] in INSIDE)
 
+METHODS = functions(_bound({"DataLoader": LOADER, "Adam": ADAM, "group": ADAM.param_groups[0], **MODULES}))
+
 # Make or change state, so they are called outside of graphs.
 OUTSIDE = {
     **functions(classes("nn", nn)),
@@ -200,8 +218,7 @@ OUTSIDE = {
     **functions(public("init", nn.init)),
     **functions(public("data", data)),
     **functions(item for item in public("static", static) if item[0] not in INSIDE),
-    **functions((f"DataLoader.{name}", getattr(LOADER, name)) for name in ("load_state_dict",)),
-    **functions((f"Adam.{name}", getattr(ADAM, name)) for name in ("load_state_dict", "zero_grad")),
+    **METHODS,
     **functions(
         iter(
             [

@@ -7,6 +7,7 @@ import inspect
 import math
 import pickle  # noqa: TID251 - errors cross processes by it
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -214,10 +215,44 @@ def test_an_empty_list_holds_positions() -> None:
     assert dg.tensor(FLOAT)[[[0, 1], [1, 0]]].shape == (2, 2, 3)
 
 
+def _promises_all_memory() -> bool:
+    """Whether this system hands out memory that it does not have."""
+    setting = Path("/proc/sys/vm/overcommit_memory")
+    return setting.exists() and setting.read_text().strip() == "1"
+
+
+may_be_refused = pytest.mark.skipif(
+    _promises_all_memory(), reason="this system grants memory that it lacks, then kills"
+)
+
+
+@may_be_refused
 def test_a_result_for_which_there_is_no_memory() -> None:
     with pytest.raises(MemoryError, match="no memory") as info:
         dg.zeros(2**41)  # may be asked for, and cannot be had
     assert isinstance(info.value, errors.OutOfMemoryError)
+
+
+@may_be_refused
+@pytest.mark.parametrize("length", [2**40, 2**41])
+def test_a_step_for_which_there_is_no_memory(length: int) -> None:
+    """Neither for its result nor for what it needs in between; nothing has changed."""
+    counter = dg.Variable(np.zeros((), np.float32))
+
+    def result(x: Any) -> Any:
+        counter.assign(counter + 1.0)
+        return dg.broadcast_to(x, (length,)) * 2.0
+
+    def between(x: Any) -> Any:
+        counter.assign(counter + 1.0)
+        return dg.concat([dg.broadcast_to(x, (length,))] * 2)[:3]
+
+    for function in (result, between):
+        with pytest.raises(errors.OutOfMemoryError, match="no memory") as info:
+            static.jit(function)(np.ones(1, np.float32))
+        assert info.value.where is not None
+        assert info.value.where.file == __file__
+        assert counter.item() == 0.0
 
 
 @pytest.mark.parametrize("seed", [2**63, -(2**63) - 1])

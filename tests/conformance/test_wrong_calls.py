@@ -22,6 +22,7 @@ from conformance.calls import (
     ADAM,
     FLOAT,
     IN_GRAPHS,
+    METHODS,
     NEED_VALUES,
     NEVER_WORK,
     OPERATIONS,
@@ -170,9 +171,13 @@ def _plain_kernels() -> Iterator[None]:
 
 
 def _forget_plans() -> None:
+    frozen = gc.get_freeze_count()  # what is frozen is not listed
+    gc.unfreeze()
     for found in gc.get_objects():
         if type(found) is Op:
             found.plans.clear()
+    if frozen:
+        gc.freeze()
 
 
 def test_the_sample_calls_work() -> None:
@@ -193,12 +198,14 @@ def test_the_sample_calls_work() -> None:
 def test_wrong_calls_of_one_mode(name: str) -> None:
     inside = name in IN_GRAPHS
     function = IN_GRAPHS[name] if inside else OUTSIDE[name]
-    assert run(function.function, *function.call(), inside).error is None
+    assert name in METHODS or run(function.function, *function.call(), inside).error is None
     faults = []
     for p in function.parameters:
         for kind in VALUES:
-            before = _state()
-            result = run(function.function, *function.call(p.name, VALUES[kind]()), inside)
+            before, value = _state(), VALUES[kind]()
+            if p.name == "function" and callable(value):
+                continue  # what it raises is its own
+            result = run(function.function, *function.call(p.name, value), inside)
             fault = _fault(result)
             if fault is None and result.error is not None and _state() != before:
                 fault = "changed the state"
