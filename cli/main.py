@@ -52,7 +52,7 @@ class Commands(click.Group):
             warnings.showwarning = _show_warning
             code = FAILED
             try:
-                with signals.stopping():
+                with signals.stopping(), _system_errors():
                     prepare_output()
                     found = super().main(*args, standalone_mode=False, **extra)  # type: ignore[call-overload]
                     code = found if isinstance(found, int) else 0

@@ -1,6 +1,6 @@
 """`python -m dualgraph`: the command `dualgraph`."""
 
-from dualgraph.cli.main import main  # type: ignore[import-not-found]  # checked as `cli`, where it lies
+from dualgraph.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from dualgraph import tree
+from dualgraph.bits import differing, same_bits
 from dualgraph.compare.arms import Arm, eager_arm, mixed_arm, static_arm
 from dualgraph.compare.workloads import Workload
 from dualgraph.ops.tensor import TensorMethods
@@ -74,11 +75,6 @@ def compare_arms(reference: Arm, other: Arm, steps: int = STEPS) -> Identity:
     return Identity((reference.name, other.name), steps, compared, digest.hexdigest(), None)
 
 
-def same_bits(x: Array, y: Array) -> bool:
-    """Same shape, dtype and bytes."""
-    return x.shape == y.shape and x.dtype == y.dtype and x.tobytes() == y.tobytes()
-
-
 def digest_of(values: Iterable[tuple[str, Array]]) -> str:
     """SHA-256 over names, shapes, dtypes and bytes."""
     digest = hashlib.sha256()
@@ -104,8 +100,7 @@ def _stepped(arm: Arm) -> Iterator[tuple[str, Array]]:
 def _difference(step: int, name: str, x: Array, y: Array, arms: tuple[str, str]) -> Difference:
     if x.shape != y.shape or x.dtype != y.dtype:
         return Difference(step, name, x.size, x.size, (), (f"{x.dtype} {x.shape}", f"{y.dtype} {y.shape}"), arms)
-    as_bytes = [np.ascontiguousarray(a).reshape(-1, 1).view(np.uint8) for a in (x, y)]
-    places = np.flatnonzero((as_bytes[0] != as_bytes[1]).any(axis=1))
+    places = differing(x, y)
     index = tuple(int(i) for i in np.unravel_index(places[0], x.shape)) if x.shape else ()
     return Difference(step, name, len(places), x.size, index, (repr(x[index].item()), repr(y[index].item())), arms)
 

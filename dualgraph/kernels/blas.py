@@ -1,7 +1,7 @@
 """The BLAS that NumPy has loaded, called by address, and how products are given to it.
 
 Bits of a product depend on the shape, on the layout of the operands and on the number of threads of BLAS. So all three
-are fixed here, alike for both modes: layouts are normalised (`layout`), BLAS runs on one thread, and large products are
+are fixed, alike for both modes: operands are row-major (`kinds.MatMul`), BLAS runs on one thread, and large products are
 cut into blocks that depend on the shape alone (`blocks`), one BLAS call each, which the pool of this package may run in
 parallel. The number of threads changes nothing. Where no BLAS is found products go through `numpy.matmul`.
 """
@@ -14,8 +14,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-
-from dualgraph.kernels.program import View
 
 ROW_MAJOR, NO_TRANS, TRANS = 101, 111, 112  # CBLAS
 
@@ -148,40 +146,6 @@ def set_up(install: Callable[[int, int], None]) -> bool:
         return False
     install(*found.thread_functions)
     return True
-
-
-class Layout(NamedTuple):
-    """How BLAS reads a matrix: `transposed`, and elements from one row (or column, if transposed) to the next."""
-
-    transposed: bool
-    leading: int
-
-
-def layout(view: View) -> Layout | None:
-    """The layout of the last two axes, or None where BLAS cannot read them.
-
-    Strides along axes of length 1 mean nothing and do not matter: views that hold the same elements in the same places
-    get the same layout, in both modes.
-    """
-    (rows, columns), (down, across) = view.shape[-2:], view.strides[-2:]
-    if rows == 1 and columns == 1:
-        return Layout(False, 1)
-    if columns == 1:
-        across = 1
-        if rows > 1 and down == 1:
-            return Layout(False, 1)
-    if rows == 1:
-        down = columns if across == 1 else 1
-    if across == 1 and down >= columns:
-        return Layout(False, down)
-    if down == 1 and across >= rows:
-        return Layout(True, across)
-    return None
-
-
-def needs_copy(view: View) -> bool:
-    """Must an operand of a product be copied first? (Broadcast, reversed or doubly strided matrices.)"""
-    return 0 not in view.shape and layout(view) is None
 
 
 def blocks(m: int, k: int, n: int) -> tuple[int, int]:

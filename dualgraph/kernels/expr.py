@@ -16,8 +16,10 @@ import struct
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from dualgraph.errors import ArgumentError, DTypeError
-from dualgraph.spec import is_float
+from dualgraph.spec import NUMPY_DTYPES, is_float
 
 
 class Instr(NamedTuple):
@@ -94,11 +96,17 @@ def literal_bits(value: Any, dtype: str) -> int:
 
 
 def literal_value(bits: int, dtype: str) -> Any:
-    """The inverse of `literal_bits`, as a Python scalar."""
+    """The inverse of `literal_bits`, as a Python scalar: of a NaN the sign and payload may get lost."""
     if dtype == "bool":
         return bool(bits)
     form, size = {"float32": ("<f", 4), "float64": ("<d", 8), "int32": ("<i", 4), "int64": ("<q", 8)}[dtype]
     return struct.unpack(form, bits.to_bytes(size, "little"))[0]
+
+
+def literal_array(bits: int, dtype: str) -> np.ndarray[Any, Any]:
+    """A constant as an array of shape (): the bits themselves, also those of a NaN."""
+    numpy_dtype = NUMPY_DTYPES[dtype]
+    return np.frombuffer(bits.to_bytes(numpy_dtype.itemsize, "little"), numpy_dtype).reshape(())
 
 
 def input(number: int, dtype: str) -> Expr:
@@ -121,6 +129,11 @@ def fold(monoid: str, x: Expr) -> Expr:
     if monoid not in MONOIDS:
         raise ValueError(f"got monoid {monoid!r}; known are {', '.join(MONOIDS)}")
     return Expr(FOLD, (x,), x.dtype, monoid)
+
+
+def computed(x: Expr) -> Expr:
+    """x itself, computed: what a fold of one element is. Only of a NaN the bits may change (`kernels.nan`)."""
+    return call("maximum", x, x) if is_float(x.dtype) else x
 
 
 def cast(x: Expr, dtype: str) -> Expr:
@@ -199,12 +212,18 @@ def inline(code: Code, inputs: Sequence[Expr]) -> list[Expr]:
 
 
 class Instruction(NamedTuple):
-    """A row of the table. What it computes is a row of `kernels.reference.NUMPY`."""
+    """A row of the table. What it computes is a row of `kernels.reference.NUMPY`.
+
+    An instruction *computes*, and then every NaN among its results is the one NaN (`kernels.nan`), or it *copies* one of
+    some operands, bit for bit. Most take all NaNs for one; those that tell them apart name the operands that they observe.
+    """
 
     arity: int
     kinds: str = "any"  # one of `KINDS`
     predicate: bool = False  # the result is bool
     cost: int = 1  # rough number of machine instructions, for fusion's limits and the cost report
+    copies: tuple[int, ...] = ()  # operands of which the result is a copy; none: it is computed
+    observes: tuple[int, ...] = ()  # operands of which the bits of a NaN matter
 
 
 # What an instruction is defined for.
@@ -226,7 +245,7 @@ INSTRUCTIONS: dict[str, Instruction] = {
     "sub": Instruction(arity=2, kinds="numbers"),
     **_rows("div", arity=2, kinds="float", cost=4),
     **_rows("floor_divide remainder", arity=2, cost=12),
-    **_rows("copysign", arity=2, kinds="float"),
+    **_rows("copysign", arity=2, kinds="float", observes=(1,)),
     **_rows("abs square", arity=1),
     **_rows("neg sign", arity=1, kinds="numbers"),
     **_rows("floor ceil round trunc", arity=1, kinds="float"),
@@ -236,10 +255,11 @@ INSTRUCTIONS: dict[str, Instruction] = {
     **_rows("sin cos tan asin acos atan sinh cosh", arity=1, kinds="float", cost=40),
     **_rows("pow atan2", arity=2, kinds="float", cost=80),
     **_rows("eq ne lt le gt ge", arity=2, predicate=True),
-    **_rows("isnan isinf isfinite signbit", arity=1, kinds="float", predicate=True),
+    **_rows("isnan isinf isfinite", arity=1, kinds="float", predicate=True),
+    **_rows("signbit", arity=1, kinds="float", predicate=True, observes=(0,)),
     **_rows("bitwise_and bitwise_or bitwise_xor", arity=2, kinds="bits"),
     **_rows("left_shift right_shift logical_right_shift mul_high_u32", arity=2, kinds="integer"),
     **_rows("bitwise_not", arity=1, kinds="bits"),
-    **_rows("select", arity=3),
+    **_rows("select", arity=3, copies=(1, 2)),
     "cast": Instruction(arity=1),
 }

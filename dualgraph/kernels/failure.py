@@ -1,4 +1,4 @@
-"""What to say when a kernel's check failed: the same words in both modes."""
+"""Which steps may fail, and what to say when a check failed: the same words in both modes."""
 
 from __future__ import annotations
 

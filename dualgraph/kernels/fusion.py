@@ -87,13 +87,14 @@ class Dependences(NamedTuple):
 def dependences(program: Program) -> Dependences:
     """Read after write, write after read, write after write, buffer by buffer.
 
-    Steps that may fail keep their order with writes to program inputs: a failed check leaves the same state behind.
+    Steps that may fail keep their order among themselves and with writes to program inputs: of several that would fail the
+    same one fails first, and leaves the same state behind.
     """
     inputs = set(program.inputs)
     result = Dependences([], [])
     writer: dict[int, int] = {}
     readers: dict[int, list[int]] = {}
-    check, updates = -1, list[int]()
+    fallible, updates = list[int](), list[int]()  # the latest that may fail, and the updates since
     for number, step in enumerate(program.steps):
         producers = {writer[b]: b for b in sorted(reads(step)) if b in writer}
         before = set(producers)
@@ -105,11 +106,10 @@ def dependences(program: Program) -> Dependences:
         for buffer in reads(step) - writes(step):
             readers.setdefault(buffer, []).append(number)
         if not isinstance(step.kernel, (Loop, MatMul)):
-            before.update(updates)
-            check, updates = number, []
+            before.update(fallible, updates)
+            fallible, updates = [number], []
         elif not inputs.isdisjoint(writes(step)):
-            if check >= 0:
-                before.add(check)
+            before.update(fallible)
             updates.append(number)
         result.before.append(before)
         result.producers.append(producers)

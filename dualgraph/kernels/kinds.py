@@ -10,11 +10,14 @@ The other records stand for work that is not scalar code. Two lowerings exist of
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dualgraph.kernels.expr import FOLD, INDEX, INPUT, LITERAL, POSITION, Code
+
+if TYPE_CHECKING:
+    from dualgraph.kernels.program import View
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,23 @@ class Loop:
 
 @dataclass(frozen=True)
 class MatMul:
-    """`c[b] = a[b] @ b[b]` through BLAS; views carry batch, transposition and strides."""
+    """`c[i] = a[i] @ b[i]` for each matrix of a batch, of matrices as they are or transposed.
+
+    Bits of BLAS depend on how its operands lie. So each matrix of an operand is row-major, whole and with nothing between
+    its rows (`View.row_major`), and whether it is transposed is said here, not by strides. Batch axes may have any strides.
+    """
 
     dtype: str
+    transpose_a: bool = False
+    transpose_b: bool = False
+    one_nan: bool = (
+        True  # make every NaN of the result the one NaN; not where nobody can see it (`nan.unseen_products`)
+    )
+
+    def factors(self, ins: Sequence[View]) -> tuple[View, View]:
+        """The operands as they are multiplied: (..., m, k) and (..., k, n)."""
+        a, b = ins
+        return a.transposed if self.transpose_a else a, b.transposed if self.transpose_b else b
 
 
 @dataclass(frozen=True)

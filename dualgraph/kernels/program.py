@@ -37,6 +37,19 @@ class View:
             n == 1 or s == c for n, s, c in zip(self.shape, self.strides, contiguous_strides(self.shape), strict=True)
         )
 
+    @property
+    def row_major(self) -> bool:
+        """Is each matrix of the last two axes contiguous?"""
+        rows, columns = self.shape[-2:]
+        down, across = self.strides[-2:]
+        return 0 in self.shape or ((columns == 1 or across == 1) and (rows == 1 or down == columns))
+
+    @property
+    def transposed(self) -> View:
+        """The last two axes exchanged."""
+        (*batch, m, n), (*strides, down, across) = self.shape, self.strides
+        return self.with_layout((*batch, n, m), (*strides, across, down))
+
     def with_layout(self, shape: Shape, strides: Shape, offset: int | None = None) -> View:
         return View(self.buffer, shape, strides, self.offset if offset is None else offset, self.dtype)
 

@@ -68,13 +68,16 @@ def why_not_llvm() -> str:
     return ""
 
 
-def load(program: Program, arena: Arena | None = None, state: State | None = None) -> Loaded:
-    """A program as something to launch, by the provider of this process."""
-    return _loader()(program, arena, state)
+def load(program: Program, arena: Arena | None = None, state: State | None = None, *, poisoned: bool = False) -> Loaded:
+    """A program as something to launch, by the provider of this process.
+
+    `poisoned`: before each run all scratch memory is filled with what no computation leaves (`memory.POISON`).
+    """
+    return _loader()(program, arena, state, poisoned=poisoned)
 
 
 @functools.cache
-def _loader() -> Callable[[Program, Arena | None, State | None], Loaded]:
+def _loader() -> Callable[..., Loaded]:
     if name() == "llvm":
         from dualgraph.kernels.llvm import provider
 

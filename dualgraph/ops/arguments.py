@@ -23,12 +23,14 @@ Error = type[DualgraphError]
 _NOT_SEQUENCES = (str, bytes, bytearray, memoryview)
 
 
-def integer(name: str, what: str, value: Any, least: int | None = None, error: Error = ArgumentError) -> int:
-    """An integer, of at least `least`."""
+def integer(
+    name: str, what: str, value: Any, least: int | None = None, error: Error = ArgumentError, hint: str = ""
+) -> int:
+    """An integer, of at least `least`. `hint`: what to write instead, where there is more to say than to pass one."""
     found = _index(value)
     if found is None or (least is not None and found < least):
         rule = "an integer" if least is None else f"an integer of at least {least}"
-        raise error(f"{name}: got {what} = {shown(value)}; it must be {rule}; {_remedy(value, 'a Python int')}")
+        raise error(f"{name}: got {what} = {shown(value)}; it must be {rule}; {hint or _remedy(value, 'a Python int')}")
     return found
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -120,7 +119,7 @@ def _steps(first: Any, last: Any, step: Any, whole: bool) -> int:
         return int(max(0, -((first - last) // step) if whole else math.ceil((last - first) / step)))
     except OverflowError:
         raise ArgumentError(
-            f"arange: got {shown(first)}, {shown(last)} and step {shown(step)}; their floats overflow; use smaller numbers"
+            f"arange: got {shown(first)}, {shown(last)} and step {shown(step)}; their distance in steps must be finite; use smaller numbers"
         ) from None
 
 
@@ -178,12 +177,13 @@ def linspace(start: float, stop: float, /, num: int, *, dtype: Any = DEFAULT_FLO
     """
     (num,) = fitting("linspace", (integer("linspace", "num", num, 0),))
     start, stop = (real("linspace", what, v, finite=True) for what, v in (("start", start), ("stop", stop)))
-    first, last = Fraction(start), Fraction(stop)  # the exact difference may be beyond the range of floats
+    parts = max(1, num - 1)
+    within = math.isfinite(stop - start) and math.isfinite(start + stop)  # else the parts are, each by itself
     numbers = {
         "start": start,
         "stop": stop,
-        "step": float((last - first) / (num - 1)) if num > 2 else 0.0,
-        "middle": float((first + last) / 2),
+        "step": 0.0 if parts == 1 else (stop - start) / parts if within else stop / parts - start / parts,
+        "middle": (start + stop) / 2 if within else start / 2 + stop / 2,
     }
     exact = {name: _exact(value) for name, value in numbers.items()}
     return bind(_LINSPACE, **exact, count=num, dtype=dtype_name(dtype, DEFAULT_FLOAT))

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from dualgraph.errors import ShapeError
-from dualgraph.kernels import blas
 from dualgraph.kernels.kinds import External, MatMul
 from dualgraph.kernels.program import Program, View
 from dualgraph.ops.arguments import normalize_axis
@@ -16,76 +15,87 @@ from dualgraph.ops.composite import composite
 from dualgraph.ops.elementwise import OPS, astype, multiply
 from dualgraph.ops.op import Op, Operand, as_view, bind, current
 from dualgraph.ops.reduce import sum
-from dualgraph.ops.shape import contiguous, copy_loop, expand_dims, matrix_transpose, reshape, squeeze
-from dualgraph.spec import Spec, is_float, promote
+from dualgraph.ops.shape import copy_loop, expand_dims, reshape, squeeze
+from dualgraph.spec import Shape, Spec, is_float, promote
 
 
-def _matmul_spec(a: Any, b: Any) -> Spec:
-    if a[0][-1] != b[0][-2]:
-        raise ShapeError(
-            f"matmul: got shapes {a[0]} and {b[0]}; the last axis of the first ({a[0][-1]}) must equal the second-to-last "
-            f"of the second ({b[0][-2]}); transpose one of them"
-        )
-    batch = broadcast_shapes("matmul", a[0][:-2], b[0][:-2])
-    return Spec((*batch, a[0][-2], b[0][-1]), promote(a[1], b[1]))
+class _Product:
+    """The rules of one product: op(a) @ op(b), where op transposes or does not."""
+
+    def __init__(self, transpose_a: bool, transpose_b: bool):
+        self.transposed = transpose_a, transpose_b
+
+    def spec(self, a: Any, b: Any) -> Spec:
+        x, y = (_factor(s[0], transposed) for s, transposed in zip((a, b), self.transposed, strict=True))
+        if x[-1] != y[-2]:
+            raise ShapeError(
+                f"matmul: got shapes {x} and {y}; the last axis of the first ({x[-1]}) must equal the second-to-last of the "
+                f"second ({y[-2]}); transpose one of them"
+            )
+        return Spec((*broadcast_shapes("matmul", x[:-2], y[:-2]), x[-2], y[-1]), promote(a[1], b[1]))
+
+    def lower(
+        self, program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]
+    ) -> tuple[View, ...]:
+        (spec,) = specs
+        batch = spec.shape[:-2]
+        kernel = MatMul(spec.dtype, *self.transposed)
+        views = []
+        for operand in operands:
+            view = _row_major(program, as_view(program, operand), spec.dtype)
+            views.append(view.broadcast_to((*batch, *view.shape[-2:])))
+        out = program.new(spec)
+        if is_float(spec.dtype):
+            program.add(kernel, (out,), views)
+        else:
+            program.add(External("matmul", _external_matmul), (out,), kernel.factors(views))
+        return (out,)
+
+    def vjp(self, number: int, g: Any, out: Any, a: Any, b: Any) -> Any:
+        """Products of the operands as they lie: what is transposed is told to the product, so nothing is copied."""
+        transpose_a, transpose_b = self.transposed
+        if number == 0:
+            return _product(b, g, transpose_b, True) if transpose_a else _product(g, b, False, not transpose_b)
+        return _product(g, a, True, transpose_a) if transpose_b else _product(a, g, not transpose_a, False)
+
+
+def _factor(shape: Shape, transposed: bool) -> Shape:
+    return (*shape[:-2], shape[-1], shape[-2]) if transposed else shape
 
 
 def _external_matmul(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any]]:
     return (np.matmul(a, b),)
 
 
-def _matmul_lower(
-    program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]
-) -> tuple[View, ...]:
-    (spec,) = specs
-    batch = spec.shape[:-2]
-    views = []
-    for operand in operands:
-        view = _in_dtype(program, as_view(program, operand), spec.dtype)
-        if is_float(spec.dtype) and blas.needs_copy(view):
-            view = contiguous_copy(program, view)
-        views.append(view.broadcast_to((*batch, *view.shape[-2:])))
-    out = program.new(spec)
-    kernel = MatMul(spec.dtype) if is_float(spec.dtype) else External("matmul", _external_matmul)
-    program.add(kernel, (out,), views)
-    return (out,)
-
-
-def contiguous_copy(program: Program, view: View) -> View:
-    """A contiguous copy, also of a view that is contiguous already."""
-    out = program.new(view.spec)
-    program.add(copy_loop(view.dtype, view.dtype), (out,), (view,), view.shape)
-    return out
-
-
-def _in_dtype(program: Program, view: View, dtype: str) -> View:
-    if view.dtype == dtype:
-        return contiguous(program, view) if not is_float(dtype) else view
+def _row_major(program: Program, view: View, dtype: str) -> View:
+    if view.dtype == dtype and (view.row_major or not is_float(dtype)):
+        return view
     out = program.new(Spec(view.shape, dtype))
     program.add(copy_loop(view.dtype, dtype), (out,), (view,), view.shape)
     return out
 
 
-_MATMUL: Op = Op(
-    "matmul",
-    _matmul_spec,
-    _matmul_lower,
-    (
-        lambda g, out, a, b: bind(_MATMUL, g, matrix_transpose(b)),
-        lambda g, out, a, b: bind(_MATMUL, matrix_transpose(a), g),
-    ),
-    literal_scalars=False,
-    joint_vjp=True,
-)
-OPS["matmul"] = _MATMUL
+def _product_op(transpose_a: bool, transpose_b: bool) -> Op:
+    rules = _Product(transpose_a, transpose_b)
+    return Op("matmul", rules.spec, rules.lower, rules.vjp, literal_scalars=False, joint_vjp=True)
+
+
+# One op for each choice of what is transposed: a bit of the op, not of the memory layout, which the modes do not share.
+_PRODUCTS = {(ta, tb): _product_op(ta, tb) for ta in (False, True) for tb in (False, True)}
+_MATMUL = OPS["matmul"] = _PRODUCTS[False, False]
+
+
+def _product(a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False) -> Any:
+    return bind(_PRODUCTS[transpose_a, transpose_b], a, b)
 
 
 def matmul(a: Any, b: Any, /) -> Any:
     """The matrix product over the last two axes, `out[..., i, j] = sum_k a[..., i, k] * b[..., k, j]`; others broadcast.
 
     A vector is a row on the left and a column on the right, and its axis disappears from the result. Floats go through
-    BLAS on one thread for each block of the result, so the bits do not depend on the number of threads. Also written
-    `a @ b`. Raises `ShapeError` where the summed axes differ.
+    BLAS, one thread for each block of the result and each matrix in row-major order (others are copied first), so the bits
+    depend neither on the number of threads nor on the memory layout. Also written `a @ b`. Raises `ShapeError` where the
+    summed axes differ.
 
     >>> import dualgraph as dg
     >>> a = dg.tensor([[1.0, 2.0], [3.0, 4.0]])
@@ -105,7 +115,7 @@ def matmul(a: Any, b: Any, /) -> Any:
         raise ShapeError(
             f"matmul: got shapes {a.layout[0]} and {b.layout[0]}; the axes summed over must be equal; transpose one of them"
         )
-    out = bind(_MATMUL, expand_dims(a, 0) if rank_a == 1 else a, expand_dims(b, 1) if rank_b == 1 else b)
+    out = _product(expand_dims(a, 0) if rank_a == 1 else a, expand_dims(b, 1) if rank_b == 1 else b)
     if rank_b == 1:
         out = squeeze(out, -1)
     return squeeze(out, -1 if rank_b == 1 else -2) if rank_a == 1 else out
@@ -155,7 +165,7 @@ def _linear_spec(x: Any, weight: Any, *bias: Any) -> None:
 
 def _linear(x: Any, weight: Any, *bias: Any) -> Any:
     rows = reshape(x, (-1, x.layout[0][-1])) if len(x.layout[0]) != 2 and x.spec.size else x
-    out = matmul(rows, matrix_transpose(weight))
+    out = _product(rows, weight, transpose_b=True)
     if bias:
         out = out + bias[0]
     return reshape(out, (*x.layout[0][:-1], weight.layout[0][0]))
@@ -163,9 +173,9 @@ def _linear(x: Any, weight: Any, *bias: Any) -> Any:
 
 def _linear_vjp(number: int, g: Any, out: Any, x: Any, weight: Any, *bias: Any) -> Any:
     if number == 0:
-        return reshape(bind(_MATMUL, _rows(g), weight), x.layout[0])
+        return reshape(_product(_rows(g), weight), x.layout[0])
     if number == 1:
-        return bind(_MATMUL, matrix_transpose(_rows(g)), _rows(x))
+        return _product(_rows(g), _rows(x), transpose_a=True)
     return sum(_rows(g), axis=0)
 
 

@@ -14,12 +14,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import numpy as np
-
 from dualgraph.errors import OutOfMemoryError, Where
-from dualgraph.kernels.expr import literal_value
+from dualgraph.kernels.expr import literal_array
 from dualgraph.kernels.program import Program, View
-from dualgraph.spec import NUMPY_DTYPES, Spec, fitting
+from dualgraph.spec import Spec, fitting
 
 Literal = tuple[int, str]  # (bits, dtype): a scalar operand known while lowering
 Operand = View | Literal
@@ -336,4 +334,4 @@ def as_view(program: Program, operand: Operand) -> View:
     if isinstance(operand, View):
         return operand
     bits, dtype = operand
-    return program.constant(np.array(literal_value(bits, dtype), NUMPY_DTYPES[dtype]))
+    return program.constant(literal_array(bits, dtype))

@@ -160,7 +160,9 @@ def randint(shape: int | Sequence[int], low: int, high: int, *, dtype: Any = "in
     [5, 5, 5]
     """
     lengths, name = checked_shape("randint", shape), dtype_name(dtype, DEFAULT_INTEGER)
-    first, last = integer("randint", "low", low), integer("randint", "high", high)
+    first, last = (
+        integer("randint", what, n, hint="write randint(shape, low, high)") for what, n in (("low", low), ("high", high))
+    )
     if not -(2**63) <= first < last < 2**63:
         raise ArgumentError(
             f"randint: got low = {shown(first)} and high = {shown(last)}; low must be below high and both must fit in 64 "

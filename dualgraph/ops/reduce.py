@@ -72,7 +72,7 @@ def _fold_op(name: str, monoid: str, result_dtype: Callable[[str], str], vjp: An
         domain = view.shape
         result = program.new(Spec(row_shape(domain, axes), out.dtype))
         x = E.cast(E.input(0, view.dtype), out.dtype)
-        code, results = E.linearise([E.fold(monoid, x) if axes else x])
+        code, results = E.linearise([E.fold(monoid, x) if axes else E.computed(x)])
         loop = Loop(code, results, (view.dtype,), (False,))
         program.add(loop, (row_view(result, domain, axes),), (view,), domain, axes)
         return (result.with_layout(out.shape, contiguous_strides(out.shape)),)

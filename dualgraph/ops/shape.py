@@ -41,8 +41,11 @@ def fill_loop(bits: int, dtype: str) -> Loop:
 
 def contiguous(program: Program, view: View) -> View:
     """The view itself if it is contiguous, else a contiguous copy."""
-    if view.contiguous:
-        return view
+    return view if view.contiguous else contiguous_copy(program, view)
+
+
+def contiguous_copy(program: Program, view: View) -> View:
+    """A contiguous copy, also of a view that is contiguous already."""
     out = program.new(view.spec)
     program.add(copy_loop(view.dtype, view.dtype), (out,), (view,), view.shape)
     return out

@@ -1,7 +1,7 @@
 """Rewrite rules: each a named function whose docstring states the equation.
 
-An *exact* rule holds for every float, signed zeros, infinities and NaN included. The others hold for real numbers, and
-run only at level "fast".
+An *exact* rule holds for every float, signed zeros, infinities and NaN included: a rule that drops a computation fires
+only where what is left was computed itself (`provenance`). The others hold for real numbers, and run only at level "fast".
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dualgraph.kernels.expr import literal_bits
+from dualgraph.kernels.expr import literal_array, literal_bits
 from dualgraph.ops.elementwise import OPS
 from dualgraph.ops.op import Call
 from dualgraph.ops.shape import FILL
@@ -31,55 +31,60 @@ def is_literal(x: Symbol, value: float) -> bool:
 
 
 def _unchanged(call: Call, x: Symbol) -> Symbol | None:
-    """x, if it is already what the call would give: same shape and dtype."""
+    """x, if it has the shape and dtype that the call would give."""
     return x if x.layout == call.specs[0] else None
 
 
+def _computed(rw: Rewriter, call: Call, x: Symbol) -> Symbol | None:
+    """x, if it is already what the call would compute, also where it is NaN."""
+    return x if x.layout == call.specs[0] and rw.provenance.is_computed(x) else None
+
+
 def times_one(rw: Rewriter, call: Call, inputs: tuple[Symbol, ...]) -> Symbol | None:
-    """x * 1 → x, 1 * x → x"""
+    """x * 1 → x, 1 * x → x, for computed x"""
     if call.op is OPS["multiply"]:
         for x, y in (inputs, inputs[::-1]):
             if is_literal(y, 1):
-                return _unchanged(call, x)
+                return _computed(rw, call, x)
     return None
 
 
 def over_one(rw: Rewriter, call: Call, inputs: tuple[Symbol, ...]) -> Symbol | None:
-    """x / 1 → x"""
-    return _unchanged(call, inputs[0]) if call.op is OPS["divide"] and is_literal(inputs[1], 1) else None
+    """x / 1 → x, for computed x"""
+    return _computed(rw, call, inputs[0]) if call.op is OPS["divide"] and is_literal(inputs[1], 1) else None
 
 
 def minus_zero(rw: Rewriter, call: Call, inputs: tuple[Symbol, ...]) -> Symbol | None:
-    """x - (+0) → x: also for x = -0"""
-    return _unchanged(call, inputs[0]) if call.op is OPS["subtract"] and is_literal(inputs[1], 0) else None
+    """x - (+0) → x, for computed x: also for x = -0"""
+    return _computed(rw, call, inputs[0]) if call.op is OPS["subtract"] and is_literal(inputs[1], 0) else None
 
 
 def plus_negative_zero(rw: Rewriter, call: Call, inputs: tuple[Symbol, ...]) -> Symbol | None:
-    """x + (-0) → x: also for x = +0, where x + (+0) → x would be wrong for x = -0"""
+    """x + (-0) → x, for computed x: also for x = +0, where x + (+0) → x would be wrong for x = -0"""
     if call.op is OPS["add"] and is_float(call.specs[0].dtype):
         for x, y in (inputs, inputs[::-1]):
             if is_literal(y, -0.0):
-                return _unchanged(call, x)
+                return _computed(rw, call, x)
     return None
 
 
 def double_negation(rw: Rewriter, call: Call, inputs: tuple[Symbol, ...]) -> Symbol | None:
-    """-(-x) → x"""
+    """-(-x) → x, for computed x"""
     inner = inputs[0].node if inputs else None
     if call.op is OPS["negative"] and inner is not None and inner.op is call.op:
-        return inner.inputs[0]  # type: ignore[no-any-return]
+        return _computed(rw, call, inner.inputs[0])
     return None
 
 
 def same_extreme(rw: Rewriter, call: Call, inputs: tuple[Symbol, ...]) -> Symbol | None:
-    """max(x, x) → x, min(x, x) → x"""
+    """max(x, x) → x, min(x, x) → x, for computed x"""
     if call.op in (OPS["maximum"], OPS["minimum"]) and _same(*inputs):
-        return _unchanged(call, inputs[0])
+        return _computed(rw, call, inputs[0])
     return None
 
 
 def same_choice(rw: Rewriter, call: Call, inputs: tuple[Symbol, ...]) -> Symbol | None:
-    """where(c, x, x) → x"""
+    """where(c, x, x) → x, for any x: it copies"""
     return _unchanged(call, inputs[1]) if call.op is OPS["where"] and _same(*inputs[1:]) else None
 
 
@@ -111,9 +116,7 @@ def fill_is_a_scalar(rw: Rewriter, call: Call, inputs: tuple[Symbol, ...]) -> Sy
     new = []
     for x in inputs:
         if x.node.op is FILL and x.shape:
-            bits, dtype = x.node.params["bits"], NUMPY_DTYPES[x.layout.dtype]
-            array = np.frombuffer(int(bits).to_bytes(dtype.itemsize, "little"), dtype).reshape(())
-            x = rw.constant(call, array)
+            x = rw.constant(call, literal_array(x.node.params["bits"], x.layout.dtype))
         new.append(x)
     return rw.emit(call, call.op, tuple(new), call.specs[0], **call.params)
 
@@ -158,7 +161,7 @@ def over_constant(rw: Rewriter, call: Call, inputs: tuple[Symbol, ...]) -> Symbo
     if literal is None or literal[1] != inputs[0].layout.dtype or not is_float(literal[1]):
         return None
     dtype = NUMPY_DTYPES[literal[1]]
-    c = np.frombuffer(literal[0].to_bytes(dtype.itemsize, "little"), dtype)[0]
+    c = literal_array(*literal)[()]
     if c == 0:
         return None
     inverse = rw.constant(call, np.array(dtype.type(1) / c, dtype))

@@ -10,6 +10,7 @@ from dualgraph.ops.op import Call, Op
 from dualgraph.ops.symbol import CONSTANT, Constant, Symbol
 from dualgraph.spec import Spec
 from dualgraph.static.graph import dag_of
+from dualgraph.static.provenance import Provenance
 
 if TYPE_CHECKING:
     import networkx
@@ -42,6 +43,7 @@ class Rewriter:
         self.flow = flow
         self.calls: list[Call] = []
         self.replaced: dict[tuple[int, int], Symbol] = {}
+        self.provenance = Provenance()
         self.recorder: Any = next((x.recorder for x in flow.results), None)
 
     def run(self, rule: Rule) -> Dataflow:

@@ -127,7 +127,7 @@ class Executable:
             except MemoryError:
                 raise self._out_of_memory() from None
             if results.__class__ is int:
-                raise self.failure(self.program, results, self._inputs(arrays, passed))
+                raise self.failure(self.program, results, self.state(arrays, passed))
         if self._of_arguments:
             results = self._leave_in_arguments(results, passed)
         if self._single:
@@ -159,7 +159,7 @@ class Executable:
             except MemoryError:
                 raise self._out_of_memory() from None
             if result.__class__ is int:
-                raise self.failure(self.program, result, self._inputs(arrays, {}))
+                raise self.failure(self.program, result, self.state(arrays))
             return make(result, spec) if history is None else make(result, spec, True, history, 0)
 
         return run
@@ -223,20 +223,36 @@ class Executable:
 
     def _first_run(self, arrays: Sequence[Array], passed: dict[int, Any]) -> None:
         if self._verified:
-            verify(self, self.state(arrays, passed))
+            verify(self, arrays, passed)
         if not self.compilation.exact:
-            self.ulp_distance = ulp_distance(self, self.state(arrays, passed))
+            self.ulp_distance = ulp_distance(self, arrays, passed)
         self._first = False
 
-    def state(self, feeds: Sequence[Array], passed: Mapping[int, Any] = MappingProxyType({})) -> list[Array]:
-        """Copies of everything the program takes: feeds, the present values of variables, gradients.
+    def state(
+        self,
+        feeds: Sequence[Array],
+        passed: Mapping[int, Any] = MappingProxyType({}),
+        leaves: Sequence[Call] | None = None,
+    ) -> list[Array]:
+        """Copies of everything the program takes: feeds, the present values of variables, gradients; or of `leaves`.
 
         `passed`: the tensors in whose `.grad` those of arguments are.
         """
-        return [np.array(a) for a in self._inputs(feeds, passed)]
-
-    def _inputs(self, feeds: Sequence[Array], passed: Mapping[int, Any]) -> list[Array]:
-        return [*feeds, *(tensor.storage for tensor in self._bound), *self._held(passed)]
+        fed = {id(p.node): a for p, a in zip(self.graph.placeholders, feeds, strict=True)}
+        variables = {id(v.node): v.tensor for v in self.graph.variables.values()}
+        graded = {id(v.gradient.node): v for v in self.graph.with_gradients if v.gradient is not None}
+        arrays = []
+        for leaf in self.compilation.leaves if leaves is None else leaves:
+            key = id(leaf)
+            if key in fed:
+                array = fed[key]
+            elif key in variables:
+                array = variables[key].detach().numpy()
+            else:
+                v = graded[key]
+                array = held_gradient(passed.get(id(v.tensor), v.tensor), v)
+            arrays.append(np.array(array, order="C"))
+        return arrays
 
     def _held(self, passed: Mapping[int, Any]) -> list[Array]:
         """The gradients that are read."""

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from dualgraph.kernels.kinds import CheckIndex
 from dualgraph.kernels.program import Program, View
 from dualgraph.ops.composite import lower_call
-from dualgraph.ops.linalg import contiguous_copy
 from dualgraph.ops.op import Call, Operand, as_view
-from dualgraph.ops.shape import copy_loop
+from dualgraph.ops.shape import contiguous_copy, copy_loop
 from dualgraph.ops.symbol import PLACEHOLDER, Symbol, literal_of
-from dualgraph.spec import contiguous_strides
+from dualgraph.spec import Spec, contiguous_strides
 from dualgraph.static.dataflow import Dataflow
 from dualgraph.static.graph import GRADIENT, VARIABLE
 
@@ -25,12 +23,21 @@ class Lowered(NamedTuple):
     written: frozenset[int]  # numbers of leaves (variables) that the program writes into
 
 
-def lower(flow: Dataflow, leaves: Sequence[Call], results: int, updates: Sequence[tuple[Call, Symbol]]) -> Lowered:
-    """`flow.results[:results]` become outputs; each update (variable node, symbol) is written into its variable."""
+def lower(
+    flow: Dataflow,
+    leaves: Sequence[Call],
+    results: int,
+    updates: Sequence[tuple[Call, Symbol]],
+    transposed: bool = False,
+) -> Lowered:
+    """`flow.results[:results]` become outputs; each update (variable node, symbol) is written into its variable.
+
+    `transposed`: the arrays of the leaves have their axes in the reverse order (no updates then).
+    """
     program = Program()
     values: dict[tuple[int, int], Operand] = {}
     for call in leaves:
-        values[id(call), 0] = program.input(call.specs[0])
+        values[id(call), 0] = _leaf(program, call.specs[0], transposed)
     fixed = len(leaves)
     for call in flow.calls:
         if call.op in (PLACEHOLDER, VARIABLE, GRADIENT):
@@ -58,8 +65,14 @@ def lower(flow: Dataflow, leaves: Sequence[Call], results: int, updates: Sequenc
     for (number, _), source in zip(targets, sources, strict=True):
         target = View(number, source.shape, contiguous_strides(source.shape), 0, source.dtype)
         program.add(copy_loop(source.dtype, source.dtype), (target,), (source,), source.shape)
-    _checks_first(program, fixed, written)
     return Lowered(program, tuple(leaves), frozenset(written))
+
+
+def _leaf(program: Program, spec: Spec, transposed: bool) -> View:
+    if not transposed:
+        return program.input(spec)
+    view = program.input(Spec(spec.shape[::-1], spec.dtype))
+    return view.with_layout(spec.shape, view.strides[::-1])
 
 
 def _whole(program: Program, view: View) -> bool:
@@ -72,12 +85,3 @@ def _own_buffer(program: Program, view: View, fixed: int) -> int:
     if shared or not _whole(program, view):
         view = contiguous_copy(program, view)
     return view.buffer
-
-
-def _checks_first(program: Program, fixed: int, written: set[int]) -> None:
-    """Checks of what comes in run before anything else, so that a failure leaves all state untouched."""
-
-    def early(step: Any) -> bool:
-        return isinstance(step.kernel, CheckIndex) and step.ins[0].buffer < fixed and step.ins[0].buffer not in written
-
-    program.steps = [s for s in program.steps if early(s)] + [s for s in program.steps if not early(s)]

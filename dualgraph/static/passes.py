@@ -14,20 +14,18 @@ import numpy as np
 
 from dualgraph.errors import ArgumentError, shown
 from dualgraph.kernels import fusion, provider
+from dualgraph.kernels.expr import literal_array
 from dualgraph.kernels.program import Program
 from dualgraph.ops.arguments import choice
 from dualgraph.ops.composite import lower_call
-from dualgraph.ops.elementwise import OPS
 from dualgraph.ops.op import Call
 from dualgraph.ops.shape import FILL
-from dualgraph.ops.symbol import CONSTANT, PLACEHOLDER, Symbol
-from dualgraph.spec import NUMPY_DTYPES, Spec
-from dualgraph.static.algebra import EXACT, REASSOCIATING, Rewrite, permute_of_permute
+from dualgraph.ops.symbol import CONSTANT, Symbol
+from dualgraph.spec import Spec
+from dualgraph.static.algebra import EXACT, REASSOCIATING, Rewrite
 from dualgraph.static.dataflow import Dataflow, Rewriter
-from dualgraph.static.graph import GRADIENT, VARIABLE
+from dualgraph.static.provenance import LEAVES
 
-LEAVES = (PLACEHOLDER, VARIABLE, GRADIENT)
-MATMUL = OPS["matmul"]
 LARGEST_FOLD = 1 << 16  # elements: folding more would trade compile time and memory for little
 
 GraphPass = Callable[[Dataflow], tuple[Dataflow, list[str]]]
@@ -60,39 +58,21 @@ def dead_code(flow: Dataflow) -> tuple[Dataflow, list[str]]:
 
 
 def constant_folding(flow: Dataflow) -> tuple[Dataflow, list[str]]:
-    """Calls of constants, run now by the same kernels that would run later.
-
-    Views that a product reads stay views: a folded constant lies contiguous in memory, and BLAS would see another layout.
-    """
+    """Calls of constants, run now by the same kernels that would run later."""
     notes: list[str] = []
-    laid = read_by_products(flow)
 
     def rule(rw: Rewriter, call: Call, inputs: tuple[Symbol, ...]) -> list[Symbol] | None:
         spec = call.specs[0]
         if call.op is FILL and spec.shape == ():
-            bits, dtype = call.params["bits"], NUMPY_DTYPES[spec.dtype]
-            return [rw.constant(call, np.frombuffer(bits.to_bytes(dtype.itemsize, "little"), dtype).reshape(()))]
+            return [rw.constant(call, literal_array(call.params["bits"], spec.dtype))]
         if not inputs or call.op.checks or not call.op.pure or any(x.node.op is not CONSTANT for x in inputs):
             return None
-        if any(s.size > LARGEST_FOLD for s in call.specs) or (call.op.view is not None and id(call) in laid):
+        if any(s.size > LARGEST_FOLD for s in call.specs):
             return None
         notes.append(f"folded {call.name}")
         return [rw.constant(call, array) for array in evaluate(call, [x.node.params["value"].array for x in inputs])]
 
     return Rewriter(flow).run(rule), notes
-
-
-def read_by_products(flow: Dataflow) -> set[int]:
-    """Identities of the calls whose results products read, as they are or through views.
-
-    BLAS gives other bits for another layout of an operand, so no exact pass may change the layout of these. (A composite
-    may hold a product.)
-    """
-    found: set[int] = set()
-    for call in reversed(flow.calls):
-        if call.op is MATMUL or call.op.composition is not None or (call.op.view is not None and id(call) in found):
-            found.update(id(x.node) for x in call.inputs)
-    return found
 
 
 def evaluate(call: Call, arrays: Sequence[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
@@ -142,17 +122,11 @@ def common_subexpressions(flow: Dataflow) -> tuple[Dataflow, list[str]]:
 def _algebra(rules: Sequence[Rewrite]) -> GraphPass:
     def run(flow: Dataflow) -> tuple[Dataflow, list[str]]:
         notes: list[str] = []
-        laid = read_by_products(flow)
 
         def rule(rw: Rewriter, call: Call, inputs: tuple[Symbol, ...]) -> list[Symbol] | None:
             for rewrite in rules:
                 found = rewrite(rw, call, inputs)
-                if found is None:
-                    continue
-                # `permute_of_permute` gives the same strides
-                if id(call) in laid and found.node.op.view is not None and rewrite is not permute_of_permute:
-                    notes.append(f"{rewrite.__name__} not at {call.name}: a product reads its memory layout")
-                else:
+                if found is not None:
                     notes.append(f"{rewrite.__name__} at {call.name}: {rewrite.__doc__}")
                     return [found]
             return None

@@ -97,6 +97,17 @@ class Compilation:
         return f"{verb}: {producer} into {consumer}: {decision.reason}"
 
     @property
+    def every_leaf(self) -> list[Call]:
+        """All inputs and variables and the gradients used, also those that no stage but the first needs."""
+        variables = self.graph.variables.values()
+        used = {id(x.node) for call in self.defined.calls for x in call.inputs} | {
+            id(x.node) for x in self.defined.results
+        }
+        records = self.graph.with_gradients
+        gradients = [v.gradient.node for v in records if v.gradient is not None and id(v.gradient.node) in used]
+        return [*(p.node for p in self.graph.placeholders), *(v.node for v in variables), *gradients]
+
+    @property
     def exact(self) -> bool:
         """Whether only passes ran that keep every bit."""
         return all(p.numerics == "exact" for p in self.passes)

@@ -132,7 +132,7 @@ def step_flops(step: Step) -> int:
     kernel = step.kernel
     if isinstance(kernel, MatMul):
         *batch, m, n = step.outs[0].shape
-        return 2 * math.prod(batch) * m * n * step.ins[0].shape[-1]
+        return 2 * math.prod(batch) * m * n * kernel.factors(step.ins)[0].shape[-1]
     if not isinstance(kernel, Loop):
         return 0
     size, rows = math.prod(step.domain), math.prod(n for a, n in enumerate(step.domain) if a not in step.fold_axes)

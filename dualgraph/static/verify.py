@@ -1,21 +1,23 @@
 """`verify=True`: every stage of a compilation run on the same inputs, and all bits compared.
 
 After each pass both versions run, kernel by kernel; results must agree in every bit, and where a value of an earlier
-stage is still there its bits must agree too, so that the first difference names the pass and the call. Scratch memory is
-filled with NaN before the compiled program runs, so that reading freed or unwritten memory shows. The passes' graphs are
-checked with networkx: acyclic, and every operand defined before its use.
+stage is still there its bits must agree too, so that the first difference names the pass and the call. The graph as
+defined also runs on inputs that lie in another order in memory: eager mode computes on views as they are, so no bit may
+depend on it. The compiled program runs with its scratch memory full of NaN, so that reading freed or unwritten memory
+shows. The passes' graphs are checked with networkx: acyclic, and every operand defined before its use.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dualgraph.bits import same_bits
 from dualgraph.errors import GraphError
 from dualgraph.kernels import memory, provider
-from dualgraph.kernels.program import Program
+from dualgraph.ops.op import Call
 from dualgraph.static.dataflow import Dataflow
 from dualgraph.static.lowering import lower
 
@@ -23,35 +25,54 @@ if TYPE_CHECKING:
     from dualgraph.static.executable import Executable
 
 Array = np.ndarray[Any, Any]
+REPORT = "this is a fault of dualgraph, please report it"
 
 
-def verify(executable: Executable, inputs: Sequence[Array]) -> None:
+def verify(executable: Executable, feeds: Sequence[Array], passed: Mapping[int, Any]) -> None:
     """Compare all stages of `executable` on the given inputs, which stay as they are."""
     compilation = executable.compilation
-    before: tuple[str, list[Array], dict[int, Array]] | None = None
+    leaves = compilation.every_leaf
+    state = executable.state(feeds, passed, leaves)
+    defined, values = _run_stage(executable, compilation.defined, leaves, state)
+    if compilation.exact:
+        again, _ = _run_stage(executable, compilation.defined, leaves, state, transposed=True)
+        _compare("another memory layout of the inputs", defined, again)
+    results = defined
     for name, flow in compilation.stages:
         check_order(name, flow)
-        results, values = _run_stage(executable, flow, inputs)
-        if before is not None and compilation.exact:
-            _compare_values(executable, name, before[2], values)
-            _compare(name, before[1], results)
-        before = name, results, values
-    assert before is not None
-    count = compilation.results
-    compiled = _run_poisoned(executable.program, executable.compilation.arena, inputs)
-    if compilation.exact:
-        _compare("fusion and memory plan", before[1][:count], compiled)
+        before, earlier = results, values
+        results, values = _run_stage(executable, flow, leaves, state)
+        if compilation.exact:
+            _compare_values(executable, name, earlier, values)
+            _compare(name, before, results)
+    faults = memory.check(executable.program, compilation.arena)
+    if faults:
+        raise GraphError(f"verify: memory plan: {'; '.join(faults)}; {REPORT}")
+    loaded = provider.load(executable.program, compilation.arena, poisoned=True)
+    arrays = executable.state(feeds, passed)
+    for what, run in (("fusion and memory plan", loaded.launch), ("fusion", _stepwise(loaded))):
+        found = _listed(run(*(np.array(a) for a in arrays)))
+        if compilation.exact:
+            _compare(what, results[: compilation.results], found)
 
 
-def ulp_distance(executable: Executable, inputs: Sequence[Array]) -> int:
+def _stepwise(loaded: provider.Loaded) -> Callable[..., Any]:
+    """One step at a time, each buffer in memory of its own: also what nobody writes is poison."""
+    return lambda *arrays: loaded.stepwise(arrays)
+
+
+def ulp_distance(executable: Executable, feeds: Sequence[Array], passed: Mapping[int, Any]) -> int:
     """The largest distance, in units in the last place, between the results as defined and as compiled.
 
     Counted as the number of floats of the result's dtype between the two; a NaN against a number counts as the whole
     range. What level "fast" costs on these inputs.
     """
-    defined, _ = _run_stage(executable, executable.compilation.defined, inputs)
-    compiled = _run_poisoned(executable.program, executable.compilation.arena, inputs)
-    pairs = zip(defined[: executable.compilation.results], compiled, strict=True)
+    compilation = executable.compilation
+    leaves = compilation.every_leaf
+    defined, _ = _run_stage(executable, compilation.defined, leaves, executable.state(feeds, passed, leaves))
+    loaded = provider.load(executable.program, compilation.arena)
+    compiled = _listed(loaded.launch(*executable.state(feeds, passed)))
+    pairs = zip(defined[: compilation.results], compiled, strict=True)
     return max((_ulps(x, y.reshape(x.shape)) for x, y in pairs), default=0)
 
 
@@ -87,10 +108,14 @@ def check_order(name: str, flow: Dataflow) -> None:
         raise GraphError(f"verify: after {name} the graph has no order ({', '.join(missing) or 'it has a cycle'})")
 
 
-def _run_stage(executable: Executable, flow: Dataflow, inputs: Sequence[Array]) -> tuple[list[Array], dict[int, Array]]:
-    """Results of a stage, unfused, and the values of its calls by serial number."""
-    lowered = lower(flow, executable.compilation.leaves, len(flow.results), ())
-    program = lowered.program
+def _run_stage(
+    executable: Executable, flow: Dataflow, leaves: Sequence[Call], inputs: Sequence[Array], transposed: bool = False
+) -> tuple[list[Array], dict[int, Array]]:
+    """Results of a stage, unfused, and the values of its calls by serial number.
+
+    `transposed`: the inputs lie in memory with their axes in the reverse order.
+    """
+    program = lower(flow, leaves, len(flow.results), (), transposed).program
     loaded = provider.load(program)
     values: dict[int, Array] = {}
 
@@ -99,42 +124,22 @@ def _run_stage(executable: Executable, flow: Dataflow, inputs: Sequence[Array]) 
         if step.origins and step.outs:
             values[step.origins[0]] = np.array(buffers[step.outs[0].buffer])
 
-    results = loaded.stepwise([np.array(a) for a in inputs], observe)
+    arrays = [np.array(a.T if transposed else a, order="C") for a in inputs]
+    results = loaded.stepwise(arrays, observe)
     if results.__class__ is int:
-        raise executable.failure(program, results, inputs)
-    found = list(results) if isinstance(results, tuple) else [] if results is None else [results]
-    return found, values
+        raise executable.failure(program, results, arrays)
+    return _listed(results), values
 
 
-def _run_poisoned(program: Program, arena: memory.Arena, inputs: Sequence[Array]) -> list[Array]:
-    """The compiled program on copies of its inputs, its scratch memory full of NaN."""
-    loaded: Any = provider.load(program, arena)
-    poison = getattr(loaded, "poison", None)
-    if poison is not None:
-        poison()
-    results = loaded.launch(*(np.array(a) for a in inputs))
+def _listed(results: Any) -> list[Array]:
+    """What a launch returned, as a list."""
     return list(results) if isinstance(results, tuple) else [] if results is None else [results]
-
-
-def same_bits(x: Array, y: Array) -> bool:
-    """Equal dtype, shape and bits; all NaNs count as one."""
-    if x.dtype != y.dtype or x.shape != y.shape:
-        return False
-    if x.tobytes() == y.tobytes():
-        return True
-    if x.dtype.kind != "f":
-        return False
-    bits = np.uint32 if x.dtype.itemsize == 4 else np.uint64
-    same = np.ascontiguousarray(x).view(bits) == np.ascontiguousarray(y).view(bits)
-    return bool(np.all(same | (np.isnan(x) & np.isnan(y))))
 
 
 def _compare(name: str, before: Sequence[Array], after: Sequence[Array]) -> None:
     for number, (x, y) in enumerate(zip(before, after, strict=True)):
         if not same_bits(x, y.reshape(x.shape)):
-            raise GraphError(
-                f"verify: {name} changed the bits of result {number}; this is a fault of dualgraph, please report it"
-            )
+            raise GraphError(f"verify: {name} changed the bits of result {number}; {REPORT}")
 
 
 def _compare_values(executable: Executable, name: str, before: dict[int, Array], after: dict[int, Array]) -> None:
@@ -144,6 +149,6 @@ def _compare_values(executable: Executable, name: str, before: dict[int, Array],
         if x.size == y.size and x.dtype == y.dtype and not same_bits(x.reshape(-1), y.reshape(-1)):
             call = calls.get(serial)
             what = call.name if call is not None else f"call {serial}"
-            raise GraphError(
-                f"verify: {name} changed the bits of {what}; this is a fault of dualgraph, please report it"
-            ).at(call.where if call is not None else None)
+            raise GraphError(f"verify: {name} changed the bits of {what}; {REPORT}").at(
+                call.where if call is not None else None
+            )

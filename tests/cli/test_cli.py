@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -125,6 +126,20 @@ def test_compare_writes_json_alone_to_stdout(compared, monkeypatch):
     result = run("compare", "affine", "--quick", "--rounds", "3", "--json", "-")
     assert (result.exit_code, result.stderr) == (0, "")
     assert json.loads(result.stdout)["workloads"] == compared.report["workloads"]
+
+
+@pytest.mark.slow
+def test_what_was_measured_is_shown_where_the_file_fails_at_the_end(compared, monkeypatch, tmp_path):
+    def full(file, _):
+        raise OSError(errno.ENOSPC, "No space left on device", file)
+
+    monkeypatch.setattr(compare, "measure_workload", lambda *_: compared.record)
+    monkeypatch.setattr(compare, "replace", full)
+    result = run("compare", "affine", "--quick", "--json", str(tmp_path / "x.json"))
+    assert result.exit_code == 1
+    assert "summary" in result.stdout
+    assert result.stderr.startswith("Error: No space left on device: ")
+    assert result.stderr.count("\n") == 1
 
 
 @pytest.mark.slow

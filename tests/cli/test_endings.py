@@ -15,7 +15,6 @@ import pytest
 from dualgraph import signals
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-COMMAND = [sys.executable, "-m", "dualgraph"]  # in the checkout
 LONG = ("check", "affine", "--steps", "20000")
 
 
@@ -48,6 +47,13 @@ def test_output_that_cannot_be_written(arguments, where, code, words):
     result = shell(f"dualgraph {arguments} {where}")
     assert (result.stdout, result.stderr) == ("", words)
     assert result.returncode == code or (code is None and result.returncode in (0, 141))  # a pipe may hold it all
+
+
+def test_completion_into_a_full_device():
+    code = "from dualgraph.cli.main import main; main(prog_name='dualgraph')"
+    result = shell(f'_DUALGRAPH_COMPLETE=bash_source "{sys.executable}" -c "{code}" > /dev/full')
+    assert result.returncode == 1
+    assert result.stderr.startswith("Error: No space left on device")
 
 
 @pytest.mark.parametrize(

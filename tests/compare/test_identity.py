@@ -10,9 +10,10 @@ import pytest
 
 import dualgraph as dg
 from dualgraph import nn, optim
+from dualgraph.bits import same_bits
 from dualgraph.compare import identity
 from dualgraph.compare.arms import eager_arm, mixed_arm, static_arm
-from dualgraph.compare.identity import check_workload, compare_arms, same_bits
+from dualgraph.compare.identity import check_workload, compare_arms
 from dualgraph.compare.workloads import WORKLOADS, Instance, Workload, find
 from dualgraph.nn import functional as F
 from dualgraph.ops.elementwise import OPS

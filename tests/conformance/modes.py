@@ -13,6 +13,7 @@ import numpy as np
 
 import dualgraph as dg
 from dualgraph import static, tree
+from dualgraph.bits import differing, same_bits
 from dualgraph.eager import DRAW, SEED
 from dualgraph.kernels import provider
 from dualgraph.ops.tensor import TensorMethods
@@ -27,19 +28,6 @@ SEED_OF_RUNS = 20
 # ------------------------------------------------------------------------------------------------- comparing bits
 
 
-def bits(array: Any) -> bytes:
-    """The bytes of an array. All NaNs count as one: this is the only place that says so."""
-    array = np.array(array, order="C")
-    if array.dtype.kind == "f":
-        array[np.isnan(array)] = np.nan
-    return array.tobytes()
-
-
-def same_bits(a: Any, b: Any) -> bool:
-    a, b = np.asarray(a), np.asarray(b)
-    return a.shape == b.shape and a.dtype == b.dtype and bits(a) == bits(b)
-
-
 def assert_bits(got: Sequence[Any], expected: Sequence[Any], what: str) -> None:
     """Every array equal bit for bit; the message shows the first elements that are not."""
     assert len(got) == len(expected), f"{what}: {len(got)} results, expected {len(expected)}"
@@ -47,13 +35,19 @@ def assert_bits(got: Sequence[Any], expected: Sequence[Any], what: str) -> None:
         assert (a.shape, a.dtype) == (b.shape, b.dtype), (
             f"{what}, result {number}: {a.dtype}{a.shape}, {b.dtype}{b.shape}"
         )
-        if bits(a) == bits(b):
+        if same_bits(a, b):
             continue
-        places = [i for i in np.ndindex(a.shape) if not same_bits(a[i], b[i])]
-        shown = "; ".join(f"{i}: got {a[i]!r}, expected {b[i]!r}" for i in places[:4])
+        places = differing(a, b)
+        at = [tuple(int(k) for k in np.unravel_index(n, a.shape)) for n in places[:4]]
+        shown = "; ".join(f"{i}: got {_shown(a[i])}, expected {_shown(b[i])}" for i in at)
         raise AssertionError(
             f"{what}, result {number} of {len(got)}: {len(places)} of {a.size} elements differ: {shown}"
         )
+
+
+def _shown(value: Any) -> str:
+    """A NaN with its bits, in which alone it can differ from another."""
+    return f"{value!r} (0x{value.tobytes()[::-1].hex()})" if value != value else repr(value)
 
 
 # ------------------------------------------------------------------------------------------------- making functions
@@ -108,12 +102,12 @@ def run_eager(function: Function, arrays: Sequence[Array]) -> list[Array]:
     return [x.numpy() for x in leaves(function(*tensors(arrays)))]
 
 
-def define(function: Function, arrays: Sequence[Array]) -> tuple[static.Graph, list[Any]]:
-    """The function as a graph with an input for each array."""
+def define(function: Function, arrays: Sequence[Any]) -> tuple[static.Graph, list[Any]]:
+    """The function as a graph with an input for each array or tensor."""
     graph = static.Graph()
     with graph:
         inputs = [
-            static.placeholder(f"x{n}", a.shape, a.dtype, requires_grad=a.dtype.kind == "f")
+            static.placeholder(f"x{n}", a.shape, a.dtype, requires_grad=np.dtype(a.dtype).kind == "f")
             for n, a in enumerate(arrays)
         ]
         outputs = leaves(function(*inputs))

@@ -4,6 +4,10 @@ A program is a list of instructions over a growing list of values. Shapes come f
 broadcasts or multiplies, so eager kernels are shared between programs. Instructions whose operands do not fit are not
 drawn at all: `result` follows shapes and kinds with NumPy-like rules of its own.
 
+Inputs lie in memory in any way and are handed over in any way: as arguments, captured, as parameters, as variables that
+the program assigns to. Some programs fail, at a check that finds a bad index; `bound` makes of a program the function
+that both modes run, and what it leaves behind.
+
 The draws are those of `RandomState`, whose stream NumPy has frozen: a seed gives the same program in every environment.
 (Hypothesis gives no such promise: its draws depend on its version and on the constants of all modules that are loaded.)
 """
@@ -18,6 +22,9 @@ import numpy as np
 
 import dualgraph as dg
 import dualgraph.nn.functional as F
+from conformance.layouts import LAYOUTS
+from conformance.modes import differentiated, leaves
+from dualgraph import extend
 
 Array = np.ndarray[Any, Any]
 
@@ -28,7 +35,7 @@ UNARY: dict[str, Callable[[Any], Any]] = {
     "log_softmax": lambda x: dg.log_softmax(x, axis=-1), "cast": lambda x: dg.astype(dg.astype(x, "float64"), x.dtype),
     "detached": lambda x: x.detach(), "self_sum": lambda x: x + x, "self_product": lambda x: x * x,
     "picked": lambda x: dg.take(x, np.array([1, 0, -1, 1]), axis=-1),
-    "sorted_out": lambda x: dg.where(x > 0.25, x, dg.zeros_like(x)),
+    "sorted_out": lambda x: dg.where(x > 0.25, x, dg.zeros_like(x)), "signbit": lambda x: dg.astype(dg.signbit(x), x.dtype),
 }  # fmt: skip
 ALGEBRA: dict[str, Callable[..., Any]] = {  # what rewrite rules look for, and what they must leave alone
     "plus_zero": lambda x, y: x + 0.0, "minus_zero": lambda x, y: x - 0.0, "times_one": lambda x, y: 1.0 * x,
@@ -43,6 +50,7 @@ ALGEBRA: dict[str, Callable[..., Any]] = {  # what rewrite rules look for, and w
 BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "add": dg.add, "subtract": dg.subtract, "multiply": dg.multiply, "divide": dg.divide, "maximum": dg.maximum,
     "minimum": dg.minimum, "where": lambda x, y: dg.where(x < y, x, y), "equal": lambda x, y: dg.astype(x == y, x.dtype) * y,
+    "copysign": dg.copysign, "signed": lambda x, y: dg.where(dg.signbit(x), y, 1.0),
 }  # fmt: skip
 REDUCE: dict[str, Callable[..., Any]] = {
     "sum": dg.sum, "mean": dg.mean, "max": dg.max, "min": dg.min, "logsumexp": dg.logsumexp, "var": dg.var, "prod": dg.prod,
@@ -53,7 +61,7 @@ VIEWS: dict[str, Callable[[Any], Any]] = {
     "row": lambda x: x[..., 1, :], "flat": lambda x: dg.reshape(x, (-1,)), "column": lambda x: x[..., :1],
     "widened": lambda x: dg.broadcast_to(x[..., :1, :], x.shape),
     "twice": lambda x: dg.concat([x, x], axis=-2)[..., : x.shape[-2], :],
-    "windows": lambda x: x[..., 1:, :] + x[..., :-1, :],
+    "windows": lambda x: x[..., 1:, :] + x[..., :-1, :], "composed": extend.composite("composed", lambda x: dg.flip(x).mT),
 }  # fmt: skip
 
 
@@ -66,12 +74,20 @@ INTEGER: dict[str, Callable[..., Any]] = {  # integers in, integers out; they wr
 MEETING: dict[str, Callable[[Any, Any], Any]] = {  # floats and integers in, floats out
     "mixed_product": lambda x, i: x * i, "chosen": lambda x, i: dg.where(i > 0, x, -x), "compared": lambda x, i: x * (x < i),
     "masked": lambda x, i: x * dg.astype(i % 2 == 0, x.dtype), "taken": lambda x, i: dg.take(x, i % x.shape[-1], axis=-1),
+    "looked_up": lambda x, i: dg.take(x, dg.where(i == 7, x.shape[-1], i % x.shape[-1]), axis=-1),  # 7 is a bad index
+    "held_against": lambda x, i: x * dg.mean(dg.take(x, dg.minimum(i, x.shape[-1]) % (x.shape[-1] + 1), axis=-1)),
 }  # fmt: skip
 RANDOM: dict[str, Callable[[Any], Any]] = {
     "dropout": lambda x: F.dropout(x, 0.3), "noise": lambda x: x + dg.rand(x.shape, dtype=x.dtype),
     "normal": lambda x: x * dg.randn(x.shape, dtype=x.dtype), "mask": lambda x: dg.where(dg.bernoulli(x.shape, 0.5), x, 0.0),
     "jump": lambda x: x * dg.randint(x.shape, -2, 3),
 }  # fmt: skip
+
+PRODUCTS: dict[str, Callable[[Any, Any], Any]] = {
+    "matmul": dg.matmul, "matmul_nt": lambda x, y: x @ y.mT, "matmul_tn": lambda x, y: x.mT @ y,
+    "matmul_flipped": lambda x, y: dg.flip(x) @ y, "linear": lambda x, y: dg.linear(x, y),
+}  # fmt: skip
+STATE: dict[str, Callable[[Any, Any], Any]] = {"assign": lambda variable, x: variable.assign(x) or x}
 
 TWO_OPERANDS = (
     "multiply_add", "add_multiply", "multiply_add_chain", "two_products", "difference_of_products", "filled", "choice",
@@ -81,6 +97,16 @@ EITHER = ("max", "min", "sum")  # reductions that integers have as well
 LARGEST = 300_000  # elements of one value
 
 Kind = tuple[tuple[int, ...], str]  # shape; "f" for the floats of the program, "i" for int64
+
+
+class Handed(NamedTuple):
+    """How an input lies in memory, and how the function gets it: "argument", "captured", "parameter" or "variable"."""
+
+    layout: str
+    way: str
+
+
+PLAIN = Handed("contiguous", "argument")
 
 
 class Instruction(NamedTuple):
@@ -102,10 +128,14 @@ class RandomProgram(NamedTuple):
     outputs: tuple[int, ...]
     seed: int  # of the input values
     order: int  # gradients up to this one
+    handed: tuple[Handed, ...]  # for each input
 
     def __repr__(self) -> str:
         count = len(self.inputs)
-        lines = [f"v{n} = input {s} {self.dtype if k == 'f' else 'int64'}" for n, (s, k) in enumerate(self.inputs)]
+        lines = [
+            f"v{n} = {h.way} {s} {self.dtype if k == 'f' else 'int64'}, {h.layout}"
+            for n, ((s, k), h) in enumerate(zip(self.inputs, self.handed, strict=True))
+        ]
         lines += [f"v{count + n} = {i!r}" for n, i in enumerate(self.instructions)]
         return "\n".join(
             ["", *lines, f"outputs {', '.join(f'v{n}' for n in self.outputs)}; seed {self.seed}, order {self.order}"]
@@ -121,22 +151,28 @@ class RandomProgram(NamedTuple):
         """Ordinary values, some or many special ones among them, or a few values that give ties and zeros."""
         rng = np.random.RandomState(self.seed)
         f = np.finfo(self.dtype)
-        odd = [np.inf, -np.inf, np.nan, f.smallest_subnormal, -f.tiny / 2, f.max, 0.0, -0.0, -0.0, -0.0]
-        grid = [0.0, -0.0, 0.5, -0.5, 1.0, -1.0]
+        plain = [np.inf, -np.inf, f.smallest_subnormal, -f.tiny / 2, f.max, 0.0, -0.0, -0.0, -0.0]
+        odd = np.concatenate([np.array(plain, self.dtype), nans(self.dtype)])
+        grid = np.array([0.0, -0.0, 0.5, -0.5, 1.0, -1.0], self.dtype)
         share, special = [(0.0, odd), (0.0, odd), (0.2, odd), (0.5, odd), (1.0, grid)][self.seed % 5]
         found = []
-        for shape, kind in self.inputs:
+        for (shape, kind), handed in zip(self.inputs, self.handed, strict=True):
             if kind == "i":
                 wide = rng.choice([0, 0, 40], shape)  # products of the large ones wrap around
                 found.append(np.asarray(rng.randint(-9, 10, shape, np.int64) << wide, np.int64))
                 continue
-            values = rng.normal(size=shape)
+            values = np.asarray(rng.normal(size=shape), self.dtype)
             chosen = rng.random_sample(shape) < share
-            found.append(np.asarray(np.where(chosen, rng.choice(special, shape), values), self.dtype))
+            array = np.asarray(np.where(chosen, rng.choice(special, shape), values), self.dtype)
+            repeated = handed.layout == "repeated" and shape  # rows that are one in memory have one value
+            found.append(np.broadcast_to(array[:1], shape).copy() if repeated else array)
         return found
 
     def smaller(self) -> Iterator[RandomProgram]:
         """The program with one thing less."""
+        for n, handed in enumerate(self.handed):
+            if handed != PLAIN and handed.way != "variable":
+                yield self._replace(handed=(*self.handed[:n], PLAIN, *self.handed[n + 1 :]))
         if self.order > 1:
             yield self._replace(order=1)
         for n in range(len(self.outputs)):
@@ -172,8 +208,6 @@ def smallest(program: RandomProgram, fails: Callable[[RandomProgram], bool]) -> 
 
 def run(instruction: Instruction, xs: list[Any]) -> Any:
     kind, name = instruction.kind, instruction.name
-    if kind == "matmul":
-        return dg.matmul(*xs)
     if kind == "reduce":
         return REDUCE[name](xs[0], axis=instruction.axis, keepdims=instruction.keepdims)
     return FUNCTIONS[kind][name](*xs)
@@ -202,7 +236,9 @@ def result_shape(instruction: Instruction, shapes: list[tuple[int, ...]]) -> tup
         if name in ("softmax", "log_softmax", "picked") and (not first or first[-1] < 2):
             return None
         return (*first[:-1], 4) if name == "picked" else first
-    if name == "taken":
+    if name == "held_against":
+        return first if first and len(shapes[1]) <= 1 else None
+    if name in ("taken", "looked_up"):
         return (*first[:-1], *shapes[1]) if first and len(shapes[1]) <= 1 else None
     if kind in ("algebra", "integer") and name not in TWO_OPERANDS:
         return first
@@ -211,9 +247,10 @@ def result_shape(instruction: Instruction, shapes: list[tuple[int, ...]]) -> tup
             return np.broadcast_shapes(*shapes)
         except ValueError:
             return None
-    if kind == "matmul":
-        fits = len(first) == len(shapes[1]) == 2 and first[1] == shapes[1][0]
-        return (first[0], shapes[1][1]) if fits else None
+    if kind == "product":
+        return product_shape(name, *shapes)
+    if kind == "state":
+        return first if first == shapes[1] else None
     if kind == "reduce":
         if instruction.axis >= len(first):
             return None
@@ -223,30 +260,50 @@ def result_shape(instruction: Instruction, shapes: list[tuple[int, ...]]) -> tup
         return None
     rest, rows, columns = first[:-2], first[-2], first[-1]
     return {
-        "transpose": (*rest, columns, rows), "flip": first, "step": (*rest, rows, (columns + 1) // 2),
+        "transpose": (*rest, columns, rows), "composed": (*rest, columns, rows),
+        "flip": first, "step": (*rest, rows, (columns + 1) // 2),
         "tail": (*rest, rows - 1, columns), "row": (*rest, columns), "flat": (math.prod(first),),
         "column": (*rest, rows, 1), "widened": first, "twice": first, "windows": (*rest, rows - 1, columns),
     }[name]  # fmt: skip
 
 
+def product_shape(name: str, x: tuple[int, ...], y: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Of matrices, stacks of them, and vectors."""
+    if not x or not y or (name != "matmul" and min(len(x), len(y)) < 2):
+        return None
+    x = (*x[:-2], x[-1], x[-2]) if name == "matmul_tn" else x
+    y = (*y[:-2], y[-1], y[-2]) if name in ("matmul_nt", "linear") else y
+    left, right = (1, *x) if len(x) == 1 else x, (*y, 1) if len(y) == 1 else y
+    if left[-1] != right[-2] or (name == "linear" and len(y) != 2):
+        return None
+    try:
+        batch = np.broadcast_shapes(left[:-2], right[:-2])
+    except ValueError:
+        return None
+    return (*batch, *left[-2:-1][: len(x) - 1], *right[-1:][: len(y) - 1])
+
+
 FUNCTIONS: dict[str, dict[str, Callable[..., Any]]] = {
     "unary": UNARY, "binary": BINARY, "algebra": ALGEBRA, "reduce": REDUCE, "view": VIEWS, "integer": INTEGER,
-    "meeting": MEETING, "random": RANDOM,
+    "meeting": MEETING, "random": RANDOM, "product": PRODUCTS, "state": STATE,
 }  # fmt: skip
-NAMES = {kind: tuple(functions) for kind, functions in FUNCTIONS.items()} | {"matmul": ("matmul",)}
+NAMES = {kind: tuple(functions) for kind, functions in FUNCTIONS.items()}
 OFTEN = {
     "unary": 4,
     "binary": 3,
     "algebra": 4,
     "reduce": 3,
     "view": 2,
-    "matmul": 1,
+    "product": 3,
+    "state": 1,
     "random": 1,
     "integer": 2,
     "meeting": 2,
 }
 KINDS = tuple(kind for kind, times in OFTEN.items() for _ in range(times))
-PAIRS = ("binary", "algebra", "matmul", "integer", "meeting")
+PAIRS = ("binary", "algebra", "product", "integer", "meeting", "state")
+WAYS = ("argument", "argument", "captured", "parameter")
+LAYINGS = ("contiguous", "contiguous", *(name for name in LAYOUTS if name != "contiguous"), "repeated")
 
 SMALL = ((3, 4), (4, 4), (4,), (3, 1), (), (2, 3, 4))
 FAMILIES = (
@@ -259,11 +316,22 @@ FAMILIES = (
 FAMILY_OF = (0,) * 17 + (1,) * 4 + (2,) * 2 + (3,) + (4,)  # new shapes are new kernels, which take time to compile
 
 
+def nans(dtype: str) -> Array:
+    """Of either sign, with and without payload, one of them signalling."""
+    bits = [0x7FC00000, 0xFFC00000, 0x7FC12345, 0xFFC00001, 0xFF800777]
+    if dtype == "float32":
+        return np.array(bits, np.uint32).view(np.float32)
+    wide = [0x7FF8000000000000, 0xFFF8000000000000, 0x7FF8000012345678, 0xFFF8000000000001, 0xFFF0000000000777]
+    return np.array(wide, np.uint64).view(np.float64)
+
+
 def drawn(rng: np.random.RandomState, choices: Sequence[Any]) -> Any:
     return choices[rng.randint(len(choices))]
 
 
-def instruction_of(rng: np.random.RandomState, known: list[Kind]) -> tuple[Instruction, Kind] | None:
+def instruction_of(
+    rng: np.random.RandomState, known: list[Kind], variables: list[int]
+) -> tuple[Instruction, Kind] | None:
     """A random instruction and what it results in; None where its operands do not fit."""
     kind = drawn(rng, KINDS)
     name = drawn(rng, NAMES[kind])
@@ -271,6 +339,8 @@ def instruction_of(rng: np.random.RandomState, known: list[Kind]) -> tuple[Instr
     operands = []
     for letter in wanted:
         fitting = [i for i, known_kind in enumerate(known) if known_kind[1] == letter or kind == "view"]
+        if kind == "state" and not operands:
+            fitting = variables
         if not fitting:
             return None
         operands.append(fitting[max(0, len(fitting) - 1 - drawn(rng, (0, 0, 0, 1, 1, 2, 3, 4, 5)))])
@@ -294,10 +364,15 @@ def program_of(seed: int) -> RandomProgram:
         inputs[0] = (FAMILIES[family][0], "f")  # never small ones alone
     if rng.randint(3) == 0:
         inputs.append((drawn(rng, FAMILIES[family]), "i"))
+    handed = [Handed(drawn(rng, LAYINGS), drawn(rng, WAYS)) for _ in inputs]
+    if rng.randint(4) == 0:
+        inputs.append((drawn(rng, FAMILIES[family]), "f"))
+        handed.append(Handed("contiguous", "variable"))
+    variables = [n for n, h in enumerate(handed) if h.way == "variable"]
     known = list(inputs)
     instructions: list[Instruction] = []
     for _ in range(4 + min(rng.randint(11), rng.randint(11))):
-        found = instruction_of(rng, known)
+        found = instruction_of(rng, known, variables)
         if found is not None:
             instructions.append(found[0])
             known.append(found[1])
@@ -307,4 +382,58 @@ def program_of(seed: int) -> RandomProgram:
         outputs += sorted(set(range(last)) - {i for instruction in instructions for i in instruction.operands})
     dtype = drawn(rng, ("float32", "float32", "float64"))
     order = 1 + int(len(instructions) <= 5 and family < 3 and rng.randint(2))
-    return RandomProgram(tuple(inputs), dtype, tuple(instructions), tuple(outputs), rng.randint(2**16), order)
+    return RandomProgram(
+        tuple(inputs), dtype, tuple(instructions), tuple(outputs), rng.randint(2**16), order, tuple(handed)
+    )
+
+
+class Bound(NamedTuple):
+    """A program with its inputs: the function of those that are arguments, these, and the variables that it changes."""
+
+    function: Callable[..., list[Any]]
+    arguments: list[Any]
+    variables: list[Any]
+
+    def outcome(self, run: Callable[..., Sequence[Any]]) -> list[Array]:
+        """What a run gives and leaves behind: results or the words of its error, then the variables."""
+        start = [v.numpy() for v in self.variables]
+        dg.manual_seed(SEED)
+        try:
+            found = [x.numpy() for x in run(*self.arguments)]
+        except dg.errors.RangeError as error:
+            found = [np.array(f"{type(error).__name__}: {error.args[0]}")]
+        after = [v.numpy() for v in self.variables]
+        for variable, value in zip(self.variables, start, strict=True):
+            variable.assign(value)
+        return [*found, *after]
+
+
+SEED = 20
+
+
+def bound(program: RandomProgram, arrays: Sequence[Array]) -> Bound:
+    """Eager tensors that lie as the program says, and the function with its gradients."""
+    given = [tensor_of(a, h) for a, h in zip(arrays, program.handed, strict=True)]
+    at = [n for n, h in enumerate(program.handed) if h.way == "argument"]
+    full = differentiated(program, program.order)
+
+    def function(*arguments: Any) -> list[Any]:
+        values = dict(zip(at, arguments, strict=True))
+        return leaves(full(*(values.get(n, x) for n, x in enumerate(given))))
+
+    variables = [x for x, h in zip(given, program.handed, strict=True) if h.way == "variable"]
+    return Bound(function, [given[n] for n in at], variables)
+
+
+def tensor_of(array: Array, handed: Handed) -> Any:
+    """An eager tensor with these elements; arguments and parameters of floats need gradients."""
+    if handed.layout == "repeated" and array.ndim:
+        x = dg.broadcast_to(dg.tensor(np.ascontiguousarray(array[:1])), array.shape)
+    else:
+        base, view = LAYOUTS[handed.layout if array.ndim and handed.layout in LAYOUTS else "contiguous"](array)
+        x = view(dg.tensor(base))
+    is_float = array.dtype.kind == "f"
+    if handed.way in ("parameter", "variable"):
+        return dg.Variable(x, requires_grad=is_float and handed.way == "parameter")
+    x = x.detach()
+    return x.requires_grad_() if is_float and handed.way == "argument" else x

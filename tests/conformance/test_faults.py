@@ -15,10 +15,9 @@ from conformance.modes import (
     define,
     differentiated,
     run_eager,
-    run_executable,
     same_bits,
 )
-from conformance.programs import program_of
+from conformance.programs import bound, program_of
 from conformance.test_gradients import check_gradient
 from dualgraph import autodiff, static
 from dualgraph.kernels.kinds import External
@@ -27,8 +26,9 @@ from dualgraph.ops import OPS
 from dualgraph.ops.op import Op, Operand, as_view
 from dualgraph.ops.symbol import Symbol
 from dualgraph.static import passes
-from dualgraph.static.algebra import plus_zero, times_zero
+from dualgraph.static.algebra import EXACT, plus_zero, times_zero
 from dualgraph.static.dataflow import Dataflow, Rewriter
+from dualgraph.static.provenance import Provenance
 
 X = np.random.default_rng(0).normal(size=(5, 37)).astype(np.float32)
 X[0, :4] = [0.0, -0.0, np.inf, -np.inf]
@@ -107,6 +107,18 @@ def double_rounding(rw: Rewriter, call: Any, inputs: tuple[Symbol, ...]) -> Any:
     return rw.emit(call, OPS["multiply"], (inputs[0], inverse), call.specs[0])
 
 
+def foreign_nan(rw: Rewriter, call: Any, inputs: tuple[Symbol, ...]) -> Any:
+    """x * 1 → x and the like, whoever made the NaN in x"""
+    rw.provenance = _Trusting()
+    found = (rule(rw, call, inputs) for rule in EXACT)
+    return next((x for x in found if x is not None), None)
+
+
+class _Trusting(Provenance):
+    def is_computed(self, x: Symbol) -> bool:
+        return True
+
+
 FAULTS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
     "fma": (contracted, lambda x: x * x + x),
     "reordered-sum": (reordered, lambda x: dg.sum(x[1:], axis=1)),
@@ -114,6 +126,7 @@ FAULTS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
     "plus-zero": (plus_zero, lambda x: x + 0.0),
     "times-zero": (times_zero, lambda x: x * 0.0),
     "forgotten-parameter": (forgotten_axis, lambda x: [x[1:3] * 1.0, x[2:4] * 1.0]),
+    "foreign-nan": (foreign_nan, lambda x: dg.where(x > 0.5, x, -np.float32(np.nan)) * 1.0),
     "double-rounding": (double_rounding, lambda x: x / (x * x + 3.0)),
 }
 
@@ -143,12 +156,12 @@ def test_a_wrong_pass_is_caught(faulty: Callable[[Any], Any]) -> None:
 def test_random_programs_catch_it(faulty: Any) -> None:
     """Without an example made for the fault: the programs that the other tests draw, up to the first that notices."""
     for seed in range(4000):
-        program = program_of(seed)
-        arrays = program.arrays()
-        expected = run_eager(program, arrays)
-        graph, outputs = define(program, arrays)
-        found = run_executable(static.compile(graph, outputs=outputs), arrays)
-        if not all(map(same_bits, found, expected)):
+        program = program_of(seed)._replace(order=0)
+        given = bound(program, program.arrays())
+        expected = given.outcome(given.function)
+        graph, outputs = define(given.function, given.arguments)
+        found = given.outcome(static.compile(graph, outputs=outputs))
+        if expected[0].dtype.kind != "U" and not all(map(same_bits, found, expected)):
             return
     pytest.fail("no program noticed the fault")
 

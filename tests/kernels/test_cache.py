@@ -330,7 +330,7 @@ def test_concurrent_processes(place: Path) -> None:
     """Several processes fill one empty cache at the same time; nobody warns, and all files are whole."""
     code = (
         "from dualgraph.kernels.llvm import engine, matmul, runtime\n"
-        "engine.addresses([runtime.Launch(), runtime.Worker(), matmul.Gemm('float32', True), matmul.Zero()])"
+        "engine.addresses([runtime.Launch(), runtime.Worker(), matmul.Gemm('float32', True, True), matmul.Zero()])"
     )
     processes = [
         subprocess.Popen([sys.executable, "-W", "error", "-c", code], stderr=subprocess.PIPE) for _ in range(4)

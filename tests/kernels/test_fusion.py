@@ -61,12 +61,14 @@ def whole_rows(program: Program, kernel: Loop, x: View, axes: tuple[int, ...]) -
 
 
 def bits(program: Program, seed: int = 0, arena: Any = None) -> list[bytes]:
-    """Everything a run leaves behind: outputs and inputs after it."""
+    """Everything a run leaves behind: outputs, or which check failed, and inputs after it."""
     rng = np.random.default_rng(seed)
     specs = [program.buffers[b] for b in program.inputs]
     # np.array: arithmetic makes scalars, which own no memory, of arrays without axes
     arrays = [np.array(rng.integers(-4, 4, spec.shape) / (4 if spec.dtype == F32 else 1), spec.dtype) for spec in specs]
     result = load(program, arena).launch(*arrays)
+    if isinstance(result, int):
+        result = program.steps[result].kernel  # steps have other numbers after fusion
     results = result if isinstance(result, tuple) else (result,)
     return [r.tobytes() if isinstance(r, np.ndarray) else repr(r).encode() for r in (*results, *arrays)]
 
@@ -265,6 +267,28 @@ class TestWhatDoesNot:
         assert load(result).launch(value, np.full(8, 5)) == 0
         assert (value == 1).all()
 
+    @pytest.mark.parametrize("good", [(False, False), (True, False), (False, True), (True, True)])
+    def test_updates_wait_for_every_check_and_checks_for_each_other(self, good: tuple[bool, bool]) -> None:
+        """loop, check, check, update, check, update: whatever fails first, the state is that of this order."""
+        p = Program()
+        parameter, first, second = p.input(Spec((8,), F32)), *(p.input(Spec((8,), "int64")) for _ in range(2))
+        late = p.input(Spec((8,), "int64"))
+        y = elementwise(p, TANH, parameter)  # early: the update that joins it wants to be early as well
+        for number, labels in enumerate((first, second)):
+            p.add(CheckIndex("int64", 0, 3, f"check {number}"), [], [labels])
+        elementwise_into(p, ADD, parameter, y, parameter)
+        p.add(CheckIndex("int64", 0, 3, "check 2"), [], [late])
+        elementwise_into(p, ADD, parameter, elementwise(p, DOUBLE, parameter), parameter)
+        fused = fuse(p)[0]
+        for last in (0, 9):
+            found = []
+            for program in (p, fused):
+                value = np.ones(8, F32)
+                failed = load(program).launch(value, *(np.full(8, 0 if g else 9) for g in good), np.full(8, last))
+                found.append((failed if failed is None else program.steps[failed].kernel.what, value.tobytes()))
+            assert found[0] == found[1]
+        assert found[0][0] == ("check 0" if not good[0] else "check 1" if not good[1] else "check 2")
+
     def test_parts_of_one_buffer(self) -> None:
         p = Program()
         x = p.input(Spec((4,), F32))
@@ -322,10 +346,21 @@ class Draw:
         self.draw, self.program = draw, Program()
         self.ready = [self.program.input(Spec(shape, F32)) for shape in draw(st.permutations(SHAPES))[:6]]
         self.variables = list(self.ready)
+        self.labels = [self.program.input(Spec((3,), "int64")) for _ in range(3)]
         for _ in range(draw(st.integers(1, 14))):
             draw(
                 st.sampled_from(
-                    (self.map, self.map, self.map, self.fold, self.rows, self.update, self.matmul, self.part)
+                    (
+                        self.map,
+                        self.map,
+                        self.map,
+                        self.fold,
+                        self.rows,
+                        self.update,
+                        self.matmul,
+                        self.part,
+                        self.check,
+                    )
                 )
             )()
         chosen = draw(st.lists(st.sampled_from(self.ready), max_size=3))
@@ -384,11 +419,17 @@ class Draw:
         if y.shape == target.shape:
             elementwise_into(self.program, ADD, target, target, y)
 
+    def check(self) -> None:
+        """One of two fails, more or less."""
+        bound = self.draw(st.integers(2, 5))
+        kernel = CheckIndex("int64", -bound, bound, f"check {len(self.program.steps)}")
+        self.program.add(kernel, [], [self.draw(st.sampled_from(self.labels))])
+
     def matmul(self) -> None:
         x = self.pick()
         if len(x.shape) == 2 and x.contiguous:
             out = self.program.new(Spec((x.shape[0], x.shape[0]), F32))
-            self.program.add(MatMul(F32), [out], [x, x.with_layout(x.shape[::-1], x.strides[::-1])])
+            self.program.add(MatMul(F32, transpose_b=True), [out], [x, x])
             self.new(out)
 
     def part(self) -> None:

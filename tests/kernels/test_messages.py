@@ -53,7 +53,7 @@ def test_messages(function: Callable[..., Any], arguments: tuple[Any, ...], kind
 
 @pytest.mark.parametrize("seed", ["a", 1.5, None])
 def test_seeds_are_integers(seed: Any) -> None:
-    with pytest.raises(ArgumentError, match="a seed is an integer"):
+    with pytest.raises(ArgumentError, match="it must be an integer"):
         dg.manual_seed(seed)
 
 

@@ -24,6 +24,7 @@ from dualgraph.kernels.kinds import CheckIndex, External, Loop, MatMul
 from dualgraph.kernels.llvm import engine, matmul, provider, runtime
 from dualgraph.kernels.llvm import plan_layout as layout
 from dualgraph.kernels.llvm.command import Command, Variant
+from dualgraph.kernels.nan import has_other
 from dualgraph.kernels.program import Program, Step, View
 from dualgraph.spec import Spec
 
@@ -452,7 +453,7 @@ def test_threads_stop_and_start_while_launching(work: Any, threads: Any) -> None
 
 def test_wrong_number_of_threads() -> None:
     for bad in (0, -1, 1.5, True, "2"):
-        with pytest.raises(ValueError, match="number of threads is an integer of at least 1"):
+        with pytest.raises(ValueError, match="number of threads is an integer from 1 to"):
             pool.set_num_threads(bad)  # type: ignore[arg-type]
 
 
@@ -552,44 +553,48 @@ def test_exit_is_clean() -> None:
 
 # ---- products ----------------------------------------------------------------------------------------------------
 
-Operand = tuple[tuple[int, ...], tuple[int, ...], int]  # shape, strides, offset
+Operand = tuple[
+    Any, ...
+]  # shape, strides, offset; "T" behind them: the matrices are transposed before they are multiplied
 
 
 def product(a: Operand, b: Operand, dtype: str, room: int) -> Program:
     program = Program()
-    views = []
-    for shape, strides, offset in (a, b):
-        views.append(program.input(Spec((room,), dtype)).with_layout(shape, strides, offset))
-    out = program.new(Spec((*a[0][:-1], b[0][-1]), dtype))
-    program.add(MatMul(dtype), [out], views)
+    views = [program.input(Spec((room,), dtype)).with_layout(*operand[:3]) for operand in (a, b)]
+    kernel = MatMul(dtype, "T" in a, "T" in b)
+    left, right = kernel.factors(views)
+    out = program.new(Spec((*left.shape[:-1], right.shape[-1]), dtype))
+    program.add(kernel, [out], views)
     program.outputs.append(out.buffer)
     return program
 
 
 def seen(x: np.ndarray[Any, Any], operand: Operand) -> np.ndarray[Any, Any]:
-    shape, strides, offset = operand
-    return np.lib.stride_tricks.as_strided(x[offset:], shape, [s * x.itemsize for s in strides])
+    shape, strides, offset = operand[:3]
+    matrices = np.lib.stride_tricks.as_strided(x[offset:], shape, [s * x.itemsize for s in strides])
+    return np.swapaxes(matrices, -1, -2) if "T" in operand else matrices
 
 
 PRODUCTS: dict[str, tuple[Operand, Operand]] = {
-    "row-major": (((3, 4), (4, 1), 0), ((4, 5), (5, 1), 0)),
-    "column-major": (((3, 4), (1, 3), 0), ((4, 5), (1, 4), 0)),
-    "padded": (((3, 4), (1, 7), 5), ((4, 5), (9, 1), 6)),
-    "batch": (((6, 3, 4), (12, 4, 1), 0), ((6, 4, 5), (20, 1, 4), 0)),
+    "as they are": (((3, 4), (4, 1), 0), ((4, 5), (5, 1), 0)),
+    "transposed": (((4, 3), (3, 1), 0, "T"), ((5, 4), (4, 1), 0, "T")),
+    "left transposed": (((4, 3), (3, 1), 5, "T"), ((4, 5), (5, 1), 6)),
+    "batch": (((6, 3, 4), (12, 4, 1), 0), ((6, 5, 4), (20, 4, 1), 0, "T")),
+    "batch with gaps": (((6, 3, 4), (29, 4, 1), 3), ((6, 4, 5), (-20, 5, 1), 200)),
     "broadcast batch": (((2, 6, 3, 4), (0, 12, 4, 1), 0), ((2, 6, 4, 5), (120, 20, 5, 1), 0)),
-    "row vector": (((1, 4), (99, 3), 1), ((4, 7), (7, 1), 0)),
-    "row vector, transposed matrix": (((1, 4), (4, 1), 1), ((4, 7), (1, 6), 0)),
-    "column vector": (((5, 4), (4, 1), 0), ((4, 1), (3, 77), 0)),
-    "column vector, transposed matrix": (((5, 4), (1, 5), 0), ((4, 1), (1, 1), 2)),
+    "row vector": (((1, 4), (99, 1), 1), ((4, 7), (7, 1), 0)),
+    "row vector, transposed": (((4, 1), (1, 99), 1, "T"), ((7, 4), (4, 1), 0, "T")),
+    "column vector": (((5, 4), (4, 1), 0), ((4, 1), (1, 77), 0)),
+    "column vector, transposed": (((4, 5), (5, 1), 0, "T"), ((1, 4), (9, 1), 2, "T")),
     "batch of vectors": (((3, 1, 4), (4, 4, 1), 0), ((3, 4, 5), (0, 5, 1), 0)),
-    "dot": (((1, 9), (9, 1), 0), ((9, 1), (2, 1), 0)),
+    "dot": (((1, 9), (9, 1), 0), ((9, 1), (1, 1), 0)),
     "one": (((1, 1), (7, 7), 3), ((1, 1), (5, 5), 2)),
-    "outer": (((4, 1), (3, 9), 0), ((1, 5), (1, 1), 0)),
+    "outer": (((4, 1), (1, 9), 0), ((1, 5), (1, 1), 0)),
     "empty sum": (((3, 0), (1, 1), 0), ((0, 5), (5, 1), 0)),
     "empty result": (((0, 3), (3, 1), 0), ((3, 5), (5, 1), 0)),
     "empty batch": (((0, 2, 3), (6, 3, 1), 0), ((0, 3, 5), (15, 5, 1), 0)),
     "blocks": (((190, 330), (330, 1), 0), ((330, 200), (200, 1), 0)),
-    "blocks, transposed": (((190, 330), (1, 190), 0), ((330, 200), (1, 330), 0)),
+    "blocks, transposed": (((330, 190), (190, 1), 0, "T"), ((200, 330), (330, 1), 0, "T")),
     "blocks of a vector": (((1300, 1000), (1000, 1), 0), ((1000, 1), (1, 1), 0)),
 }
 
@@ -609,7 +614,7 @@ def test_product(name: str, dtype: str, work: Any) -> None:
     out = loaded.launch(x, y)
     assert isinstance(out, np.ndarray)
     assert out.shape == expected.shape
-    bound = max(a[0][-1], 1) * np.finfo(dtype).eps
+    bound = max(seen(x, a).shape[-1], 1) * np.finfo(dtype).eps
     assert (np.abs(out - expected) <= bound * scale).all()
 
 
@@ -638,7 +643,7 @@ def test_blas_threads_are_as_before(work: Any) -> None:
         return [library["num_threads"] for library in threadpoolctl.threadpool_info()]
 
     before = count()
-    launch = provider.load(product(*PRODUCTS["row-major"], "float32", 64)).launch
+    launch = provider.load(product(*PRODUCTS["as they are"], "float32", 64)).launch
     launch(np.ones(64, "float32"), np.ones(64, "float32"))
     assert count() == before
 
@@ -690,18 +695,30 @@ def view(shape: tuple[int, ...], strides: tuple[int, ...]) -> View:
     return View(0, shape, strides, 0, "float32")
 
 
-def test_layouts_are_normalised() -> None:
-    """Views of the same elements have one layout, whatever the strides along axes of length 1 say."""
-    assert blas.layout(view((3, 4), (4, 1))) == (False, 4)
-    assert blas.layout(view((3, 4), (1, 3))) == (True, 3)
-    assert blas.layout(view((1, 4), (99, 1))) == blas.layout(view((1, 4), (4, 1))) == (False, 4)
-    assert blas.layout(view((4, 1), (1, 99))) == blas.layout(view((4, 1), (1, 1))) == (False, 1)
-    assert blas.layout(view((1, 1), (5, 7))) == (False, 1)
-    for strides in ((0, 1), (1, 0), (-4, 1), (4, -1), (8, 2), (3, 1), (0, 0)):
-        assert blas.needs_copy(view((3, 4), strides)), strides
-    assert not blas.needs_copy(view((0, 4), (0, 0)))
-    with pytest.raises(KernelError, match="copy the operand first"):
-        matmul._layout(view((3, 4), (8, 2)))
+def test_products_read_row_major_matrices() -> None:
+    """Strides along axes of length 1 mean nothing; what is transposed is said by the kernel, never by strides."""
+    for shape, strides in (((3, 4), (4, 1)), ((1, 4), (99, 1)), ((4, 1), (1, 99)), ((1, 1), (5, 7)), ((0, 4), (0, 0))):
+        assert view(shape, strides).row_major, (shape, strides)
+    for strides in ((0, 1), (1, 0), (-4, 1), (4, -1), (8, 2), (3, 1), (0, 0), (1, 3), (7, 1)):
+        step = Step(MatMul("float32"), (view((3, 3), (3, 1)),), (view((3, 4), strides), view((4, 3), (3, 1))))
+        assert not step.ins[0].row_major, strides
+        with pytest.raises(KernelError, match="copy the operand first"):
+            matmul.command(step, lambda buffer: (buffer, 0))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", [n for n in PRODUCTS if "empty" not in n])
+def test_nans_of_products_are_the_one_nan(name: str, dtype: str, work: Any) -> None:
+    """Also where rows of the result lie apart (blocks), and in the last elements of a row."""
+    room = 1_300_000 if "blocks" in name else 4096
+    rng = np.random.default_rng(7)
+    x = rng.standard_normal(room).astype(dtype)
+    y = np.where(rng.random(room) < 0.02, -np.array(np.inf, dtype), np.array(-np.nan, dtype))
+    x[rng.random(room) < 0.2] = np.inf
+    for left, right in ((x, np.where(rng.random(room) < 0.98, x, y)), (x, y)):
+        out = provider.load(product(*PRODUCTS[name], dtype, room)).launch(left, right)
+        assert not has_other(out)
+    assert np.isnan(out).any()
 
 
 def test_blocks_depend_on_the_shape_alone() -> None:

@@ -75,7 +75,6 @@ def modes(step):
     return {
         "jit": lambda: static.jit(step),
         "compile": lambda: static.compile(step, spec),
-        "none": lambda: static.jit(step, optimize="none"),
     }
 
 
@@ -83,19 +82,22 @@ def modes(step):
 def at_each_bytecode(look):
     """Call `look()` before each bytecode of this package that this thread runs."""
 
+    looking = []
+
     def trace(frame, event, arg):
-        if "dualgraph" not in frame.f_code.co_filename or "tests" in frame.f_code.co_filename:
+        if looking or "dualgraph" not in frame.f_code.co_filename or "tests" in frame.f_code.co_filename:
             return None
         frame.f_trace_opcodes = True
         if event == "opcode":
-            sys.settrace(None)
+            looking.append(1)
             try:
                 look()
             finally:
-                sys.settrace(trace)
+                looking.clear()
         return trace
 
     before = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # Python 3.12 wants to know before
     sys.settrace(trace)
     try:
         yield
@@ -121,7 +123,7 @@ def bits(held):
 
 
 @pytest.mark.parametrize("single", [True, False], ids=["quick", "slow"])
-@pytest.mark.parametrize("mode", ["jit", "compile", "none"])
+@pytest.mark.parametrize("mode", ["jit", "compile"])
 @pytest.mark.parametrize("take", HOLDS.values(), ids=HOLDS)
 def test_what_is_taken_at_any_moment_of_a_step_stays(take, mode, single):
     model, _, step = trainer(single=single)
@@ -330,7 +332,7 @@ FEEDS = {
 }
 
 
-@pytest.mark.parametrize("size", [4, 1 << 22], ids=["short", "long"])
+@pytest.mark.parametrize("size", [4, 1 << 20], ids=["short", "long"])
 @pytest.mark.parametrize("feed", FEEDS.values(), ids=FEEDS)
 def test_an_argument_that_is_the_value_of_a_variable_keeps_it(feed, size):
     start = np.arange(2 * size, dtype=np.float32).reshape(2, size)
@@ -427,36 +429,35 @@ def test_threads_that_read(size, seconds, start, late):
 
     fast, x = static.jit(step), dg.ones((2, size))
     fast(x)
-    stop, wrong, reads, left = [], [], [0], [2]
+    stop, wrong, reads, done = [], [], [], []
 
     def read():
-        takes = list(HOLDS.values())
         try:
+            takes = list(HOLDS.values())
             while not stop:
-                reads[0] += 1
-                held = takes[reads[0] % len(takes)](p)
+                held = takes[len(reads) % len(takes)](p)
                 array = np.asarray(held).reshape(-1)
                 ends = array[0], array[array.size // 2], array[-1]
                 time.sleep(0)
                 if ends != (array[0], array[array.size // 2], array[-1]) or len({*ends}) > 1:
                     wrong.append(ends)
+                reads.append(1)
         finally:
-            left[0] -= 1
+            done.append(1)
 
     if not late:
         start(read)
-    begin = time.perf_counter()
-    while time.perf_counter() - begin < seconds or reads[0] < 10:
+    begin, last = time.perf_counter(), time.perf_counter() + 30.0
+    while time.perf_counter() < begin + seconds or (len(reads) < 10 and time.perf_counter() < last):
         fast(x)
         if late:
             start(read)
             late = False
-            left[0] = 1
-    if left[0] == 2:
-        left[0] = 1
     stop.append(1)
-    while left[0] > 0:
+    while not done and time.perf_counter() < last:
         time.sleep(0.001)
+    assert done
+    assert len(reads) >= 10
     assert not wrong
 
 

@@ -8,7 +8,7 @@ from llvmlite import ir
 
 from dualgraph.kernels.llvm.indexing import SCATTER_BLOCK, Check, Indexing
 from dualgraph.kernels.llvm.lanes import Lanes, Value
-from dualgraph.kernels.llvm.loop_code import combine
+from dualgraph.kernels.llvm.loop_code import combine, one_nan
 from dualgraph.kernels.llvm.loop_frame import I32, I64, For, Frame, i64
 from dualgraph.kernels.llvm.loop_operand import Operand
 from dualgraph.kernels.llvm.loop_variants import BLOCK
@@ -56,7 +56,7 @@ class _Indexing:
                     mask = self.frame.mask(self.builder.sub(stop, loop.index))
                     old = self.indexed.load(place, loop.index, mask)
                     new = combine(self.frame.lanes, "sum", old, self.other.load(addend, loop.index, mask))
-                    self.indexed.store(place, loop.index, mask, new)
+                    self.indexed.store(place, loop.index, mask, _computed(new))
 
     def scatter_along(self) -> None:
         with self.frame.units([self.a], self.blocks) as (block, (a,)):
@@ -68,7 +68,7 @@ class _Indexing:
                     target = self._target(self.index.element(index, loop.index))
                     place = self.indexed.element(self.indexed.at([a, target]), loop.index)
                     x = self._get(self.other.element(addend, loop.index))
-                    self._put(place, combine(x.lanes, "sum", self._get(place), x))
+                    self._put(place, _computed(combine(x.lanes, "sum", self._get(place), x)))
 
     def _block(self, block: Any) -> tuple[Any, Any]:
         start = self.builder.mul(block, i64(SCATTER_BLOCK))
@@ -117,6 +117,10 @@ def emit_check(variant: Check, module: Any, name: str) -> None:
             outside = ~(wide - low).below_unsigned(count) & lanes.wrap("bool", mask.lanes)
             _fail_if(builder, lanes.any(outside))
     frame.finish()
+
+
+def _computed(x: Value) -> Value:
+    return one_nan(x) if x.is_float else x
 
 
 def _fail_if(builder: ir.IRBuilder, condition: Any) -> None:

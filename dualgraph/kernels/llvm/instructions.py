@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from dualgraph.kernels import nan
 from dualgraph.kernels.llvm import functions_division, functions_exp, functions_log, functions_trig
 from dualgraph.kernels.llvm.functions import FORMATS, INF, sign_bit
 from dualgraph.kernels.llvm.lanes import BITS, Lanes, Value
@@ -45,6 +46,13 @@ def _sign(x: Value) -> Value:
     """-1, 0 or 1; NaN stays; of both zeros +0, as NumPy has it."""
     result = x.like(1).where(x > 0, x.like(-1).where(x < 0, 0))
     return x.where(x.is_nan(), result) if x.is_float else result
+
+
+def _sqrt(x: Value) -> Value:
+    """NaN by its bits: of `isnan(sqrt(x)) ? NaN : sqrt(x)` LLVM makes `x < 0 ? NaN : sqrt(x)`, and of that sqrt(x)."""
+    root = x.sqrt()
+    magnitude = root.bits() & ((1 << (BITS[x.dtype] - 1)) - 1)
+    return x.lanes.literal(x.dtype, nan.BITS[x.dtype]).where(magnitude > nan.INFINITY[x.dtype], root)
 
 
 def _intrinsic(name: str) -> Emitter:
@@ -87,7 +95,7 @@ EMITTERS: dict[str, Emitter] = {
     "ceil": _intrinsic("ceil"),
     "round": _intrinsic("roundeven"),
     "trunc": _intrinsic("trunc"),
-    "sqrt": _intrinsic("sqrt"),
+    "sqrt": _row(_sqrt),
     "rsqrt": _row(lambda x: 1 / x.sqrt()),
     "square": _row(lambda x: _mul(x, x)),
     "reciprocal": _row(lambda x: 1 / x),

@@ -13,6 +13,8 @@ from typing import Any
 
 from llvmlite import ir
 
+from dualgraph.kernels.expr import literal_value
+
 SCALARS: dict[str, Any] = {
     "float32": ir.FloatType(),
     "float64": ir.DoubleType(),
@@ -168,11 +170,20 @@ class Lanes:
 
     def constant(self, dtype: str, value: Any) -> Value:
         """`value` in every lane, exact to the bit (rounded once to `dtype`; overflow gives infinity)."""
+        return self._everywhere(dtype, _literal(dtype, value))
+
+    def literal(self, dtype: str, bits: int) -> Value:
+        """The value of these bits in every lane; they are kept, also those of a NaN."""
+        value = literal_value(bits, dtype)
+        if value == value:
+            return self.constant(dtype, value)
+        return self._everywhere(dtype, f"bitcast ({SCALARS[INTEGER_OF[dtype]]} {bits} to {SCALARS[dtype]})")
+
+    def _everywhere(self, dtype: str, text: str) -> Value:
         scalar = SCALARS[dtype]
-        text = f"{scalar} {_literal(dtype, value)}"
         if self.width == 1:
-            return Value(self, dtype, ir.FormattedConstant(scalar, text.split(" ", 1)[1]))
-        return Value(self, dtype, _Splat(self.type(dtype), text))
+            return Value(self, dtype, ir.FormattedConstant(scalar, text))
+        return Value(self, dtype, _Splat(self.type(dtype), f"{scalar} {text}"))
 
     def lift(self, operand: Operand, like: Value) -> Value:
         return operand if isinstance(operand, Value) else self.constant(like.dtype, operand)

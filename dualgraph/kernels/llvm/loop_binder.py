@@ -34,7 +34,7 @@ from dualgraph.kernels.llvm.loop_variants import (
     Rows,
 )
 from dualgraph.kernels.program import Step, replace, row_shape
-from dualgraph.spec import ITEMSIZE
+from dualgraph.spec import ITEMSIZE, is_float
 
 # Columns of large domains: four vectors side by side use the whole of what memory delivers. Only for cheap code.
 WIDE, WIDE_DOMAIN, WIDE_WORK = 64, 1 << 15, 24
@@ -162,12 +162,14 @@ def _simplified(step: Step) -> tuple[Loop, Step, bool]:
         return kernel, step, False
     if not kernel.folds and not any(kernel.row_inputs):
         return kernel, step, True
-    numbers: list[int] = []  # new number of each instruction; a fold of one element is that element
+    numbers: list[int] = []  # new number of each instruction; a fold of one element is that element, as `expr.computed`
     code: list[Instr] = []
     for instr in kernel.code:
-        if instr.op == FOLD:
+        if instr.op == FOLD and not is_float(instr.dtype):
             numbers.append(numbers[instr.args[0]])
             continue
+        if instr.op == FOLD:
+            instr = Instr("maximum", instr.args * 2, instr.dtype)
         code.append(instr._replace(args=tuple(numbers[a] for a in instr.args)))
         numbers.append(len(code) - 1)
     results = tuple(numbers[r] for r in kernel.results)

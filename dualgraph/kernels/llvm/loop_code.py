@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 
-from dualgraph.kernels.expr import INPUT, LITERAL, Code, literal_value
+from dualgraph.kernels import nan
+from dualgraph.kernels.expr import INPUT, LITERAL, Code
 from dualgraph.kernels.kinds import Loop
 from dualgraph.kernels.llvm.instructions import EMITTERS, cast
 from dualgraph.kernels.llvm.lanes import Lanes, Value
@@ -21,27 +21,16 @@ COMBINE = {
 }
 
 
-SEES_SIGN = ("signbit", "copysign")  # the instructions that tell one NaN from another
-
-
-def one_nan(lanes: Lanes, code: Code, i: int, x: Value) -> Value:
-    """The value of instruction i with every NaN that was computed made one and the same; copies keep the bits they find.
-
-    Which NaN an operation gives depends on the order of its operands, which LLVM may swap, and on what it folds: bits
-    that fusion must not be able to change. So it is done where bits are seen: in what is stored, and before `SEES_SIGN`.
-    """
-    if not x.is_float or code[i].op in (INPUT, LITERAL):
-        return x
-    return lanes.constant(x.dtype, math.nan).where(x.is_nan(), x)
+def one_nan(x: Value) -> Value:
+    """x with every NaN made the one NaN."""
+    return x.lanes.literal(x.dtype, nan.BITS[x.dtype]).where(x.is_nan(), x)
 
 
 def emit(lanes: Lanes, code: Code, i: int, args: Sequence[Value]) -> Value:
     """Instruction i, which is not an operand and not a fold."""
     instr = code[i]
-    if instr.op in SEES_SIGN:
-        args = [one_nan(lanes, code, a, x) for a, x in zip(instr.args, args, strict=True)]
     if instr.op == LITERAL:
-        return lanes.constant(instr.dtype, literal_value(instr.attr, instr.dtype))
+        return lanes.literal(instr.dtype, instr.attr)
     if instr.op == "cast":
         return cast(lanes, args[0], instr.dtype)
     return EMITTERS[instr.op](lanes, tuple(args))
@@ -58,6 +47,7 @@ class Values:
     def __init__(self, lanes: Lanes, kernel: Loop, still: Sequence[bool], load_row: Callable[[int], Value]):
         self.lanes, self.code, self.is_row = lanes, kernel.code, kernel.is_row()
         self._still, self._load_row = still, load_row
+        self._normalised = nan.to_normalise(kernel.code, kernel.results)
         self._counters = {
             i: n for n, i in enumerate(counters(kernel.code), len(kernel.input_dtypes) + len(kernel.results))
         }
@@ -83,7 +73,7 @@ class Values:
         for i in sorted(wanted):
             leaf = self.leaf(i)
             args = [self.row[a] for a in self.code[i].args]
-            self.row[i] = emit(self.lanes, self.code, i, args) if leaf is None else self._load_row(leaf)
+            self.row[i] = self._emit(i, args) if leaf is None else self._load_row(leaf)
 
     def prepare(self, plan: Pass) -> None:
         """Compute what `plan` needs of the row before its loop."""
@@ -100,16 +90,18 @@ class Values:
         for i in plan.full:
             if i not in known and i not in self.row:
                 leaf = self.leaf(i)
-                known[i] = (
-                    load(leaf)
-                    if leaf is not None
-                    else emit(self.lanes, self.code, i, [value(a) for a in self.code[i].args])
-                )
+                known[i] = load(leaf) if leaf is not None else self._emit(i, [value(a) for a in self.code[i].args])
         return value
 
-    def result(self, i: int, x: Value) -> Value:
-        """What is stored for instruction i."""
-        return one_nan(self.lanes, self.code, i, x)
+    def folded(self, i: int, x: Value) -> None:
+        """The value of fold i is known."""
+        self.row[i] = self._one_nan(i, x)
+
+    def _emit(self, i: int, args: Sequence[Value]) -> Value:
+        return self._one_nan(i, emit(self.lanes, self.code, i, args))
+
+    def _one_nan(self, i: int, x: Value) -> Value:
+        return one_nan(x) if i in self._normalised else x
 
 
 def identity(lanes: Lanes, monoid: str, dtype: str) -> Value:

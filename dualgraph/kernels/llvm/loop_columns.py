@@ -60,13 +60,14 @@ class _Columns:
             results = self._chunks(plan, buffers)
         else:
             results = self._chunk(plan, buffers, i64(0), self.length)
-        self.values.row.update(zip(plan.folds, results, strict=True))
+        for f, value in zip(plan.folds, results, strict=True):
+            self.values.folded(f, value)
 
     def store_row_results(self) -> None:
         is_row, first = self.values.is_row, len(self.kernel.input_dtypes)
         self.values.need_rows(r for r in self.kernel.results if is_row[r])
-        row, result = self.values.row, self.values.result
-        rows = [(n, result(r, row[r])) for n, r in enumerate(self.kernel.results, first) if is_row[r]]
+        row = self.values.row
+        rows = [(n, row[r]) for n, r in enumerate(self.kernel.results, first) if is_row[r]]
         store_all([(self.operands[n], self.bases[n], x) for n, x in rows], self.column, self.mask)
 
     def _chunks(self, plan: Pass, buffers: dict[int, Any]) -> list[Value]:
@@ -93,7 +94,7 @@ class _Columns:
             self._keep(plan, k, value)
             first = len(self.kernel.input_dtypes)
             numbers = [(n, self.kernel.results[n]) for n in plan.stores]
-            results = [(first + n, self.values.result(r, value(r))) for n, r in numbers]
+            results = [(first + n, value(r)) for n, r in numbers]
             store_all([(self.operands[n], bases[n], x) for n, x in results], self.column, self.mask)
             place = builder.and_(k, i64(LANES - 1))
             for f, buffer in buffers.items():

@@ -29,6 +29,6 @@ def emit(variant: Flat, module: Any, name: str) -> None:
             mask = frame.mask(frame.builder.sub(stop, i))
             value = values.full(plan, lambda leaf: operands[leaf].load(bases[leaf], i, mask), {})
             first = len(kernel.input_dtypes)
-            stores = [(operands[n], bases[n], values.result(r, value(r))) for n, r in enumerate(kernel.results, first)]
+            stores = [(operands[n], bases[n], value(r)) for n, r in enumerate(kernel.results, first)]
             store_all(stores, i, mask)
     frame.finish()

@@ -53,7 +53,7 @@ class _Row:
         else:
             results = self._chunks(plan)
         for f, scalar in zip(plan.folds, results, strict=True):
-            self.values.row[f] = self.lanes.wrap(scalar.dtype, self.frame.splat(scalar.ir))
+            self.values.folded(f, self.lanes.wrap(scalar.dtype, self.frame.splat(scalar.ir)))
 
     def store_row_results(self) -> None:
         outputs = len(self.kernel.input_dtypes)
@@ -61,8 +61,7 @@ class _Row:
         self.values.need_rows(r for r in self.kernel.results if is_row[r])
         for n, result in enumerate(self.kernel.results, outputs):
             if is_row[result]:
-                stored = self.values.result(result, self.values.row[result])
-                self.operands[n].store_one(self.bases[n], stored)
+                self.operands[n].store_one(self.bases[n], self.values.row[result])
 
     def _short(self, plan: Pass) -> list[Value]:
         mask = self.frame.mask(self.extent)
@@ -117,7 +116,7 @@ class _Row:
     def _store(self, plan: Pass, i: Any, mask: Mask, value: Callable[[int], Value]) -> None:
         first = len(self.kernel.input_dtypes)
         numbers = [(n, self.kernel.results[n]) for n in plan.stores]
-        results = [(first + n, self.values.result(r, value(r))) for n, r in numbers]
+        results = [(first + n, value(r)) for n, r in numbers]
         store_all([(self.operands[n], self.bases[n], x) for n, x in results], i, mask)
 
     def _masked(self, f: int, mask: Mask, value: Callable[[int], Value]) -> Value:

@@ -1,4 +1,7 @@
-"""Products of matrices: a command that calls BLAS on the blocks of each matrix of a batch."""
+"""Products of matrices: a command that calls BLAS on the blocks of each matrix of a batch.
+
+What BLAS is told depends on the shape and the kernel record alone, never on strides. Its NaNs become the one NaN.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,9 @@ from dualgraph.errors import KernelError
 from dualgraph.kernels import blas
 from dualgraph.kernels.kinds import MatMul
 from dualgraph.kernels.llvm.command import Command, Locate
+from dualgraph.kernels.llvm.lanes import Lanes
+from dualgraph.kernels.llvm.loop_code import one_nan
+from dualgraph.kernels.llvm.loop_frame import For
 from dualgraph.kernels.program import Step, View
 from dualgraph.spec import ITEMSIZE
 
@@ -24,6 +30,7 @@ ROWS, COLUMNS, BLOCKS, BLOCKS_ACROSS = range(14, 18)  # of a block; blocks of a 
 STEP_A, STEP_B = range(18, 20)  # bytes from a row of `a` to the next, from a column of `b` to the next
 RANK, DIMS = range(20, 22)  # batch axes; then for each its length and the strides of `a` and `b`, from the last axis on
 
+WIDTHS = (64, 8, 1)  # elements of a result that are looked at together: many, then those left
 WORK, WORK_VECTOR = 6, 2  # multiply-adds that take as long as one scalar operation of a loop
 
 
@@ -37,7 +44,7 @@ class _Emitter:
         self.i8, self.i32, self.i64, self.ptr = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.PointerType()
         self.integer = self.i64 if wide else self.i32
         self.scalar = ir.FloatType() if dtype == "float32" else ir.DoubleType()
-        self.size = self.i64(ITEMSIZE[dtype])
+        self.dtype, self.size = dtype, self.i64(ITEMSIZE[dtype])
         types = [self.ptr, self.ptr, self.i64, self.i64]
         self.function = ir.Function(module, ir.FunctionType(self.i32, types), name)
         self.function.attributes.add("nounwind")
@@ -61,6 +68,22 @@ class _Emitter:
     def given(self, value: Any) -> Any:
         """A number as BLAS takes it."""
         return value if self.integer is self.i64 else self.b.trunc(value, self.integer)
+
+    def one_nan(self, first: Any, count: Any) -> None:
+        """Every NaN among `count` elements from `first` on becomes the one NaN."""
+        done = self.i64(0)
+        for width in WIDTHS:
+            whole = self.b.and_(count, self.i64(-width))
+            with For(self.b, done, whole, width) as loop:
+                self._one_nan(Lanes(self.b, width), self.at(first, self.b.mul(loop.index, self.size)))
+            done = whole
+
+    def _one_nan(self, lanes: Lanes, place: Any) -> None:
+        """Nothing is written where there is no NaN."""
+        b, align = self.b, ITEMSIZE[self.dtype]
+        x = lanes.wrap(self.dtype, b.load(place, typ=lanes.type(self.dtype), align=align))
+        with b.if_then(lanes.any(x.is_nan()), likely=False):
+            b.store(one_nan(x).ir, place, align=align)
 
     def units(self, body: Callable[[Any, Any, Any, Any], None]) -> None:
         """`for unit in range(begin, end): body(matrix, block, offset in a, offset in b)`, then return 0."""
@@ -109,6 +132,7 @@ class Gemm:
 
     dtype: str
     wide: bool
+    one_nan: bool
 
     def emit(self, module: ir.Module, name: str) -> None:
         e = _Emitter(module, name, self.dtype, self.wide)
@@ -140,6 +164,13 @@ class Gemm:
                     *(scalar(0.0), here_c, e.given(n)),
                 ],
             )
+            if not self.one_nan:
+                return
+            whole = b.icmp_signed("==", numbers[1], n)  # rows that lie behind one another are one
+            lines = b.select(whole, e.i64(1), numbers[0])
+            length = b.select(whole, b.mul(numbers[0], n), numbers[1])
+            with For(b, e.i64(0), lines) as line:
+                e.one_nan(e.at(here_c, b.mul(b.mul(line.index, n), e.size)), length)
 
         e.units(block_of)
 
@@ -154,6 +185,7 @@ class Gemv:
 
     dtype: str
     wide: bool
+    one_nan: bool
 
     def emit(self, module: ir.Module, name: str) -> None:
         e = _Emitter(module, name, self.dtype, self.wide)
@@ -184,6 +216,8 @@ class Gemv:
                     *(scalar(0.0), here_c, integer(1)),
                 ],
             )
+            if self.one_nan:
+                e.one_nan(here_c, length)
 
         e.units(block_of)
 
@@ -208,73 +242,81 @@ class Zero:
 
 
 def command(step: Step, locate: Locate) -> Command:
-    """Bind a `MatMul` step: operands (..., m, k) and (..., k, n), output (..., m, n) contiguous, equal batch shapes."""
+    """Bind a `MatMul` step: factors (..., m, k) and (..., k, n), output (..., m, n) contiguous, equal batch shapes."""
     assert isinstance(step.kernel, MatMul)
     (a, b), (c,) = step.ins, step.outs
     dtype, size = step.kernel.dtype, ITEMSIZE[step.kernel.dtype]
-    *batch, m, k = a.shape
-    n = b.shape[-1]
-    if list(b.shape[:-1]) != [*batch, k] or list(c.shape) != [*batch, m, n] or not c.contiguous:
+    left, right = step.kernel.factors(step.ins)
+    *batch, m, k = left.shape
+    n = right.shape[-1]
+    if list(right.shape[:-1]) != [*batch, k] or list(c.shape) != [*batch, m, n] or not c.contiguous:
         raise KernelError(
-            f"got a product of {a.spec} and {b.spec} into {c.spec}; it takes (..., m, k) and (..., k, n) with equal "
+            f"got a product of {left.spec} and {right.spec} into {c.spec}; it takes (..., m, k) and (..., k, n) with equal "
             "batch axes and a contiguous (..., m, n); broadcast the batch axes and copy the result"
         )
+    for operand in (a, b):
+        if not operand.row_major:
+            raise KernelError(
+                f"got an operand of a product, {operand.spec} with strides {list(operand.strides)}; its matrices must be "
+                "row-major, whatever is transposed; copy the operand first"
+            )
     slot_c, offset_c = _place(c, locate)
     matrices = math.prod(batch)
     if k == 0 or not matrices * m * n:
         units = matrices * m * n * size
         return Command(Zero(), (slot_c, offset_c), units, units // 32)
     gemm = blas.gemm(dtype)
-    layout_a, layout_b = _layout(a), _layout(b)
     if gemm is None:
         raise KernelError(f"got a product of {dtype} for BLAS; it knows float32 and float64; run it by numpy.matmul")
-    if not gemm.wide and max(m, n, k, layout_a.leading, layout_b.leading) >= 2**31:
+    if not gemm.wide and max(m, n, k) >= 2**31:
         raise KernelError(
             f"got a product of {a.spec} and {b.spec}; this BLAS ({gemm.symbol}) counts with 32 bits; use a NumPy whose "
             "BLAS has 64-bit integers, or smaller matrices"
         )
     if m == 1 or n == 1:
-        return _vector_command(step, locate, gemm, (layout_a, layout_b), (slot_c, offset_c))
+        return _vector_command(step, locate, gemm, (slot_c, offset_c))
     rows, columns = blas.blocks(m, k, n) if _cuts() else (m, n)
     down, across = -(-m // rows), -(-n // columns)
+    transpose_a, transpose_b = step.kernel.transpose_a, step.kernel.transpose_b
     args = (
         gemm.address,
-        *(blas.TRANS if layout.transposed else blas.NO_TRANS for layout in (layout_a, layout_b)),
-        *(m, n, k, layout_a.leading, layout_b.leading),
+        *(blas.TRANS if transposed else blas.NO_TRANS for transposed in (transpose_a, transpose_b)),
+        *(m, n, k, a.shape[-1], b.shape[-1]),
         *(*_place(a, locate), *_place(b, locate), slot_c, offset_c),
         *(rows, columns, down * across, across),
-        size if layout_a.transposed else layout_a.leading * size,
-        layout_b.leading * size if layout_b.transposed else size,
+        size if transpose_a else k * size,
+        k * size if transpose_b else size,
         *_batch(a, b),
     )
-    return Command(Gemm(dtype, gemm.wide), args, matrices * down * across, matrices * m * n * k // WORK)
+    return Command(
+        Gemm(dtype, gemm.wide, step.kernel.one_nan), args, matrices * down * across, matrices * m * n * k // WORK
+    )
 
 
-def _vector_command(
-    step: Step, locate: Locate, gemm: blas.Gemm, layouts: tuple[blas.Layout, blas.Layout], out: tuple[int, int]
-) -> Command:
+def _vector_command(step: Step, locate: Locate, gemm: blas.Gemm, out: tuple[int, int]) -> Command:
     assert isinstance(step.kernel, MatMul)
     dtype, size = step.kernel.dtype, ITEMSIZE[step.kernel.dtype]
-    a, b = step.ins
-    k, n = b.shape[-2:]
+    (a, b), (left, right) = step.ins, step.kernel.factors(step.ins)
+    k, n = right.shape[-2:]
     if n == 1:
-        matrix, vector, layout, length = a, b, layouts[0], a.shape[-2]
-        transposed, step_of_vector = layout.transposed, layouts[1].leading
+        matrix, vector, transposed, length = a, b, step.kernel.transpose_a, left.shape[-2]
     else:  # a row times a matrix: the transposed matrix times the row
-        matrix, vector, layout, length = b, a, layouts[1], n
-        transposed, step_of_vector = not layout.transposed, layouts[0].leading if layouts[0].transposed else 1
+        matrix, vector, transposed, length = b, a, not step.kernel.transpose_b, n
+    leading = matrix.shape[-1]
     block = blas.vector_block(length, k) if _cuts() else length
     count = -(-length // block)
     args = (
         gemm.vector_address,
-        *(blas.TRANS if transposed else blas.NO_TRANS, 0, length, 1, k, layout.leading, step_of_vector),
+        *(blas.TRANS if transposed else blas.NO_TRANS, 0, length, 1, k, leading, 1),
         *(*_place(matrix, locate), *_place(vector, locate), *out),
         *(block, 1, count, 1),
-        *(size if transposed else layout.leading * size, 0),
+        *(size if transposed else leading * size, 0),
         *_batch(matrix, vector),
     )
     matrices = math.prod(a.shape[:-2])
-    return Command(Gemv(dtype, gemm.wide), args, matrices * count, matrices * length * k // WORK_VECTOR)
+    return Command(
+        Gemv(dtype, gemm.wide, step.kernel.one_nan), args, matrices * count, matrices * length * k // WORK_VECTOR
+    )
 
 
 def _place(view: View, locate: Locate) -> tuple[int, int]:
@@ -295,13 +337,3 @@ def _cuts() -> bool:
     """Cutting makes bits independent of threads only where BLAS can be held to one thread."""
     found = blas.info()
     return found is not None and found.thread_functions is not None
-
-
-def _layout(view: View) -> blas.Layout:
-    found = blas.layout(view)
-    if found is None:
-        raise KernelError(
-            f"got an operand of a product, {view.spec} with strides {list(view.strides)}; BLAS reads row-major or "
-            "column-major matrices; copy the operand first where `blas.needs_copy` says so"
-        )
-    return found

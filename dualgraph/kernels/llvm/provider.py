@@ -10,14 +10,14 @@ With state (`kernels.state`) a launch takes the other inputs only, reads variabl
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dualgraph.errors import KernelError
-from dualgraph.kernels import blas
+from dualgraph.kernels import blas, nan
 from dualgraph.kernels.cpu import pool
 from dualgraph.kernels.failure import written_at_the_end
 from dualgraph.kernels.kinds import External, MatMul
@@ -26,6 +26,7 @@ from dualgraph.kernels.llvm import plan_layout as layout
 from dualgraph.kernels.llvm.command import Command
 from dualgraph.kernels.llvm.commands import command
 from dualgraph.kernels.llvm.matmul import Gemm, Gemv
+from dualgraph.kernels.memory import poison, poison_arena
 from dualgraph.kernels.program import Program, Step, View, reads, writes
 from dualgraph.kernels.reference.steps import RUN, window
 from dualgraph.kernels.state import GRADIENT, LAYOUT, VALUE, State, with_state
@@ -59,6 +60,11 @@ def is_native(step: Step) -> bool:
     return not isinstance(step.kernel, External)
 
 
+def _without_one_nan(step: Step) -> Step:
+    assert isinstance(step.kernel, MatMul)
+    return replace(step, kernel=replace(step.kernel, one_nan=False))
+
+
 class Loaded:
     """A program ready to run. `launch(*arrays)` takes one exact ndarray per input, of the dtype and shape declared.
 
@@ -67,13 +73,17 @@ class Loaded:
     cell stands for, and returns the outputs that are not left in objects.
     """
 
-    def __init__(self, program: Program, arena: Arena | None = None, state: State | None = None):
-        self.program = program
+    def __init__(
+        self, program: Program, arena: Arena | None = None, state: State | None = None, poisoned: bool = False
+    ):
+        self.program, self.poisoned = program, poisoned
         _check(program)
         self._offsets, self._arena_bytes = _scratch(program, arena)
         self._slots = _slots(program)
+        unseen = nan.unseen_products(program)
+        steps = [_without_one_nan(s) if number in unseen else s for number, s in enumerate(program.steps)]
         self.commands: tuple[Command | None, ...] = tuple(
-            command(step, self._locate) if is_native(step) else None for step in program.steps
+            command(step, self._locate) if is_native(step) else None for step in steps
         )
         """Per step its variant, arguments, units and work; None for a step that is a Python function."""
         work = sum(found.work for found in self.commands if found is not None)
@@ -85,15 +95,7 @@ class Loaded:
             driver = self._driver()
             self.launch = with_state(driver, state, len(program.outputs)) if state is not None else driver
         else:
-            self.launch = _launch(
-                _rows(enumerate(self.commands)),
-                len(program.inputs),
-                [program.buffers[buffer] for buffer in program.outputs],
-                self._arena_bytes,
-                list(program.constants.values()),
-                state,
-                self._at_the_end(state),
-            )
+            self.launch = self._whole(state)
 
     def _at_the_end(self, state: State | None) -> tuple[frozenset[int], frozenset[int]]:
         """The cells, and the outputs, that are written when nothing can fail any more."""
@@ -109,6 +111,37 @@ class Loaded:
         if slot is not None:
             return slot, 0
         return len(self.program.inputs) + len(self.program.outputs), self._offsets[buffer]
+
+    def _whole(self, state: State | None) -> Callable[..., Any]:
+        """The program as one builtin."""
+        program, arena = self.program, self._arena()
+        launch = _launch(
+            _rows(enumerate(self.commands)),
+            len(program.inputs),
+            [program.buffers[buffer] for buffer in program.outputs],
+            arena,
+            list(program.constants.values()),
+            state,
+            self._at_the_end(state),
+        )
+        if not self.poisoned:
+            return launch
+
+        def poisoned(*arrays: Array) -> Any:
+            self._poison(arena)
+            return launch(*arrays)
+
+        return poisoned
+
+    def _arena(self) -> Array:
+        """New scratch memory; it begins at the first multiple of `ALIGNMENT`."""
+        arena = np.empty(self._arena_bytes + ALIGNMENT, np.uint8)
+        if self.poisoned:
+            self._poison(arena)
+        return arena
+
+    def _poison(self, arena: Array) -> None:
+        poison_arena(_aligned(arena)[: self._arena_bytes], self.program, self._offsets)
 
     # ---- programs with Python steps ------------------------------------------------------------------------------
 
@@ -129,8 +162,7 @@ class Loaded:
         def launch(*arrays: Array) -> Result:
             self._expect(arrays)
             outputs = tuple(_empty(program.buffers[buffer]) for buffer in program.outputs)
-            arena = np.empty(self._arena_bytes + ALIGNMENT, np.uint8)
-            arena = arena[-arena.ctypes.data % ALIGNMENT :]
+            arena = _aligned(self._arena())
             memory = dict(program.constants)
             memory.update(zip(program.inputs, arrays, strict=True))
             memory.update(zip(program.outputs, outputs, strict=True))
@@ -179,6 +211,8 @@ class Loaded:
         for buffer, spec in enumerate(program.buffers):
             if buffer not in memory:
                 memory[buffer] = _empty(spec)
+                if self.poisoned:
+                    poison(memory[buffer])
         every = [memory[buffer] for buffer in range(len(program.buffers))]
         for number, (step, run) in enumerate(zip(program.steps, self._stepwise, strict=True)):
             good = _run_python(step, memory) if self.commands[number] is None else run(*every) is None
@@ -211,6 +245,10 @@ def _result(outputs: tuple[Array, ...]) -> Result:
 
 def _empty(spec: Spec) -> Array:
     return np.empty(spec.shape, NUMPY_DTYPES[spec.dtype])
+
+
+def _aligned(arena: Array) -> Array:
+    return arena[-arena.ctypes.data % ALIGNMENT :]
 
 
 def _whole(buffer: int, spec: Spec) -> View:
@@ -262,7 +300,7 @@ def _launch(
     rows: Sequence[_Row],
     inputs: int,
     outputs: Sequence[Spec] = (),
-    arena_bytes: int = 0,
+    arena: Array | None = None,
     constants: Sequence[Array] = (),
     state: State | None = None,
     at_the_end: tuple[frozenset[int], frozenset[int]] = (frozenset(), frozenset()),
@@ -291,10 +329,10 @@ def _launch(
     base = words.ctypes.data
     _, at_slots, at_outputs, at_dims, at_commands, at_args, at_cells, at_left, _ = starts
 
-    arena = np.empty(arena_bytes + ALIGNMENT, np.uint8)
-    arena_address = arena.ctypes.data + -arena.ctypes.data % ALIGNMENT
+    if arena is None:
+        arena = np.empty(ALIGNMENT, np.uint8)
     machine = runtime.machine()
-    words[at_slots + inputs + len(outputs)] = arena_address
+    words[at_slots + inputs + len(outputs)] = _aligned(arena).ctypes.data
     for number, constant in enumerate(constants):
         words[at_slots + pointers - len(constants) + number] = constant.ctypes.data
 
@@ -336,7 +374,7 @@ def _launch(
     words[layout.PLAN_MACHINE] = machine.ctypes.data
     words[layout.PLAN_ARGUMENTS], words[layout.PLAN_OUTPUTS] = inputs - len(state.cells), len(outputs)
     words[layout.PLAN_COMMANDS], words[layout.PLAN_SLOTS] = len(rows), slots
-    words[layout.PLAN_ARENA_BYTES], words[layout.PLAN_FLAGS] = arena_bytes, flags
+    words[layout.PLAN_ARENA_BYTES], words[layout.PLAN_FLAGS] = arena.size - ALIGNMENT, flags
     words[layout.PLAN_SLOT_TABLE] = base + 8 * at_slots
     words[layout.PLAN_OUTPUT_TABLE] = base + 8 * at_outputs
     words[layout.PLAN_COMMAND_TABLE] = base + 8 * at_commands
@@ -358,9 +396,9 @@ def _starts(sizes: Sequence[int]) -> Iterator[int]:
     yield start
 
 
-def load(program: Program, arena: Arena | None = None, state: State | None = None) -> Loaded:
+def load(program: Program, arena: Arena | None = None, state: State | None = None, *, poisoned: bool = False) -> Loaded:
     """A program as native code. Without an arena each scratch buffer has memory of its own."""
-    return Loaded(program, arena, state)
+    return Loaded(program, arena, state, poisoned)
 
 
 __all__ = ["Loaded", "load"]

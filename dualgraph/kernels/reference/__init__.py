@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dualgraph.kernels.memory import poison, poison_arena
 from dualgraph.kernels.program import Program, View, writes
 from dualgraph.kernels.reference.scalars import NUMPY, Array
 from dualgraph.kernels.reference.steps import RUN, Memory, window
@@ -31,8 +32,10 @@ class Loaded:
     One output gives a fresh ndarray, several a tuple, none None; a failed check its step's index.
     """
 
-    def __init__(self, program: Program, arena: Arena | None = None, state: State | None = None):
-        self.program, self.arena = program, arena
+    def __init__(
+        self, program: Program, arena: Arena | None = None, state: State | None = None, poisoned: bool = False
+    ):
+        self.program, self.arena, self.poisoned = program, arena, poisoned
         self.launch: Callable[..., Result] = self._launch
         if state is not None:
             self.launch = with_state(self._launch, state, len(program.outputs))
@@ -56,6 +59,8 @@ class Loaded:
         program = self.program
         memory = dict(program.constants) | dict(zip(program.inputs, arrays, strict=True))
         scratch = np.empty(self.arena.size, np.uint8) if self.arena is not None else None
+        if self.poisoned and self.arena is not None and scratch is not None:
+            poison_arena(scratch, program, self.arena.offsets)
         for buffer, spec in enumerate(program.buffers):
             if buffer in memory:
                 continue
@@ -63,12 +68,14 @@ class Loaded:
                 memory[buffer] = window(scratch[self.arena.offsets[buffer] :], _whole(buffer, spec))
             else:
                 memory[buffer] = np.empty(spec.shape, NUMPY_DTYPES[spec.dtype])
+                if self.poisoned:
+                    poison(memory[buffer])
         return memory
 
 
-def load(program: Program, arena: Arena | None = None, state: State | None = None) -> Loaded:
+def load(program: Program, arena: Arena | None = None, state: State | None = None, *, poisoned: bool = False) -> Loaded:
     """A program as something to launch. With an arena, scratch buffers lie where it says: this tests the plan."""
-    return Loaded(program, arena, state)
+    return Loaded(program, arena, state, poisoned)
 
 
 def _whole(buffer: int, spec: Spec) -> View:

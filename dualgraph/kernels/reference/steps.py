@@ -20,6 +20,7 @@ from dualgraph.kernels.kinds import (
     ScatterAdd,
     ScatterAddAlong,
 )
+from dualgraph.kernels.nan import computes, one_nan
 from dualgraph.kernels.program import Step, View, row_shape
 from dualgraph.kernels.reference.folds import fold
 from dualgraph.kernels.reference.scalars import NUMPY, Array, cast
@@ -62,9 +63,6 @@ def _rows_only(view: View, domain: Shape, fold_axes: tuple[int, ...]) -> View:
     return view.with_layout(row_shape(domain, fold_axes), view.strides)
 
 
-SEES_SIGN = ("signbit", "copysign")  # the instructions that tell one NaN from another
-
-
 def _run_loop(kernel: Loop, step: Step, memory: Memory) -> bool:
     domain, axes = step.domain, step.fold_axes
     operands = [
@@ -74,23 +72,14 @@ def _run_loop(kernel: Loop, step: Step, memory: Memory) -> bool:
     values: list[Array] = []
     for instr in kernel.code:
         args = [values[a] for a in instr.args]
-        if instr.op in SEES_SIGN:
-            args = [_one_nan(kernel.code[a], x) for a, x in zip(instr.args, args, strict=True)]
         value = np.asarray(_evaluate(instr, args, operands, domain, axes))
         assert value.dtype == NUMPY_DTYPES[instr.dtype], f"{instr}: the interpreter made {value.dtype}"
-        values.append(value)
+        values.append(one_nan(value) if computes(instr) else value)
     is_row = kernel.is_row()
     for view, result in zip(step.outs, kernel.results, strict=True):
         target = _rows_only(view, domain, axes) if is_row[result] else view
-        _write(memory, target, _one_nan(kernel.code[result], values[result]))
+        _write(memory, target, values[result])
     return True
-
-
-def _one_nan(instr: Instr, value: Array) -> Array:
-    """Every NaN that was computed is stored as one and the same; copies keep the bits they find."""
-    if value.dtype.kind != "f" or instr.op in (expr.INPUT, expr.LITERAL):
-        return value
-    return np.where(np.isnan(value), value.dtype.type(np.nan), value)
 
 
 def _evaluate(instr: Instr, args: list[Array], operands: list[Array], domain: Shape, axes: tuple[int, ...]) -> Any:
@@ -98,8 +87,7 @@ def _evaluate(instr: Instr, args: list[Array], operands: list[Array], domain: Sh
     if instr.op == expr.INPUT:
         return operands[instr.attr]
     if instr.op == expr.LITERAL:
-        bits = instr.attr.to_bytes(ITEMSIZE[instr.dtype], "little")
-        return np.frombuffer(bits, NUMPY_DTYPES[instr.dtype]).reshape((1,) * len(domain))
+        return expr.literal_array(instr.attr, instr.dtype).reshape((1,) * len(domain))
     if instr.op == expr.INDEX:
         return np.arange(math.prod(domain), dtype=np.int64).reshape(domain)
     if instr.op == expr.POSITION:
@@ -120,9 +108,9 @@ def _fold_axes(monoid: str, x: Array, axes: tuple[int, ...]) -> Array:
 
 
 def _run_matmul(kernel: MatMul, step: Step, memory: Memory) -> bool:
-    """Row-major copies of both operands: one BLAS call per shape, whatever the layout was."""
-    x, y = (_read(memory, view) for view in step.ins)
-    _write(memory, step.outs[0], np.matmul(x, y))
+    """Row-major copies of both factors: one BLAS call per shape, whatever the layout was."""
+    x, y = (_read(memory, factor) for factor in kernel.factors(step.ins))
+    _write(memory, step.outs[0], one_nan(np.matmul(x, y)))
     return True
 
 
@@ -145,7 +133,7 @@ def _run_scatter_add(kernel: ScatterAdd, step: Step, memory: Memory) -> bool:
         return False
     for i, target in enumerate(index):
         out[:, target, :] += g[:, i, :]
-    _write(memory, step.outs[0], out)
+    _write(memory, step.outs[0], one_nan(out))
     return True
 
 
@@ -165,7 +153,7 @@ def _run_scatter_add_along(kernel: ScatterAddAlong, step: Step, memory: Memory) 
     a, b = np.ogrid[: g.shape[0], : g.shape[2]]
     for i in range(g.shape[1]):
         out[a, index[:, i, :], b] += g[:, i, :]
-    _write(memory, step.outs[0], out)
+    _write(memory, step.outs[0], one_nan(out))
     return True
 
 
