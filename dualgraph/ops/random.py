@@ -161,7 +161,8 @@ def randint(shape: int | Sequence[int], low: int, high: int, *, dtype: Any = "in
     """
     lengths, name = checked_shape("randint", shape), dtype_name(dtype, DEFAULT_INTEGER)
     first, last = (
-        integer("randint", what, n, hint="write randint(shape, low, high)") for what, n in (("low", low), ("high", high))
+        integer("randint", what, n, hint="write randint(shape, low, high)")
+        for what, n in (("low", low), ("high", high))
     )
     if not -(2**63) <= first < last < 2**63:
         raise ArgumentError(

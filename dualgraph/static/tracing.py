@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from typing import Any, NamedTuple
 
 from dualgraph import tree
@@ -109,9 +110,15 @@ def trace_given(
             graph.guards.depend_on(leaf, name)
             values.append(leaf)
     args, kwargs = tree.unflatten(structure, iter(values))
-    with using(graph), observing():
-        outputs = function(*args, **kwargs)
-        outputs = tree.map_leaves(lambda x: graph.lift(x) if isinstance(x, TensorMethods) else x, outputs)
+
+    def run() -> Any:
+        with using(graph), observing():
+            outputs = function(*args, **kwargs)
+            return tree.map_leaves(lambda x: graph.lift(x) if isinstance(x, TensorMethods) else x, outputs)
+
+    outputs = copy_context().run(
+        run
+    )  # whatever is raised at whatever moment, the graph is not the front end afterwards
     graph.guards.seal()
     return Traced(graph, outputs, time.perf_counter() - start - graph.differentiate_seconds)
 
