@@ -119,7 +119,8 @@ def _steps(first: Any, last: Any, step: Any, whole: bool) -> int:
         return int(max(0, -((first - last) // step) if whole else math.ceil((last - first) / step)))
     except OverflowError:
         raise ArgumentError(
-            f"arange: got {shown(first)}, {shown(last)} and step {shown(step)}; the number of steps must be finite; use smaller ones"
+            f"arange: got {shown(first)}, {shown(last)} and step {shown(step)}; the number of steps must be "
+            "finite; use smaller ones"
         ) from None
 
 
