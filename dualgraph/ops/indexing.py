@@ -55,7 +55,7 @@ _MASKS = (
 def _positions(indices: Any) -> Any:
     """Indices as a tensor; a list without elements holds integers as well as anything else."""
     x = current().lift(indices)
-    return astype(x, DEFAULT_INTEGER) if isinstance(indices, (list, tuple)) and x.spec.size == 0 else x
+    return astype(x, DEFAULT_INTEGER) if isinstance(indices, (list, tuple)) and 0 in x.layout[0] else x
 
 
 # take: along one axis, with indices of any shape
