@@ -13,7 +13,7 @@ from conformance import samples
 from conformance.modes import NATIVE, assert_bits, assert_modes_agree, define, differentiated, random_state, run_eager
 from conformance.samples import ELEMENTWISE, SAMPLES, Sample
 from dualgraph import static
-from dualgraph.kernels import memory, reference
+from dualgraph.kernels import memory, provider, reference
 from dualgraph.ops import OPS
 
 FLOATS = ("float32", "float64")
@@ -177,7 +177,7 @@ def test_against_the_reference_provider(sample: Sample, dtype: str) -> None:
             *[np.array(v, np.int64) for v in random_state()][: len(executable.program.inputs) - len(arrays)],
         ]
         plain = reference.load(executable.program, memory.plan(executable.program)).launch(*[a.copy() for a in fed])
-        native = executable._loaded.launch(*[a.copy() for a in fed])
+        native = provider.load(executable.program, executable.compilation.arena).launch(*[a.copy() for a in fed])
         found.append(
             [a.reshape(-1) for a in (plain if isinstance(plain, tuple) else (plain,))]
         )  # storages: of any shape
