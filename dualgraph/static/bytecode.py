@@ -8,43 +8,57 @@ from __future__ import annotations
 
 import dis
 import functools
+from collections import deque
 from collections.abc import Sequence
 from types import CodeType
 from typing import NamedTuple
 
-MUTATORS = frozenset("append appendleft extend extendleft insert add update clear write".split())
+# What a load is good for.
+READ = "read"
+ASSIGNED = "assigned"  # to what it was and something else: x += 1, self.x += 1
+CHANGED = "changed"  # in place, if it is a container of Python's: x[0] = 1, x[0] += 1, x.append(1)
+
+CONTAINERS = (list, dict, set, deque, bytearray)
+MUTATORS = frozenset("append appendleft extend extendleft insert add update clear".split())
 _SIMPLE = ("LOAD_CONST", "LOAD_SMALL_INT", "LOAD_FAST", "LOAD_FAST_BORROW", "LOAD_FAST_CHECK")
 _SUBSCRIPT = ("BINARY_SUBSCR", "BINARY_OP")
 _FREE = ("LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF")
 _GLOBAL = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
 _ATTRIBUTE = ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR")
 
+Uses = dict[str, set[str]]  # what each name is loaded for
+
 
 class Reads(NamedTuple):
-    """Names that a code object and those inside of it read."""
+    """Names that a code object and those inside of it load, and what for."""
 
-    globals: tuple[str, ...]
-    free: tuple[str, ...]
-    attributes: tuple[str, ...]
+    globals: Uses
+    free: Uses
+    attributes: Uses
 
 
 @functools.lru_cache(maxsize=4096)
 def reads(code: CodeType) -> Reads:
-    """The names that `code` reads, and the functions, lambdas and comprehensions written inside of it."""
-    found: tuple[dict[str, None], ...] = ({}, {}, {})
+    """The names that `code` loads, and the functions, lambdas and comprehensions written inside of it."""
+    found = Reads({}, {}, {})
     _collect(code, found)
-    return Reads(*(tuple(names) for names in found))
+    return found
 
 
-def _collect(code: CodeType, found: tuple[dict[str, None], ...]) -> None:
+def _collect(code: CodeType, found: Reads) -> None:
     instructions = _instructions(code)
     for number, instruction in enumerate(instructions):
         for names, loads in zip(found, (_GLOBAL, _FREE, _ATTRIBUTE), strict=True):
-            if instruction.opname in loads and not _only_written(instructions, number):
-                names[instruction.argval] = None
+            if instruction.opname in loads:
+                names.setdefault(instruction.argval, set()).add(_use(instructions, number))
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             _collect(constant, found)
+
+
+def is_read(uses: set[str], value: object) -> bool:
+    """Whether a name that is loaded for these uses, and holds this value, is read."""
+    return READ in uses or (CHANGED in uses and type(value) not in CONTAINERS)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -53,26 +67,26 @@ def _instructions(code: CodeType) -> list[dis.Instruction]:
 
 
 @functools.lru_cache(maxsize=4096)
-def only_written(code: CodeType, offset: int) -> bool:
-    """Whether what the instruction at `offset` loads is only written to."""
+def use(code: CodeType, offset: int) -> str:
+    """What the load at `offset` is good for."""
     instructions = _instructions(code)
-    return any(i.offset == offset and _only_written(instructions, n) for n, i in enumerate(instructions))
+    return next((_use(instructions, n) for n, i in enumerate(instructions) if i.offset == offset), READ)
 
 
-def _only_written(instructions: Sequence[dis.Instruction], number: int) -> bool:
+def _use(instructions: Sequence[dis.Instruction], number: int) -> str:
     load, after = instructions[number], instructions[number + 1 : number + 10]
     names = [i.opname for i in after]
     if after and names[0] in ("LOAD_ATTR", "LOAD_METHOD") and after[0].argval in MUTATORS:
-        return True  # x.append(…)
+        return CHANGED  # x.append(…)
     if _match(names, _SIMPLE, "STORE_SUBSCR"):
-        return True  # x[0] = …
+        return CHANGED  # x[0] = …
     if _match(names, _SIMPLE, "COPY", "COPY", _SUBSCRIPT, _SIMPLE, "BINARY_OP", "SWAP", "SWAP", "STORE_SUBSCR"):
-        return True  # x[0] += 1
+        return CHANGED  # x[0] += 1
     if _match(names, _SIMPLE, "BINARY_OP", ("STORE_GLOBAL", "STORE_DEREF", "STORE_NAME")):
-        return bool(after[2].argval == load.argval)  # x += 1
+        return ASSIGNED if after[2].argval == load.argval else READ  # x += 1
     if _match(names, _SIMPLE, "BINARY_OP", "SWAP", "STORE_ATTR"):
-        return bool(after[3].argval == load.argval)  # self.x += 1
-    return False
+        return ASSIGNED if after[3].argval == load.argval else READ  # self.x += 1
+    return READ
 
 
 def _match(names: Sequence[str], *pattern: str | tuple[str, ...]) -> bool:

@@ -39,7 +39,7 @@ from dualgraph.errors import is_internal, shown
 from dualgraph.exact import PLAIN, exact
 from dualgraph.ops.observed import MISSING, VERSION, Observed, Table
 from dualgraph.ops.tensor import TensorMethods
-from dualgraph.static.bytecode import only_written, reads
+from dualgraph.static.bytecode import READ, is_read, reads, use
 
 MOST_ELEMENTS = 4096  # of a container; of a longer one only the length is watched
 MOST_BYTES = 1 << 16  # of an array; a larger one is watched by identity
@@ -152,13 +152,15 @@ class Guards:
 
     def __init__(self) -> None:
         self._attributes: dict[tuple[int, str], tuple[Any, str, Any] | None] = {}
+        self._pending: dict[tuple[int, str], Any] = {}  # written to and not read so far
+        self._before: dict[int, Contents] = {}  # of containers that are changed and were not read so far
         self._spaces: dict[int, Space] = {}
         self._slots: list[Slot] = []
         self._contents: dict[int, Contents] = {}
         self._seen: dict[int, Any] = {}  # objects that were looked at, kept alive by it
         self._objects: list[tuple[Any, str]] = []  # those whose attributes are watched where functions read them
         self._functions: list[FunctionType] = []
-        self._names = {"__call__": None}  # attributes that functions read
+        self._names: dict[str, set[str]] = {"__call__": {READ}}  # attributes that functions load, and what for
         self._version = VERSION[0]
 
     # While tracing
@@ -166,11 +168,17 @@ class Guards:
     def read(self, owner: Any, name: str, code: CodeType, offset: int) -> None:
         """An attribute of an observed object is about to be read, by the instruction at `offset` of `code`."""
         key = (id(owner), name)
-        if key in self._attributes or only_written(code, offset):
+        if key in self._attributes and key not in self._pending:
             return
         value = vars(owner).get(name, MISSING)
-        self._attributes[key] = (owner, name, tuple(value.items()) if isinstance(value, Table) else value)
         kind = type(owner).__name__
+        if key in self._pending:  # read after it was written to: it depends on what it was before
+            value = self._pending[key]
+        if not self._is_read({use(code, offset)}, value, f"{kind}.{name}"):
+            self._pending.setdefault(key, value)
+            return
+        self._pending.pop(key, None)
+        self._attributes[key] = (owner, name, tuple(value.items()) if isinstance(value, Table) else value)
         if value is MISSING:
             self._class_attribute(type(owner), name)
         elif isinstance(value, Table):
@@ -190,6 +198,14 @@ class Guards:
         self._spread()
 
     # Following references
+
+    def _is_read(self, uses: set[str], value: Any, what: str) -> bool:
+        """Whether a name is read. A container that is only changed may yet be read by another name: remember what it was."""
+        if is_read(uses, value):
+            return True
+        if isinstance(value, _CONTAINERS) and id(value) not in self._before:
+            self._before[id(value)] = Contents(value, what)
+        return False
 
     def visit(self, value: Any, what: str) -> None:
         if id(value) in self._seen or isinstance(value, (*PLAIN, float, TensorMethods, Observed)):
@@ -221,7 +237,7 @@ class Guards:
             self._objects.append((value, f"{type(value).__name__}."))
 
     def _visit_contents(self, value: Any, what: str) -> None:
-        self._contents[id(value)] = Contents(value, what)
+        self._contents[id(value)] = self._before.get(id(value)) or Contents(value, what)
         if not isinstance(value, np.ndarray) and len(value) <= MOST_ELEMENTS:
             for part in list(value.values() if isinstance(value, dict) else value):
                 self.visit(part, what)
@@ -232,13 +248,14 @@ class Guards:
             return
         self._functions.append(function)
         found = reads(function.__code__)
-        self._names.update(dict.fromkeys(found.attributes))
+        for name, uses in found.attributes.items():
+            self._names.setdefault(name, set()).update(uses)
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-            if name in found.free:
+            if name in found.free and self._is_read(found.free[name], _contents_of(cell), name):
                 self._slot(functools.partial(_contents_of, cell), f"closure variable {name}", name)
-        for name in found.globals:
-            space = function.__globals__
-            if name in space or not hasattr(builtins, name):
+        space = function.__globals__
+        for name, uses in found.globals.items():
+            if (name in space or not hasattr(builtins, name)) and self._is_read(uses, space.get(name), name):
                 self._name(space, space, name, "global ")
         for attribute in ("__defaults__", "__kwdefaults__"):
             if getattr(function, attribute):
@@ -262,24 +279,26 @@ class Guards:
     def _spread(self) -> None:
         """Attributes of objects, by the names that functions read: each may lead to further functions and objects."""
         done: tuple[int, int] = (-1, -1)
-        while done != (len(self._objects), len(self._names)):
-            done = (len(self._objects), len(self._names))
+        while done != (len(self._objects), len(self._functions)):
+            done = (len(self._objects), len(self._functions))
             for value, owner in list(self._objects):
                 self._watch_attributes(value, owner)
 
     def _watch_attributes(self, value: Any, owner: str) -> None:
         if isinstance(value, ModuleType):
-            for name in [n for n in self._names if n in vars(value)]:
-                self._name(value, vars(value), name, owner)
+            for name, uses in list(self._names.items()):
+                if name in vars(value) and self._is_read(uses, vars(value)[name], name):
+                    self._name(value, vars(value), name, owner)
             return
         if isinstance(value, type):
             for name in list(self._names):
                 self._class_attribute(value, name)
             return
         held = getattr(value, "__dict__", None)
-        for name in list(self._names):
+        for name, uses in list(self._names.items()):
             if held is not None and name in held:
-                self._name(value, held, name, owner)
+                if self._is_read(uses, held[name], f"{owner}{name}"):
+                    self._name(value, held, name, owner)
             elif self._class_attribute(type(value), name):
                 if held is not None:
                     self._name(value, held, name, owner)  # absent, as long as the class's holds
@@ -311,7 +330,8 @@ class Guards:
         self._quick: list[Space | Contents] = [*self._spaces.values(), *self._contents.values()]
         for space in self._spaces.values():
             space.seal()
-        self._functions.clear()
+        for kept in (self._seen, self._pending, self._before, self._objects, self._functions, self._names):
+            kept.clear()
 
     def hold(self) -> bool:
         """Whether everything is as it was: at each call of a compiled function, so in as few steps as it takes."""

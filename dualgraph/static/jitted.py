@@ -17,6 +17,7 @@ from dualgraph.static.signature import Constant, Signature, differences, signatu
 from dualgraph.static.tracing import argument_names, tracing
 
 MOST_SIGNATURES = 256  # kept of one function
+MOST_SLOTTED = 64  # objects without a __dict__ whose compiled methods are kept
 
 
 def jit(
@@ -51,6 +52,7 @@ class Jitted:
         self._reasons: list[str] = []
         self._seen: dict[Any, Compiled] = {}  # by the layouts of plain tensors
         self._name = getattr(function, "__name__", "function")
+        self._slotted: dict[str, Bound] = {}
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -59,8 +61,12 @@ class Jitted:
         """As a method: compiled for each object apart, and kept by the object, so that both go together."""
         if owner is None:
             return self
-        held = vars(owner)
         key = f"<compiled {self._name}>"
+        held = getattr(owner, "__dict__", None)
+        if held is None:  # an object with slots only: a few of them are kept here
+            held, key = self._slotted, f"{key} {id(owner)}"
+            while len(held) > MOST_SLOTTED:
+                del held[next(iter(held))]
         bound = held.get(key)
         if not isinstance(bound, Bound) or bound.owner is not owner or bound.method is not self:
             method = Jitted(functools.partial(self.function, owner), *self._options)

@@ -498,6 +498,130 @@ def test_what_is_only_written_is_not_watched():
     assert fast.misses == ["first call"]
 
 
+class Metric:
+    def __init__(self):
+        self.scale, self.n = 2.0, 0
+
+    def update(self, x):
+        return x * self.scale
+
+    def add(self, x):
+        self.n += 1
+        return x * self.n
+
+
+def counted_then_read(module, x):
+    module.n += 1
+    return x * module.n
+
+
+def appended_then_read(module, x):
+    module.seen.append(1)
+    return x * len(module.seen)
+
+
+def stored_then_read(module, x):
+    module.by["k"] = 5.0
+    return x * module.by["k"] * len(module.by)
+
+
+def of_an_object(module, x):
+    return module.metric.update(x)
+
+
+def counted_by_an_object(module, x):
+    return module.metric.add(x)
+
+
+def counted_in_a_part(module, x):
+    module.seen.append(1)
+    return module.part(x)
+
+
+def doubled_and_read(module, x):
+    module.n += module.n + 1
+    return x * module.n
+
+
+def listed(module, x):
+    module.seen += [1]
+    return x * len(module.seen)
+
+
+class Part(nn.Module):
+    def __init__(self, seen):
+        super().__init__()
+        self.seen = seen
+
+    def forward(self, x):
+        return x * len(self.seen)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        counted_then_read, appended_then_read, stored_then_read, of_an_object, counted_by_an_object, counted_in_a_part,
+        doubled_and_read, listed,
+    ],
+)  # fmt: skip
+def test_what_looks_only_written_and_is_read_elsewhere(read):
+    """Each call gives what the eager one gives at its place in the sequence."""
+
+    def make():
+        module = Reads(read)
+        module.n, module.seen, module.by, module.metric = 0, [], {}, Metric()
+        module.part = Part(module.seen)
+        return module
+
+    eager, compiled, mixed = make(), make(), make()
+    fast = static.jit(compiled)
+    other = static.jit(mixed)
+    x = dg.ones(2)
+    for number in range(5):
+        want = eager(x).tolist()
+        assert fast(x).tolist() == want
+        assert (other if number % 2 else mixed)(x).tolist() == want
+    eager.metric.scale = compiled.metric.scale = mixed.metric.scale = 7.0
+    want = eager(x).tolist()
+    assert fast(x).tolist() == other(x).tolist() == want
+
+
+def test_globals_and_closures_that_look_only_written():
+    count, seen = 0, []
+
+    def bump():
+        nonlocal count
+        count += 1
+        seen.append(1)
+
+    def f(x):
+        bump()
+        return x * count * len(seen)
+
+    fast = static.jit(f)
+    x = dg.ones(1)
+    assert [fast(x).item() if n % 2 else f(x).item() for n in range(4)] == [1.0, 4.0, 9.0, 16.0]
+
+
+def test_a_method_of_an_object_with_slots():
+    class Slots:
+        __slots__ = ("by",)
+
+        def __init__(self, by):
+            self.by = by
+
+        @static.jit
+        def run(self, x):
+            return x * self.by
+
+    x = dg.ones(1)
+    two, three = Slots(2.0), Slots(3.0)
+    assert (two.run(x).item(), three.run(x).item(), two.run(x).item()) == (2.0, 3.0, 2.0)
+    two.by = 5.0
+    assert two.run(x).item() == 5.0
+    assert two.run.misses == ["first call", "Slots.by: 2.0 → 5.0"]
+
+
 def test_what_is_read_and_changed_by_the_function_itself():
     """Right at each call, at the price of a trace; said in words, and bounded."""
 
