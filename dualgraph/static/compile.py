@@ -73,8 +73,10 @@ class Variant:
     """An executable and what it took for granted: what was read while tracing, gradients that were there or not."""
 
     __slots__ = (
-        "_flags",
         "_guards",
+        "_hooks",
+        "_requires_grad",
+        "_tensors",
         "absent",
         "captured",
         "executable",
@@ -90,7 +92,9 @@ class Variant:
         self.executable, self.grad_enabled, self.given = executable, graph.grad_enabled, given
         self._guards = graph.guards
         variables = list(graph.variables.values())
-        self._flags = [(v.tensor, (v.tensor.requires_grad, list(v.tensor.hooks))) for v in variables]
+        self._tensors = tuple([v.tensor for v in variables])
+        self._requires_grad = [x.requires_grad for x in self._tensors]
+        self._hooks = [list(x.hooks) for x in self._tensors]
         self.absent = [v.tensor for v in variables if v.gradient_was_none]
         self.present = [v.tensor for v in variables if v.gradient is not None]
         self.captured = {id(v.tensor) for v in variables}
@@ -102,16 +106,18 @@ class Variant:
 
     def holds(self) -> bool:
         """Whether everything but the arguments is as it was: the quick form of `broken`."""
-        for tensor, flags in self._flags:
-            if _flags_of(tensor) != flags:
-                return False
-        return self._guards.hold()
+        tensors = self._tensors
+        return (
+            list(map(_requires_grad_of, tensors)) == self._requires_grad
+            and list(map(_hooks_of, tensors)) == self._hooks
+            and self._guards.hold()
+        )
 
     def broken(self, given: dict[int, Given], tensors: Sequence[Any]) -> str | None:
         """Why this variant does not fit the present state; None if it does."""
         if current().grad_enabled != self.grad_enabled:
             return f"gradients enabled: {self.grad_enabled} → {not self.grad_enabled}"
-        for tensor, (requires_grad, _) in self._flags:
+        for tensor, requires_grad in zip(self._tensors, self._requires_grad, strict=True):
             if tensor.requires_grad != requires_grad:
                 return f"{_named(tensor)}: requires_grad {requires_grad} → {tensor.requires_grad}"
         if not self.holds():
@@ -144,7 +150,7 @@ class Variant:
         return None
 
 
-_flags_of = attrgetter("requires_grad", "hooks")
+_requires_grad_of, _hooks_of = attrgetter("requires_grad"), attrgetter("hooks")
 
 
 def _named(tensor: Any) -> str:
