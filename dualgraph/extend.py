@@ -29,10 +29,12 @@ from typing import Any
 import numpy as np
 
 from dualgraph import autodiff
-from dualgraph.errors import ArgumentError, here
+from dualgraph.errors import ArgumentError, here, shown
+from dualgraph.exact import exact
 from dualgraph.kernels.expr import call, cast, literal, select
 from dualgraph.kernels.kinds import External
 from dualgraph.kernels.program import Program, View
+from dualgraph.ops.arguments import flag, integer
 from dualgraph.ops.broadcast import meet
 from dualgraph.ops.composite import composite as composite_op
 from dualgraph.ops.elementwise import Expression, elementwise_op
@@ -41,12 +43,16 @@ from dualgraph.ops.shape import contiguous
 from dualgraph.ops.symbol import Symbol
 from dualgraph.spec import Spec, is_float
 
+MOST_OPS = 1024  # sets of parameters of one operation
+
 
 def elementwise(name: str, expression: Expression, arity: int = 1, vjp: tuple[Vjp | None, ...] | None = None) -> Any:
     """An operation that applies a scalar expression to each element of its broadcast operands.
 
     `expression` gets one `kernels.expr.Expr` per operand (all of one dtype) and combines them with operators and `call`.
     """
+    _check(name, {"expression": expression}, vjp)
+    arity = integer(name, "arity", arity, 1)
     op = replace(elementwise_op(name, expression, arity, floats=True, vjp=vjp), joint_vjp=vjp is None)
 
     def function(*operands: Any) -> Any:
@@ -59,6 +65,7 @@ def elementwise(name: str, expression: Expression, arity: int = 1, vjp: tuple[Vj
 
 def composite(name: str, function: Callable[..., Any], vjp: tuple[Vjp | None, ...] | Vjp | None = None) -> Any:
     """An operation computed by `function(*inputs, **params)` over public operations; params must be hashable."""
+    _check(name, {"function": function}, vjp)
 
     def make(params: dict[str, Any]) -> Op:
         bound = functools.partial(function, **params)
@@ -82,6 +89,8 @@ def external(
     segments. `pure`: the result depends on the inputs alone and nothing else happens, so that equal calls may be merged
     and unused ones dropped.
     """
+    _check(name, {"function": function, "spec": spec}, vjp)
+    pure = flag(name, "pure", pure)
 
     def make(params: dict[str, Any]) -> Op:
         bound = functools.partial(function, **params)
@@ -96,8 +105,7 @@ def _external_op(name: str, function: Callable[..., Any], spec: Callable[..., An
         program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]
     ) -> tuple[View, ...]:
         def run(*arrays: np.ndarray[Any, Any]) -> tuple[Any, ...]:
-            results = function(*arrays)
-            return results if isinstance(results, tuple) else (results,)
+            return _results(name, function(*arrays), specs)
 
         views = [contiguous(program, as_view(program, x)) for x in operands]
         outs = tuple(program.new(s) for s in specs)
@@ -109,19 +117,57 @@ def _external_op(name: str, function: Callable[..., Any], spec: Callable[..., An
     )
 
 
+def _results(name: str, returned: Any, specs: tuple[Spec, ...]) -> tuple[np.ndarray[Any, Any], ...]:
+    """What an external function returned, which must be what its spec said."""
+    results = returned if isinstance(returned, tuple) else (returned,)
+    if len(results) != len(specs):
+        raise ArgumentError(
+            f"{name}: the function returned {len(results)} results, its spec names {len(specs)}; return a tuple of arrays"
+        ).at(here())
+    arrays = []
+    for x, spec in zip(results, specs, strict=True):
+        if not isinstance(x, (np.ndarray, np.generic)) or x.shape != spec.shape or x.dtype.name != spec.dtype:
+            got = f"{x.dtype}{list(x.shape)}" if isinstance(x, (np.ndarray, np.generic)) else shown(x)
+            raise ArgumentError(
+                f"{name}: the function returned {got}, its spec says {spec}; return a NumPy array of that shape and dtype"
+            ).at(here())
+        arrays.append(np.asarray(x))
+    return tuple(arrays)
+
+
+def _check(name: Any, functions: dict[str, Any], vjp: Any = None) -> None:
+    """The arguments of a definition."""
+    if not isinstance(name, str):
+        raise ArgumentError(f"extend: got the name {shown(name)}; a name is a string; pass one").at(here())
+    for what, function in functions.items():
+        if not callable(function):
+            raise ArgumentError(f"{name}: got {what} = {shown(function)}; it must be a function; pass one").at(here())
+    rules = vjp if isinstance(vjp, (tuple, list)) else ()
+    if not (vjp is None or callable(vjp) or isinstance(vjp, (tuple, list))) or any(
+        r is not None and not callable(r) for r in rules
+    ):
+        raise ArgumentError(
+            f"{name}: got vjp = {shown(vjp)}; it is a tuple with a function (or None) for each input, or one function that "
+            "gets the number of the input first"
+        ).at(here())
+
+
 def _applied(name: str, make: Callable[[dict[str, Any]], Op]) -> Any:
     """The public function of an operation: one `Op` for each set of parameters, told apart by name, type and value."""
     ops: dict[Any, Op] = {}
 
     def apply(*inputs: Any, **params: Any) -> Any:
-        key = tuple((k, type(v), repr(v) if isinstance(v, float) else v) for k, v in sorted(params.items()))
         try:
-            op = ops.get(key)
+            hash(tuple(params.values()))  # what may change is no constant
         except TypeError:
             raise ArgumentError(
-                f"{name}: got parameters {params}; parameters are hashable constants; pass arrays and tensors as inputs"
+                f"{name}: got parameters {shown(params)}; they are hashable constants; pass arrays and tensors as inputs"
             ).at(here(2)) from None
+        key = exact(dict(sorted(params.items())))
+        op = ops.get(key)
         if op is None:
+            if len(ops) >= MOST_OPS:
+                ops.clear()
             op = ops[key] = make(params)
         front = current()
         return front.apply(op, tuple(front.lift(x) for x in inputs), {})

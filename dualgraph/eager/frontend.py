@@ -313,13 +313,16 @@ class Eager:
     def wrote(self, owner: Any, name: str) -> None:
         pass
 
+    def switching(self, tensor: Any) -> None:
+        pass
+
     def get_grad(self, x: Tensor) -> Any:
         return x.held_gradient()
 
     def set_grad(self, x: Tensor, g: Any) -> None:
         if isinstance(g, TensorMethods) and not isinstance(g, Tensor):
             self.lift(g)
-        x._grad = g
+        x._grad = g.detach() if isinstance(g, Variable) else g  # the value now, which an update does not change
 
     def assign(self, variable: Tensor, value: Any) -> None:
         if value.__class__ is not Tensor or value.layout != variable.layout or not isinstance(variable, Variable):

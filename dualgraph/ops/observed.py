@@ -81,7 +81,7 @@ class Table(dict[str, Any]):
 
 def _reported(owner: Any, name: str) -> Any:
     """`object.__getattribute__`, and the front end hears of it."""
-    if name.startswith("__"):
+    if name.startswith("__") and name != "__dict__":
         return object.__getattribute__(owner, name)
     current().observe(owner, name)
     return object.__getattribute__(owner, name)

@@ -487,6 +487,12 @@ def sum_to(x: Any, spec: Spec) -> Any:
     """x summed over the axes along which `spec` was broadcast, in the dtype of `spec`: the gradient of broadcasting."""
     have, want = x.layout[0], spec[0]
     if have != want:
+        pairs = zip(have[len(have) - len(want) :], want, strict=True) if len(have) >= len(want) else ((0, 2),)
+        if [n for m, n in pairs if n not in (1, m)]:
+            raise ShapeError(
+                f"got a gradient of shape {have} for an operand of shape {want}; it must have this shape, or one that it "
+                "broadcasts to; mend the gradient rule"
+            )
         new = len(have) - len(want)
         ones = tuple(new + a for a, n in enumerate(want) if n == 1 and have[new + a] != 1)
         x = bind(_SUM, x, axes=(*range(new), *ones), keepdims=bool(ones)) if new or ones else x

@@ -60,6 +60,12 @@ class Symbol(TensorMethods):
         else:
             self.source.grad = g
 
+    def __reduce__(self) -> NoReturn:
+        raise GraphError(
+            f"copy: got a symbol ({self.spec}), which belongs to the graph that is being defined; use it as it is: values "
+            "never change"
+        ).at(here(2))
+
     def _value_needed(self, what: str, remedy: str) -> NoReturn:
         raise SymbolError(
             f"{what} of a symbol ({self.spec}): its value is known only when the compiled graph runs; {remedy}"
@@ -202,6 +208,9 @@ class Recorder:
 
     def observe(self, owner: Any, name: str) -> None:
         """An attribute of an `Observed` object is about to be read."""
+
+    def switching(self, tensor: Any) -> None:
+        """`requires_grad` of a leaf is about to be set."""
 
     def wrote(self, owner: Any, name: str) -> None:
         """An attribute of an `Observed` object was set or deleted."""

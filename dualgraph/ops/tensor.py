@@ -250,6 +250,7 @@ class TensorMethods:
             raise GradientError("requires_grad_: got a computed tensor; only a leaf can be switched; use detach()").at(
                 here(2)
             )
+        current().switching(self)
         self.requires_grad = requires_grad  # type: ignore[misc]  # a slot of both subclasses
         return self
 

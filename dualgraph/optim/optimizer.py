@@ -236,7 +236,7 @@ def checked_number(name: str, option: str, value: Any, below: float = math.inf) 
     if not 0.0 <= found < below:
         rule = "a number of at least 0" if below == math.inf else f"a number in [0, {below:g})"
         raise ArgumentError(f"{name}: got {option} = {shown(value)}; it must be {rule}").at(here())
-    return found
+    return found + 0.0  # -0.0 becomes 0.0: as constants of an update the two are not the same
 
 
 def unknown_option(name: str, key: Any, known: Sequence[str]) -> DualgraphError:

@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import dis
 import functools
-from collections import deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Sequence
 from types import CodeType
 from typing import NamedTuple
 
 # What a load is good for.
 READ = "read"
+MAYBE = "maybe"  # read if it is there: that it is not matters, too
 ASSIGNED = "assigned"  # to what it was and something else: x += 1, self.x += 1
 CHANGED = "changed"  # in place, if it is a container of Python's: x[0] = 1, x[0] += 1, x.append(1)
 
-CONTAINERS = (list, dict, set, deque, bytearray)
+CONTAINERS = (list, dict, set, deque, bytearray, Counter, OrderedDict, defaultdict)
 MUTATORS = frozenset("append appendleft extend extendleft insert add update clear".split())
 _SIMPLE = ("LOAD_CONST", "LOAD_SMALL_INT", "LOAD_FAST", "LOAD_FAST_BORROW", "LOAD_FAST_CHECK")
 _SUBSCRIPT = ("BINARY_SUBSCR", "BINARY_OP")
 _FREE = ("LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF")
 _GLOBAL = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
-_ATTRIBUTE = ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR")
+_ATTRIBUTE = ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "IMPORT_FROM")
+_BY_STRING = frozenset("getattr hasattr vars attrgetter __dict__ __getattribute__".split())
 
 Uses = dict[str, set[str]]  # what each name is loaded for
 
@@ -35,25 +37,35 @@ class Reads(NamedTuple):
     globals: Uses
     free: Uses
     attributes: Uses
+    modules: Uses  # that are imported inside
+    strings: Uses  # that may be names of attributes
 
 
 @functools.lru_cache(maxsize=4096)
 def reads(code: CodeType) -> Reads:
     """The names that `code` loads, and the functions, lambdas and comprehensions written inside of it."""
-    found = Reads({}, {}, {})
+    found = Reads({}, {}, {}, {}, {})
     _collect(code, found)
+    if not _BY_STRING.isdisjoint((*found.globals, *found.attributes)):
+        for name in found.strings:
+            found.attributes.setdefault(name, set()).update((READ, MAYBE))
+    if "AttributeError" in found.globals:
+        for uses in found.attributes.values():
+            uses.add(MAYBE)
     return found
 
 
 def _collect(code: CodeType, found: Reads) -> None:
     instructions = _instructions(code)
     for number, instruction in enumerate(instructions):
-        for names, loads in zip(found, (_GLOBAL, _FREE, _ATTRIBUTE), strict=True):
+        for names, loads in zip(found, (_GLOBAL, _FREE, _ATTRIBUTE, ("IMPORT_NAME",)), strict=False):
             if instruction.opname in loads:
                 names.setdefault(instruction.argval, set()).add(_use(instructions, number))
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             _collect(constant, found)
+        elif isinstance(constant, str) and constant.isidentifier():
+            found.strings[constant] = {READ}
 
 
 def is_read(uses: set[str], value: object) -> bool:

@@ -6,6 +6,7 @@ is kept in words.
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -93,15 +94,15 @@ class Variant:
         self._guards = graph.guards
         variables = list(graph.variables.values())
         self._tensors = tuple([v.tensor for v in variables])
-        self._requires_grad = [x.requires_grad for x in self._tensors]
-        self._hooks = [list(x.hooks) for x in self._tensors]
+        self._requires_grad = [v.requires_grad for v in variables]
+        self._hooks = [list(v.hooks) for v in variables]
         self.absent = [v.tensor for v in variables if v.gradient_was_none]
         self.present = [v.tensor for v in variables if v.gradient is not None]
         self.captured = {id(v.tensor) for v in variables}
         self.names = [p.node.params["name"] for p in graph.placeholders]
         arguments = enumerate(graph.arguments.values())
         self.reads_held = {n for n, v in arguments if v.gradient_was_none or v.gradient is not None}
-        usual = direct and self.grad_enabled and not (self.absent or self.present or given)
+        usual = direct and self.grad_enabled and not (self.absent or self.present or self.reads_held or given)
         self.quick = executable.quick_path() if usual else None
 
     def holds(self) -> bool:
@@ -174,6 +175,7 @@ class Compiled:
         self._missed = self._note if missed is None else missed
         self._specs, self._named, self._passes, self._verify = specs, named, tuple(passes), verify
         self.variants: list[Variant] = []
+        self._lock = threading.RLock()  # of the variants
         self.misses: list[str] = []
         self._direct = not named and all(isinstance(s, Spec) for s in specs)  # every argument is one tensor
 
@@ -232,16 +234,17 @@ class Compiled:
 
     def _fitting(self, tensors: Sequence[Any], reason: str = "first call") -> Variant:
         given = given_of(tensors)
-        for number, variant in enumerate(self.variants):
-            broken = variant.broken(given, tensors)
-            if broken is None:
-                if number:
-                    self.variants.remove(variant)
-                    self.variants.insert(0, variant)
-                return variant
-            if not number:
-                reason = broken
-        return self.prepare(given, tensors, reason)
+        with self._lock:
+            for number, variant in enumerate(self.variants):
+                broken = variant.broken(given, tensors)
+                if broken is None:
+                    if number:
+                        self.variants.remove(variant)
+                        self.variants.insert(0, variant)
+                    return variant
+                if not number:
+                    reason = broken
+            return self.prepare(given, tensors, reason)
 
     def _inside(self, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
         """Inside a trace: part of that graph, with the arguments checked as ever."""

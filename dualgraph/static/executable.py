@@ -69,8 +69,14 @@ class Executable:
         self._outputs, self._structure = tree.flatten(outputs)
         symbols = [graph.lift(x) if isinstance(x, TensorMethods) else None for x in self._outputs]
         self._is_tensor = [s is not None for s in symbols]
-        self._graded = [(v.tensor, v.final_gradient) for v in graph.variables.values() if v.touched]
-        self._left = [(v.tensor, v.final_gradient) for v in graph.arguments.values() if v.touched]
+        touched = [(v.tensor, v.final_gradient) for v in graph.with_gradients if v.touched]
+        # The launch leaves plain gradients of variables; those of arguments, and those with a history, are left here.
+        self._left = [(t, g) for t, g in touched if isinstance(t, Argument) or (g is not None and g.requires_grad)]
+        self._graded = [(t, g) for t, g in touched if all(t is not other for other, _ in self._left)]
+        variables = graph.variables.values()
+        self._switched = [
+            (v.tensor, v.tensor.requires_grad) for v in variables if v.tensor.requires_grad != v.requires_grad
+        ]
         wanted = [s for s in symbols if s is not None]
         results = [*wanted, *(s for _, s in (*self._left, *self._graded) if s is not None)]
         self.compilation = Compilation(graph, results, passes)
@@ -96,7 +102,7 @@ class Executable:
         self._of_arguments = [v.tensor for v in graph.arguments.values() if v.touched or id(v.tensor) in read]
         self._exposed = getattr(self._loaded, "releases_gil", True)  # other Python threads may run during a launch
         self._result_specs = [s.spec for s in wanted]
-        self._histories = [Call(COMPILED, (), {}, (s.spec,), s.node.where) if s.requires_grad else None for s in wanted]
+        self._histories = [_history(s) for s in wanted]
         self._single = self._structure is None and len(wanted) == 1
         self._lock = threading.RLock()
         self._first, self._verified = True, verified
@@ -128,8 +134,10 @@ class Executable:
                 raise self._out_of_memory() from None
             if results.__class__ is int:
                 raise self.failure(self.program, results, self.state(arrays, passed))
-        if self._of_arguments:
-            results = self._leave_in_arguments(results, passed)
+            if self._left:
+                results = self._leave(results, passed)
+            for tensor, requires_grad in self._switched:
+                tensor.requires_grad = requires_grad
         if self._single:
             return self._result(results, 0)
         if len(self._result_specs) < 2:
@@ -141,6 +149,8 @@ class Executable:
     def quick_path(self) -> Callable[[tuple[Any, ...]], Any] | None:
         """The usual step (one result, no gradient read, a launch that keeps the interpreter's lock) without detours."""
         if not self._single or self._exposed or self._read_gradients or self._of_arguments:
+            return None
+        if self._left or self._switched:
             return None
         make, launch, specs, feed = self._tensor, self._launch, self.feeds.specs, self.feeds.arrays
         history, spec = self._histories[0], self._result_specs[0]
@@ -191,9 +201,22 @@ class Executable:
             return self._tensor(array, self._result_specs[number])
         return self._tensor(array, self._result_specs[number], True, history, 0)
 
+    def _made(self, array: Array, symbol: Symbol) -> Any:
+        history = _history(symbol)
+        return (
+            self._tensor(array, symbol.spec) if history is None else self._tensor(array, symbol.spec, True, history, 0)
+        )
+
     def passed(self, values: Sequence[Any]) -> dict[int, Any]:
         """The tensors that were passed for the arguments in which gradients are looked for and left."""
-        return {id(argument): self._passed(argument, values) for argument in self._of_arguments}
+        found = {id(argument): self._passed(argument, values) for argument in self._of_arguments}
+        variables = {id(v.tensor) for v in self.graph.variables.values()}
+        if len({id(x) for x in found.values()} - variables) < len(found):
+            raise FeedError(
+                "got a tensor twice, or one that the graph also reads by itself, where a gradient is left in it; one gradient "
+                "would take the place of the other: pass two tensors, or use static.jit, which tells them apart"
+            ).at(here())
+        return found
 
     def _passed(self, argument: Argument, values: Sequence[Any]) -> Any:
         x, name = values[argument.position], self.feeds.names[argument.position]
@@ -211,12 +234,12 @@ class Executable:
             ).at(here())
         return x
 
-    def _leave_in_arguments(self, results: Any, passed: dict[int, Any]) -> Any:
-        """The results without the gradients of arguments, which are left where they belong."""
-        count, specs = len(self._result_specs), [g.spec for _, g in self._left if g is not None]
-        found: tuple[Any, ...] = results if count + len(specs) > 1 else () if results is None else (results,)
-        gradients = map(self._tensor, found[count:], specs)
-        owners = [passed[id(argument)] for argument, _ in self._left]
+    def _leave(self, results: Any, passed: dict[int, Any]) -> Any:
+        """The results without the gradients that are left here."""
+        count, symbols = len(self._result_specs), [g for _, g in self._left if g is not None]
+        found: tuple[Any, ...] = results if count + len(symbols) > 1 else () if results is None else (results,)
+        gradients = map(self._made, found[count:], symbols)
+        owners = [passed.get(id(tensor), tensor) for tensor, _ in self._left]
         values = [None if g is None else next(gradients) for _, g in self._left]
         deque(map(setattr, owners, ["_grad"] * len(owners), values), maxlen=0)  # at once: one call of C
         return found[0] if count == 1 else found[:count] if count else None
@@ -322,6 +345,7 @@ class Watched:
     def __init__(self, executable: Executable, what: Sequence[Any]):
         self.executable = executable
         calls = {c.name: c for c in executable.compilation.defined.calls}
+        what = tuple(what[0]) if len(what) == 1 and isinstance(what[0], (list, tuple)) else what
         self._symbols = [(symbol.node.name, symbol) for symbol in (_found(item, calls) for item in what)]
 
     def __call__(self, *args: Any, **named: Any) -> tuple[Any, dict[str, Any]]:
@@ -342,12 +366,17 @@ class Watched:
 def _found(item: Any, calls: dict[str, Call]) -> Symbol:
     if isinstance(item, Symbol):
         return item
-    call = item if isinstance(item, Call) else calls.get(item)
+    call = item if isinstance(item, Call) else calls.get(item) if isinstance(item, str) else None
     if call is None:
         near = [n for n in calls if n.rsplit("_", 1)[0] == str(item).rsplit("_", 1)[0]]
         hint = f"did you mean {', '.join(near[:5])}?" if near else "see executable.graph.calls"
         raise FeedError(f"watch: got {item!r}; no call has this name; {hint}").at(here())
     return Symbol(None, call, 0)  # type: ignore[arg-type]
+
+
+def _history(symbol: Symbol) -> Call | None:
+    """What a result that needs a gradient says to who wants to go back through it."""
+    return Call(COMPILED, (), {}, (symbol.spec,), symbol.node.where) if symbol.requires_grad else None
 
 
 def _as_cell(tensor: Any) -> Any:

@@ -44,7 +44,18 @@ GRADIENT = Op("gradient", _leaf_rule, _leaf_rule)  # what its `.grad` holds then
 class Variable:
     """A tensor outside of the graph whose value the graph reads, and may replace."""
 
-    __slots__ = ("final_gradient", "gradient", "gradient_was_none", "node", "tensor", "touched", "updated", "value")
+    __slots__ = (
+        "final_gradient",
+        "gradient",
+        "gradient_was_none",
+        "hooks",
+        "node",
+        "requires_grad",
+        "tensor",
+        "touched",
+        "updated",
+        "value",
+    )
 
     def __init__(self, tensor: Any, value: Symbol):
         self.tensor, self.value = tensor, value
@@ -54,6 +65,8 @@ class Variable:
         self.gradient_was_none = False  # `.grad` was read at the start and there was none
         self.final_gradient: Symbol | None = None
         self.touched = False  # `.grad` was set
+        # As they were at the start.
+        self.requires_grad, self.hooks = value.requires_grad, tuple(value.hooks or ())
 
 
 class Argument:
@@ -124,14 +137,23 @@ class Graph(Recorder):
     def capture(self, value: Any) -> Symbol:
         if not isinstance(value, TensorMethods):
             return self.constant_array(as_array(value))
-        if getattr(value, "is_variable", False) or (value.requires_grad and value.call is None):
-            return self.variable(value).value
+        leaf = value.is_variable or (value.requires_grad and value.call is None)
+        if leaf or id(value) in self.variables:
+            return self._present(self.variable(value))
         if value.requires_grad:
             raise GraphError(
                 f"got a tensor ({value.spec}) that was computed eagerly and still has its history; a graph cannot "
                 "differentiate through it: detach() it, or pass it in as an argument"
             )
         return self._captured_constant(value)
+
+    def _present(self, variable: Variable) -> Symbol:
+        """The value now, with the gradients that are wanted now: `requires_grad` may be switched within a step."""
+        symbol, tensor = variable.value, variable.tensor
+        if symbol.requires_grad != tensor.requires_grad:
+            variable.value = Symbol(self, symbol.node, symbol.index, tensor.requires_grad, leaf=True)
+            variable.value.source, variable.value.hooks = tensor, symbol.hooks
+        return variable.value
 
     def _captured_constant(self, value: Any) -> Symbol:
         found = self._constants.get(id(value))
@@ -169,10 +191,14 @@ class Graph(Recorder):
                 VARIABLE, tensor.spec, tensor.requires_grad, name=getattr(tensor, "name", ""), key=id(tensor)
             )
             symbol.source, symbol.hooks = tensor, hooks_of(tensor)
-            found = self.variables[id(tensor)] = Variable(tensor, symbol)
+            found = self.variables[id(tensor)] = Variable(tensor, symbol)  # which sees the hooks
             for hook in symbol.hooks:
                 self.guards.depend_on(hook, "a hook")
         return found
+
+    def switching(self, tensor: Any) -> None:
+        if not isinstance(tensor, Symbol):
+            self.variable(tensor)
 
     # State, as the operations of tensors see it
 

@@ -18,15 +18,20 @@ import builtins
 import functools
 import sys
 import sysconfig
-from collections import deque
-from collections.abc import Callable, Mapping
+import weakref
+from array import array
+from collections import ChainMap, UserDict, UserList
+from collections.abc import Callable, Container, Mapping
+from contextvars import ContextVar
 from enum import Enum
 from operator import is_, itemgetter
 from types import (
+    BuiltinMethodType,
     CellType,
     CodeType,
     FunctionType,
     GetSetDescriptorType,
+    MappingProxyType,
     MemberDescriptorType,
     MethodType,
     ModuleType,
@@ -39,12 +44,36 @@ from dualgraph.errors import is_internal, shown
 from dualgraph.exact import PLAIN, exact
 from dualgraph.ops.observed import MISSING, VERSION, Observed, Table
 from dualgraph.ops.tensor import TensorMethods
-from dualgraph.static.bytecode import READ, is_read, reads, use
+from dualgraph.static.bytecode import CONTAINERS, MAYBE, READ, is_read, reads, use
 
 MOST_ELEMENTS = 4096  # of a container; of a longer one only the length is watched
 MOST_BYTES = 1 << 16  # of an array; a larger one is watched by identity
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
-_CONTAINERS = (list, dict, set, deque)
+_MAPPINGS = (dict, MappingProxyType)
+_CONTENTS: tuple[type, ...] = (
+    *CONTAINERS,
+    array,
+    np.ndarray,
+    MappingProxyType,
+    type({}.keys()),
+    type({}.values()),
+    type({}.items()),
+)
+_FUNCTIONS = (FunctionType, MethodType, functools.partial)
+# What else leads to functions, objects and containers, and to which.
+_LEADS_TO: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
+    (MethodType, lambda v: (v.__func__, v.__self__)),
+    (BuiltinMethodType, lambda v: (v.__self__,)),
+    ((functools.partial, functools.partialmethod), lambda v: (v.func, *v.args, *([v.keywords] if v.keywords else ()))),
+    ((staticmethod, classmethod), lambda v: (v.__func__,)),
+    (property, lambda v: (v.fget,)),
+    (functools.cached_property, lambda v: (v.func,)),
+    ((UserList, UserDict), lambda v: (v.data,)),
+    (ChainMap, lambda v: v.maps),
+    (weakref.ref, lambda v: (v(),)),
+    ((tuple, frozenset), tuple),
+)
+_KNOWN = (FunctionType, MethodType, BuiltinMethodType, ContextVar, property, staticmethod, classmethod, weakref.ref)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -133,7 +162,7 @@ class Contents:
             return container.dtype, container.shape, container.tobytes() if container.nbytes <= MOST_BYTES else None
         if len(container) > MOST_ELEMENTS:
             return len(container)
-        return (*container, *container.values()) if isinstance(container, dict) else tuple(container)
+        return (*container, *container.values()) if isinstance(container, _MAPPINGS) else tuple(container)
 
     def holds(self) -> bool:
         now, then = self._now(), self._then
@@ -152,14 +181,17 @@ class Guards:
 
     def __init__(self) -> None:
         self._attributes: dict[tuple[int, str], tuple[Any, str, Any] | None] = {}
+        self._in_slots: set[tuple[int, str]] = set()
         self._pending: dict[tuple[int, str], Any] = {}  # written to and not read so far
         self._before: dict[int, Contents] = {}  # of containers that are changed and were not read so far
         self._spaces: dict[int, Space] = {}
         self._slots: list[Slot] = []
+        self._leaves: list[Any] = []  # tensors: whether they take gradients may be asked
         self._contents: dict[int, Contents] = {}
         self._seen: dict[int, Any] = {}  # objects that were looked at, kept alive by it
         self._objects: list[tuple[Any, str]] = []  # those whose attributes are watched where functions read them
         self._functions: list[FunctionType] = []
+        self._modules: dict[str, None] = {}  # that are imported inside of functions
         self._names: dict[str, set[str]] = {"__call__": {READ}}  # attributes that functions load, and what for
         self._version = VERSION[0]
 
@@ -167,26 +199,41 @@ class Guards:
 
     def read(self, owner: Any, name: str, code: CodeType, offset: int) -> None:
         """An attribute of an observed object is about to be read, by the instruction at `offset` of `code`."""
+        users = _is_users(code.co_filename)
+        if name != "__dict__":
+            self._read_attribute(owner, name, users, use(code, offset) if users else READ)
+        elif users:
+            for held in list(vars(owner)):
+                self._read_attribute(owner, held, True, READ)
+        else:
+            return
+        self._spread()
+
+    def _read_attribute(self, owner: Any, name: str, users: bool, use: str) -> None:
+        """`users`: by code of the user's; what dualgraph's own code holds is not changed in place."""
         key = (id(owner), name)
         if key in self._attributes and key not in self._pending:
             return
+        self.visit(type(owner), type(owner).__name__)
+        self._attributes[id(owner), "__class__"] = (owner, "__class__", type(owner))
         value = vars(owner).get(name, MISSING)
         kind = type(owner).__name__
         if key in self._pending:  # read after it was written to: it depends on what it was before
             value = self._pending[key]
-        if not self._is_read({use(code, offset)}, value, f"{kind}.{name}"):
+        if not self._is_read({use}, value, f"{kind}.{name}"):
             self._pending.setdefault(key, value)
             return
         self._pending.pop(key, None)
         self._attributes[key] = (owner, name, tuple(value.items()) if isinstance(value, Table) else value)
         if value is MISSING:
-            self._class_attribute(type(owner), name)
+            if isinstance(getattr(type(owner), name, None), MemberDescriptorType):
+                self._slot_of(owner, name, f"{kind}.")
+            self._class_attribute(type(owner), name, True)
         elif isinstance(value, Table):
             for part in value.values():
                 self.visit(part, kind)
-        elif _is_users(code.co_filename):  # what dualgraph's own code holds is not changed in place
+        elif users or isinstance(value, _FUNCTIONS):
             self.visit(value, f"{kind}.{name}")
-        self._spread()
 
     def wrote(self, owner: Any, name: str) -> None:
         """An attribute was set: what is read of it from here on is the trace's own."""
@@ -203,51 +250,71 @@ class Guards:
         """Whether a name is read. A container that is only changed may yet be read by another name: remember what it was."""
         if is_read(uses, value):
             return True
-        if isinstance(value, _CONTAINERS) and id(value) not in self._before:
+        if isinstance(value, CONTAINERS) and id(value) not in self._before:
             self._before[id(value)] = Contents(value, what)
         return False
 
     def visit(self, value: Any, what: str) -> None:
-        if id(value) in self._seen or isinstance(value, (*PLAIN, float, TensorMethods, Observed)):
+        if id(value) in self._seen or isinstance(value, (bool, int, float)) or value is None:
             return
         self._seen[id(value)] = value
+        if isinstance(value, TensorMethods):
+            if value.call is None:
+                self._leaves.append(value)
+            return
+        if isinstance(value, Observed):
+            self.visit(type(value), what)
+            return
+        kind = type(value)
         if isinstance(value, FunctionType):
             self._visit_function(value)
-        elif isinstance(value, MethodType):
-            self.visit(value.__func__, what)
-            self.visit(value.__self__, type(value.__self__).__name__)
-        elif isinstance(value, functools.partial):
-            for part in (value.func, *value.args, *value.keywords.values()):
-                self.visit(part, what)
-        elif isinstance(value, (tuple, frozenset)):
-            for part in value:
-                self.visit(part, what)
-        elif isinstance(value, (*_CONTAINERS, np.ndarray)):
-            self._visit_contents(value, what)
-        elif isinstance(value, property):
-            self.visit(value.fget, what)
-        elif isinstance(value, (staticmethod, classmethod)):
-            self.visit(value.__func__, what)
         elif isinstance(value, (type, ModuleType)):
             if _class_is_users(value) if isinstance(value, type) else _is_users(_file(value)):
                 self._objects.append((value, f"{value.__name__}."))
-        elif hasattr(value, "__wrapped__"):
-            self.visit(value.__wrapped__, what)
-        elif not is_plain(value):
-            self._objects.append((value, f"{type(value).__name__}."))
+                self._visit_operators(value)
+            return
+        elif isinstance(value, ContextVar):
+            self._slot(functools.partial(value.get, MISSING), f"context variable {value.name}", value.name)
+        elif isinstance(value, _CONTENTS):
+            self._visit_contents(value, what)
+        else:
+            parts = next((parts(value) for leading, parts in _LEADS_TO if isinstance(value, leading)), ())
+            for part in parts:
+                self.visit(part, what)
+        if isinstance(value, _KNOWN):
+            return
+        self.visit(getattr(value, "__wrapped__", None), what)
+        self._visit_operators(kind)
+        if not is_plain(value) or _class_is_users(kind):
+            self._objects.append((value, f"{kind.__name__}."))
+
+    def _visit_operators(self, kind: Any) -> None:
+        """The functions of a user's class that operators, built-in functions and the making of an object call."""
+        for base in filter(_class_is_users, getattr(kind, "__mro__", ())):
+            for name, method in list(vars(base).items()):
+                if name.startswith("__") and isinstance(method, FunctionType):
+                    self.visit(method, f"{base.__name__}.{name}")
 
     def _visit_contents(self, value: Any, what: str) -> None:
         self._contents[id(value)] = self._before.get(id(value)) or Contents(value, what)
         if not isinstance(value, np.ndarray) and len(value) <= MOST_ELEMENTS:
-            for part in list(value.values() if isinstance(value, dict) else value):
+            for part in list(value.values() if isinstance(value, _MAPPINGS) else value):
                 self.visit(part, what)
 
     def _visit_function(self, function: FunctionType) -> None:
         if not _is_users(function.__code__.co_filename):
             self.visit(getattr(function, "__wrapped__", None), function.__name__)
+            for choice in getattr(function, "registry", {}).values():  # of functools.singledispatch
+                self.visit(choice, function.__name__)
             return
         self._functions.append(function)
+        self._slots.append(Slot(functools.partial(getattr, function, "__code__"), function.__code__, function.__name__))
+        if vars(function):
+            self._objects.append((function, f"{function.__name__}."))
         found = reads(function.__code__)
+        for name in found.modules:
+            self._modules[name] = None
+            self.visit(sys.modules.get(name), name)
         for name, uses in found.attributes.items():
             self._names.setdefault(name, set()).update(uses)
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
@@ -291,15 +358,16 @@ class Guards:
                     self._name(value, vars(value), name, owner)
             return
         if isinstance(value, type):
-            for name in list(self._names):
-                self._class_attribute(value, name)
+            for base in filter(_class_is_users, value.__mro__):  # super() may ask any of them
+                for name in [n for n in self._names if n in vars(base)]:
+                    self._class_attribute(base, name)
             return
         held = getattr(value, "__dict__", None)
         for name, uses in list(self._names.items()):
             if held is not None and name in held:
                 if self._is_read(uses, held[name], f"{owner}{name}"):
                     self._name(value, held, name, owner)
-            elif self._class_attribute(type(value), name):
+            elif self._class_attribute(type(value), name, MAYBE in uses) or MAYBE in uses:
                 if held is not None:
                     self._name(value, held, name, owner)  # absent, as long as the class's holds
             elif isinstance(getattr(type(value), name, None), MemberDescriptorType):
@@ -307,25 +375,31 @@ class Guards:
 
     def _slot_of(self, value: Any, name: str, owner: str) -> None:
         key = (id(value), name)
-        if key not in self._attributes:
-            self._attributes[key] = None
+        if key not in self._in_slots:
+            self._in_slots.add(key)
             self._slot(functools.partial(getattr, value, name, MISSING), f"{owner}{name}", f"{owner}{name}")
 
-    def _class_attribute(self, kind: type, name: str) -> bool:
-        """Watch what a user's class holds under a name, if it does."""
-        for base in kind.__mro__:
-            names = vars(base)
-            if name in names:
-                if isinstance(names[name], (GetSetDescriptorType, MemberDescriptorType)) or not _class_is_users(base):
-                    return False
-                self._name(base, names, name, f"{base.__name__}.")
-                return True
-        return False
+    def _class_attribute(self, kind: type, name: str, maybe: bool = False) -> bool:
+        """Watch what a user's class holds under a name, and that those before it do not; `maybe`: if none does, that."""
+        order = kind.__mro__
+        found = next((n for n, base in enumerate(order) if name in vars(base)), len(order))
+        holds = found < len(order)
+        if holds and isinstance(vars(order[found])[name], (GetSetDescriptorType, MemberDescriptorType)):
+            return False
+        if holds or maybe:
+            for base in filter(_class_is_users, order[: found + 1]):
+                self._name(base, vars(base), name, f"{base.__name__}.")
+        return holds and _class_is_users(order[found])
 
     # Afterwards
 
-    def seal(self) -> None:
-        """The trace is over."""
+    def seal(self, variables: Container[int]) -> None:
+        """The trace is over; `variables`: the identities of those tensors that the graph watches itself."""
+        for name in self._modules:  # those that were imported just now
+            self.visit(sys.modules.get(name), name)
+        self._spread()
+        self._leaves = [x for x in self._leaves if id(x) not in variables]
+        self._take_gradients = [x.requires_grad for x in self._leaves]
         self._watched = [a for a in self._attributes.values() if a is not None]
         self._quick: list[Space | Contents] = [*self._spaces.values(), *self._contents.values()]
         for space in self._spaces.values():
@@ -340,6 +414,8 @@ class Guards:
             if not all(_attribute_holds(*a) for a in self._watched):
                 return False
             self._version = now
+        if self._leaves and [x.requires_grad for x in self._leaves] != self._take_gradients:
+            return False
         for slot in self._slots:
             if slot.read() is not slot.then and not slot.holds():
                 return False
@@ -353,6 +429,9 @@ class Guards:
         for owner, name, then in self._watched:
             if not _attribute_holds(owner, name, then):
                 return _changed_attribute(owner, name, then)
+        for x, before in zip(self._leaves, self._take_gradients, strict=True):
+            if x.requires_grad != before:
+                return f"a tensor of {x.spec}: requires_grad {before} → {x.requires_grad}"
         reasons = (watched.broken() for watched in (*self._slots, *self._quick))
         return next((reason for reason in reasons if reason is not None), None)
 
@@ -369,6 +448,8 @@ def _contents_of(cell: CellType) -> Any:
 
 
 def _attribute_holds(owner: Any, name: str, then: Any) -> bool:
+    if name == "__class__":
+        return type(owner) is then
     now = vars(owner).get(name, MISSING)
     if isinstance(now, Table):
         items = tuple(now.items())
@@ -387,6 +468,8 @@ _PARTS = {
 
 def _changed_attribute(owner: Any, name: str, then: Any) -> str:
     kind, now = type(owner).__name__, vars(owner).get(name, MISSING)
+    if name == "__class__":
+        return f"a {then.__name__} became a {kind}"
     if isinstance(now, Table):
         return f"{kind}: its {_PARTS.get(name, name)} changed"
     return f"{kind}.{name.lstrip('_')}: {worded(then)} → {worded(now, then)}"

@@ -6,14 +6,16 @@ import inspect
 import time
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
+from types import AsyncGeneratorType, CoroutineType, GeneratorType, ModuleType
 from typing import Any, NamedTuple
 
 from dualgraph import tree
-from dualgraph.errors import ArgumentError, here, shown
+from dualgraph.errors import ArgumentError, GraphError, here, shown
 from dualgraph.exact import exact
 from dualgraph.ops.arguments import checked_shape, flag
-from dualgraph.ops.observed import observing
+from dualgraph.ops.observed import Observed, observing
 from dualgraph.ops.op import current, default, using
+from dualgraph.ops.symbol import Symbol
 from dualgraph.ops.tensor import TensorMethods
 from dualgraph.spec import DEFAULT_FLOAT, Spec, dtype_name
 from dualgraph.static.graph import Graph
@@ -114,13 +116,34 @@ def trace_given(
     def run() -> Any:
         with using(graph), observing():
             outputs = function(*args, **kwargs)
-            return tree.map_leaves(lambda x: graph.lift(x) if isinstance(x, TensorMethods) else x, outputs)
+            return tree.map_leaves(lambda x: graph.lift(x) if isinstance(x, TensorMethods) else _constant(x), outputs)
 
     outputs = copy_context().run(
         run
     )  # whatever is raised at whatever moment, the graph is not the front end afterwards
-    graph.guards.seal()
+    graph.guards.seal(graph.variables)
     return Traced(graph, outputs, time.perf_counter() - start - graph.differentiate_seconds)
+
+
+def _constant(x: Any) -> Any:
+    """A result that is no tensor, and does not hold one either."""
+    if isinstance(x, (GeneratorType, CoroutineType, AsyncGeneratorType)) or _holds_symbol(x, 3):
+        raise GraphError(
+            f"got {shown(x)} as a result of a traced function; its tensors would be symbols for ever: return tensors, or "
+            "tuples, lists and dictionaries of them, and make other objects outside"
+        )
+    return x
+
+
+def _holds_symbol(x: Any, depth: int) -> bool:
+    if isinstance(x, Symbol):
+        return True
+    if not depth or isinstance(x, (type, ModuleType, Observed)):
+        return False
+    held = [*getattr(x, "__dict__", {}).values(), *(getattr(x, n, None) for n in getattr(type(x), "__slots__", ()))]
+    if isinstance(x, (list, tuple, set, frozenset, dict, type({}.values()), type({}.items()))):
+        held += [*x, *(x.values() if isinstance(x, dict) else ())]
+    return any(_holds_symbol(value, depth - 1) for value in held[:1000])
 
 
 def tracing() -> bool:
@@ -134,7 +157,7 @@ def given_of(tensors: Sequence[Any]) -> dict[int, Given]:
     found: dict[int, Given] = {}
     first: dict[int, int] = {}
     for number, x in enumerate(tensors):
-        if isinstance(x, TensorMethods) and (x.requires_grad or x.is_variable):
+        if isinstance(x, TensorMethods) and (x.requires_grad or x.is_variable or x.grad is not None):
             same = first.setdefault(id(x), number)
             found[number] = Given(
                 x.grad is not None, tuple(x.hooks or ()) if x.call is None else (), -1 if same == number else same
