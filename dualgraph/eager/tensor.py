@@ -16,7 +16,7 @@ from dualgraph.kernels.program import View
 from dualgraph.ops.arguments import flag
 from dualgraph.ops.arrays import as_array
 from dualgraph.ops.op import Call, current, default
-from dualgraph.ops.tensor import TensorMethods
+from dualgraph.ops.tensor import TensorMethods, check_gradient
 from dualgraph.spec import Shape, Spec, contiguous_strides, is_float
 
 Array = np.ndarray[Any, Any]
@@ -63,12 +63,7 @@ class Tensor(TensorMethods):
     @grad.setter
     def grad(self, g: Any) -> None:
         if g is not None and (g.__class__ is not Tensor or g.layout != self.layout):
-            if not isinstance(g, TensorMethods):
-                raise DTypeError(f"grad: got {type(g).__name__}; it must be a tensor or None").at(here(2))
-            if g.spec != self.spec:
-                raise ShapeError(f"grad: got {g.spec} for a tensor of {self.spec}; shape and dtype must be equal").at(
-                    here(2)
-                )
+            check_gradient(g, self.spec)
         current().set_grad(self, g)
 
     def held_gradient(self) -> Any:

@@ -4,7 +4,7 @@ A launch with state reads the slots itself and changes them itself, so that what
 that anybody else holds is never written to; a launch that fails leaves every slot as it was; one that succeeds changes
 all of them at once, between two bytecodes, so that neither another thread nor a signal sees half a step.
 
-`kernels.llvm.runtime_launch` does it natively and writes into the arrays themselves where the slot alone holds them.
+`kernels.llvm.runtime_state` does it natively and writes into the arrays themselves where the slot alone holds them.
 `with_state` does it in Python for programs that run Python functions: there other threads may look at any time, so it
 writes into copies.
 """
@@ -24,21 +24,29 @@ class State(NamedTuple):
     first: int  # the input that stands for the first cell
     cells: tuple[Any, ...]  # one for each input from there on
     written: frozenset[int]  # the numbers of cells that the program writes to
-    left: tuple[Any, ...] = ()  # the objects whose slot `GRADIENT` receives the last outputs, in this order
-    cleared: tuple[Any, ...] = ()  # those where it becomes None
+    left: list[Any] = []  # noqa: RUF012 - the objects whose slot `GRADIENT` receives the last outputs, in this order
+    cleared: list[Any] = []  # noqa: RUF012 - those where it becomes None
     wrapper: type | None = None  # what may stand for an array in `GRADIENT`: it holds one in `VALUE`, all of it if
     whole: type | None = None  # what is in its slot `LAYOUT` has this type
+
+
+def redirect(state: State, number: int, receiver: Any) -> None:
+    """Have gradient `number`, counted over `left` and then `cleared`, left in another object from now on."""
+    if number < len(state.left):
+        state.left[number] = receiver
+    else:
+        state.cleared[number - len(state.left)] = receiver
 
 
 def with_state(launch: Callable[..., Any], state: State, outputs: int) -> Callable[..., Any]:
     """A launch that takes all inputs and returns all outputs, as one that keeps its state in slots."""
     written = sorted(state.written)
-    owners = (*(state.cells[n] for n in written), *state.left, *state.cleared)
     slots = (VALUE,) * len(written) + (GRADIENT,) * (len(state.left) + len(state.cleared))
     nothing = (None,) * len(state.cleared)
     returned = outputs - len(state.left)
 
     def run(*given: Any) -> Any:
+        owners = (*(state.cells[n] for n in written), *state.left, *state.cleared)
         values = [cell.storage for cell in state.cells]
         for number in written:
             values[number] = values[number].copy()
@@ -53,4 +61,4 @@ def with_state(launch: Callable[..., Any], state: State, outputs: int) -> Callab
     return run
 
 
-__all__ = ["GRADIENT", "LAYOUT", "VALUE", "State", "with_state"]
+__all__ = ["GRADIENT", "LAYOUT", "VALUE", "State", "redirect", "with_state"]

@@ -122,8 +122,12 @@ class Recorder:
         call = Call(op, symbols, params, specs, where)
         self.calls.append(call)
         needs_grad = grad_enabled and any(x.requires_grad for x in symbols)
-        results = tuple(Symbol(self, call, i, needs_grad and is_float(spec.dtype)) for i, spec in enumerate(specs))
+        results = tuple([self._result(call, i, needs_grad and is_float(spec.dtype)) for i, spec in enumerate(specs)])
         return results[0] if len(results) == 1 else results
+
+    def _result(self, call: Call, number: int, requires_grad: bool) -> Symbol:
+        """A result; one that needs no gradient has no history, as in eager mode, and may become a leaf."""
+        return Symbol(self, call, number, requires_grad, leaf=not requires_grad)
 
     def lift(self, value: Any) -> Symbol:
         """A value as a symbol of this recorder."""

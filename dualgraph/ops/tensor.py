@@ -415,6 +415,16 @@ class TensorMethods:
         return FUNCTIONS["clip"](self, min, max)
 
 
+def check_gradient(g: Any, spec: Spec) -> None:
+    """What `.grad` of a tensor takes: nothing, or a tensor of its shape and dtype."""
+    if g is None:
+        return
+    if not isinstance(g, TensorMethods):
+        raise DTypeError(f"grad: got {type(g).__name__}; it must be a tensor or None").at(here(3))
+    if g.spec != spec:
+        raise ShapeError(f"grad: got {g.spec} for a tensor of {spec}; shape and dtype must be equal").at(here(3))
+
+
 def check_assigned(variable: TensorMethods, value: TensorMethods) -> None:
     """Only variables take new values, and only those of their own shape and dtype."""
     if not variable.is_variable:

@@ -7,6 +7,7 @@ whatever point, leaves all of it as it was.
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from collections import deque
@@ -22,10 +23,10 @@ from dualgraph.kernels import memory, provider
 from dualgraph.kernels.failure import checked_operand, explain
 from dualgraph.kernels.program import Program
 from dualgraph.kernels.state import State
-from dualgraph.ops.op import Call, Op, default
+from dualgraph.ops.op import Call, Op, current, default
 from dualgraph.ops.symbol import Symbol
 from dualgraph.ops.tensor import TensorMethods
-from dualgraph.spec import Spec
+from dualgraph.spec import Spec, is_float
 from dualgraph.static import report
 from dualgraph.static.dataflow import Dataflow
 from dualgraph.static.feeds import Feeds
@@ -69,13 +70,20 @@ class Executable:
         self._outputs, self._structure = tree.flatten(outputs)
         symbols = [graph.lift(x) if isinstance(x, TensorMethods) else None for x in self._outputs]
         self._is_tensor = [s is not None for s in symbols]
-        touched = [(v.tensor, v.final_gradient) for v in graph.with_gradients if v.touched]
-        # The launch leaves plain gradients of variables; those of arguments, and those with a history, are left here.
-        self._left = [(t, g) for t, g in touched if isinstance(t, Argument) or (g is not None and g.requires_grad)]
-        self._graded = [(t, g) for t, g in touched if all(t is not other for other, _ in self._left)]
-        variables = graph.variables.values()
+        touched = [v for v in graph.with_gradients if v.touched]
+        # The launch leaves gradients; those with a history, which it knows nothing of, are left here.
+        self._left = [(v.tensor, g) for v in touched if (g := v.final_gradient) is not None and g.requires_grad]
+        later = {id(tensor) for tensor, _ in self._left}
+        self._graded = [(v.tensor, v.final_gradient) for v in touched if id(v.tensor) not in later]
+        self._differentiates = bool(touched)
         self._switched = [
-            (v.tensor, v.tensor.requires_grad) for v in variables if v.tensor.requires_grad != v.requires_grad
+            (v.tensor, v.value.requires_grad if isinstance(v.tensor, Argument) else v.tensor.requires_grad)
+            for v in graph.with_gradients
+        ]
+        self._switched = [
+            (tensor, now)
+            for (tensor, now), v in zip(self._switched, graph.with_gradients, strict=True)
+            if now != v.requires_grad
         ]
         wanted = [s for s in symbols if s is not None]
         results = [*wanted, *(s for _, s in (*self._left, *self._graded) if s is not None)]
@@ -99,7 +107,10 @@ class Executable:
         self.feeds = Feeds(graph.placeholders)
         self._read_gradients = self.compilation.read_gradients
         read = {id(v.tensor) for v in self._read_gradients}
-        self._of_arguments = [v.tensor for v in graph.arguments.values() if v.touched or id(v.tensor) in read]
+        switched = {id(tensor) for tensor, _ in self._switched}
+        self._of_arguments = [
+            v.tensor for v in graph.arguments.values() if v.touched or id(v.tensor) in read or id(v.tensor) in switched
+        ]
         self._exposed = getattr(self._loaded, "releases_gil", True)  # other Python threads may run during a launch
         self._result_specs = [s.spec for s in wanted]
         self._histories = [_history(s) for s in wanted]
@@ -124,10 +135,13 @@ class Executable:
         values = self.feeds.matched(args, named)
         arrays = self.feeds.arrays(values)
         passed = self.passed(values) if self._of_arguments else {}
+        cut = self._cut(values)
         with self._lock:
             if self._first:
                 self._first_run(arrays, passed)
             given = [*arrays, *self._held(passed)]
+            for number, argument in self._redirected:
+                self._loaded.redirect(number, passed[id(argument)])
             try:
                 results = self._launch(*given)
             except MemoryError:
@@ -137,14 +151,14 @@ class Executable:
             if self._left:
                 results = self._leave(results, passed)
             for tensor, requires_grad in self._switched:
-                tensor.requires_grad = requires_grad
+                passed.get(id(tensor), tensor).requires_grad = requires_grad
         if self._single:
-            return self._result(results, 0)
+            return self._result(results, 0, cut)
         if len(self._result_specs) < 2:
             results = () if results is None else (results,)
-        found = (self._result(array, number) for number, array in enumerate(results))
-        leaves = (next(found) if new else x for new, x in zip(self._is_tensor, self._outputs, strict=True))
-        return tree.unflatten(self._structure, leaves)
+        found = iter([self._result(array, number, cut) for number, array in enumerate(results)])
+        leaves = [next(found) if new else _own(x) for new, x in zip(self._is_tensor, self._outputs, strict=True)]
+        return tree.unflatten(self._structure, iter(leaves))
 
     def quick_path(self) -> Callable[[tuple[Any, ...]], Any] | None:
         """The usual step (one result, no gradient read, a launch that keeps the interpreter's lock) without detours."""
@@ -189,14 +203,41 @@ class Executable:
             self.compilation.feeds,
             tuple(self._bound),
             frozenset(number for number, v in enumerate(variables) if id(v) in written),
-            tuple(tensor for tensor, g in self._graded if g is not None),
-            tuple(tensor for tensor, g in self._graded if g is None),
+            [self._receiver(tensor) for tensor, g in self._graded if g is not None],
+            [self._receiver(tensor) for tensor, g in self._graded if g is None],
             self._tensor,
             Spec,
         )
 
-    def _result(self, array: Array, number: int) -> Any:
+    def _receiver(self, tensor: Any) -> Any:
+        """What `.grad` is left in; for an argument something else until it is known what is passed."""
+        return default().constant(0.0, "float32").detach() if isinstance(tensor, Argument) else tensor
+
+    @property
+    def _redirected(self) -> list[tuple[int, Argument]]:
+        """The gradients that are left in what is passed: their numbers among those that the launch leaves."""
+        order = [*(t for t, g in self._graded if g is not None), *(t for t, g in self._graded if g is None)]
+        return [(number, tensor) for number, tensor in enumerate(order) if isinstance(tensor, Argument)]
+
+    def _cut(self, values: Sequence[Any]) -> bool:
+        """Whether something is passed that takes a gradient, which the graph was not told of."""
+        asked = [getattr(x, "requires_grad", False) for x in values]
+        if not any(asked) or not current().grad_enabled:
+            return False
+        records = zip(asked, self.graph.arguments.values(), strict=True)
+        found = [v for requires_grad, v in records if requires_grad and not v.requires_grad]
+        if found and self._differentiates:
+            raise FeedError(
+                f"feed {found[0].node.params['name']!r}: got a tensor that takes a gradient, and the function, which "
+                "differentiates, was compiled for one that takes none; give static.spec(…, requires_grad=True), or use "
+                "static.jit, or pass x.detach()"
+            ).at(here())
+        return bool(found)
+
+    def _result(self, array: Array, number: int, cut: bool = False) -> Any:
         history = self._histories[number]
+        if history is None and cut and is_float(self._result_specs[number].dtype):
+            history = Call(COMPILED, (), {}, (self._result_specs[number],), None)
         if history is None:
             return self._tensor(array, self._result_specs[number])
         return self._tensor(array, self._result_specs[number], True, history, 0)
@@ -220,8 +261,8 @@ class Executable:
 
     def _passed(self, argument: Argument, values: Sequence[Any]) -> Any:
         x, name = values[argument.position], self.feeds.names[argument.position]
-        symbol = self.graph.placeholders[argument.position]
-        if not isinstance(x, TensorMethods) or (symbol.requires_grad and not x.requires_grad):
+        wanted = self.graph.arguments[id(argument)].requires_grad
+        if not isinstance(x, TensorMethods) or (wanted and not x.requires_grad):
             got = "a tensor that needs no gradient" if isinstance(x, TensorMethods) else type(x).__name__
             raise FeedError(
                 f"feed {name!r}: got {got}; the function leaves a gradient in this argument: pass a tensor with "
@@ -372,6 +413,11 @@ def _found(item: Any, calls: dict[str, Call]) -> Symbol:
         hint = f"did you mean {', '.join(near[:5])}?" if near else "see executable.graph.calls"
         raise FeedError(f"watch: got {item!r}; no call has this name; {hint}").at(here())
     return Symbol(None, call, 0)  # type: ignore[arg-type]
+
+
+def _own(x: Any) -> Any:
+    """A result that is no tensor, for this call alone: what can be changed is copied."""
+    return copy.copy(x) if isinstance(x, (np.ndarray, set, bytearray)) else x
 
 
 def _history(symbol: Symbol) -> Call | None:

@@ -25,7 +25,7 @@ from dualgraph.ops.arguments import checked_shape, flag, members
 from dualgraph.ops.arrays import as_array
 from dualgraph.ops.op import Call, Chosen, Op, current
 from dualgraph.ops.symbol import CONSTANT, PLACEHOLDER, Constant, Recorder, Symbol
-from dualgraph.ops.tensor import TensorMethods, check_assigned
+from dualgraph.ops.tensor import TensorMethods, check_assigned, check_gradient
 from dualgraph.spec import DEFAULT_FLOAT, Spec, dtype_name, is_float
 from dualgraph.static.guards import Guards
 
@@ -87,6 +87,7 @@ class Argument:
 
     @grad.setter
     def grad(self, g: Any) -> None:
+        check_gradient(g, self.spec)
         self._graph.set_grad(self, g)
 
 

@@ -29,7 +29,7 @@ from dualgraph.kernels.llvm.matmul import Gemm, Gemv
 from dualgraph.kernels.memory import poison, poison_arena
 from dualgraph.kernels.program import Program, Step, View, reads, writes
 from dualgraph.kernels.reference.steps import RUN, window
-from dualgraph.kernels.state import GRADIENT, LAYOUT, VALUE, State, with_state
+from dualgraph.kernels.state import GRADIENT, LAYOUT, VALUE, State, redirect, with_state
 from dualgraph.spec import NUMPY_DTYPES, Spec, contiguous_strides
 
 if TYPE_CHECKING:
@@ -90,12 +90,22 @@ class Loaded:
         self.releases_gil = None in self.commands or work >= GIL_WORK
         """Whether other Python threads may run during a launch."""
         self._stepwise: list[Callable[..., Any]] | None = None
+        self.state = state
         self.launch: Callable[..., Any]
         if None in self.commands:
             driver = self._driver()
             self.launch = with_state(driver, state, len(program.outputs)) if state is not None else driver
         else:
             self.launch = self._whole(state)
+
+    def redirect(self, number: int, receiver: Any) -> None:
+        """See `state.redirect`: natively, the receivers are rows of the launch's plan."""
+        assert self.state is not None
+        redirect(self.state, number, receiver)
+        if None not in self.commands:
+            words = self.launch.__self__.view(np.ndarray)  # type: ignore[attr-defined]
+            table = (int(words[layout.PLAN_LEFT_TABLE]) - words.ctypes.data) // words.itemsize
+            words[table + number * layout.LEFT_WORDS + layout.LEFT_SLOT] = runtime.slot(receiver, GRADIENT)
 
     def _at_the_end(self, state: State | None) -> tuple[frozenset[int], frozenset[int]]:
         """The cells, and the outputs, that are written when nothing can fail any more."""

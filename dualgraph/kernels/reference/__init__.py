@@ -8,7 +8,7 @@ are copied to row-major memory before they are used.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from dualgraph.kernels.memory import poison, poison_arena
 from dualgraph.kernels.program import Program, View, writes
 from dualgraph.kernels.reference.scalars import NUMPY, Array
 from dualgraph.kernels.reference.steps import RUN, Memory, window
-from dualgraph.kernels.state import State, with_state
+from dualgraph.kernels.state import State, redirect, with_state
 from dualgraph.spec import NUMPY_DTYPES, Spec, contiguous_strides
 
 if TYPE_CHECKING:
@@ -36,9 +36,15 @@ class Loaded:
         self, program: Program, arena: Arena | None = None, state: State | None = None, poisoned: bool = False
     ):
         self.program, self.arena, self.poisoned = program, arena, poisoned
+        self.state = state
         self.launch: Callable[..., Result] = self._launch
         if state is not None:
             self.launch = with_state(self._launch, state, len(program.outputs))
+
+    def redirect(self, number: int, receiver: Any) -> None:
+        """See `state.redirect`."""
+        assert self.state is not None
+        redirect(self.state, number, receiver)
 
     def _launch(self, *arrays: Array) -> Result:
         return self.stepwise(arrays)
