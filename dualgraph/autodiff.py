@@ -140,6 +140,11 @@ def _propagate(
         if want:
             part = contribution(op, number, g, out, values, call.params)
             if part is not None:
+                if not isinstance(part, TensorMethods):
+                    raise GradientError(
+                        f"{op.name}: its gradient rule gave {shown(part)}; it must give a tensor, or None where there is no "
+                        "gradient; write it in public operations"
+                    ).at(call.where)
                 have, target = part.layout, inputs[number].layout
                 same = have[0] == target[0] and have[1] == target[1]
                 reach(inputs[number], part if same else sum_to(part, inputs[number].spec))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from dataclasses import fields, is_dataclass
 from enum import Enum
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,9 @@ def exact(value: Any, inside: tuple[int, ...] = ()) -> Any:
         return Identity(value)
     below = (*inside, id(value))
     if isinstance(value, Enum):
-        return kind, value.name
+        return kind, value.name, exact(value.value, below)
+    if isinstance(value, MethodType):
+        return kind, Identity(value.__func__), Identity(value.__self__)
     if isinstance(value, complex):
         return kind, struct.pack("<dd", value.real, value.imag)
     if isinstance(value, (np.ndarray, np.generic)):
@@ -62,7 +65,7 @@ def exact(value: Any, inside: tuple[int, ...] = ()) -> Any:
     if isinstance(value, dict):
         return kind, tuple([(exact(k, below), exact(v, below)) for k, v in value.items()]), _attributes(value, below)
     if isinstance(value, (set, frozenset)):
-        return kind, frozenset([exact(v, below) for v in value]), _attributes(value, below)
+        return kind, tuple([exact(v, below) for v in value]), _attributes(value, below)  # in the order of iteration
     if isinstance(value, (slice, range)):
         return kind, tuple([exact(v, below) for v in (value.start, value.stop, value.step)])
     if is_dataclass(value) and not isinstance(value, type):
@@ -78,16 +81,20 @@ def exact(value: Any, inside: tuple[int, ...] = ()) -> Any:
 
 
 def _attributes(value: Any, inside: tuple[int, ...]) -> Any:
-    held = getattr(value, "__dict__", None)
-    return tuple([(name, exact(v, inside)) for name, v in held.items()]) if held else ()
+    held = [(n, v) for n, v in getattr(value, "__dict__", {}).items() if n.isidentifier()]  # others are not the user's
+    for base in type(value).__mro__:
+        slots = vars(base).get("__slots__", ())
+        held += [(n, getattr(value, n, None)) for n in ([slots] if isinstance(slots, str) else slots)]
+    return tuple([(name, exact(v, inside)) for name, v in held])
 
 
 def _object_key(value: Any, kind: Any, inside: tuple[int, ...]) -> Any:
     """Objects with an equality of their own count by what they hold; those that hold it elsewhere, by it and by words."""
     if kind.__eq__ is object.__eq__ or isinstance(value, type) or _is_tensor(kind):
         return Identity(value)
-    if getattr(value, "__dict__", None):
-        return kind, _attributes(value, inside)
+    attributes = _attributes(value, inside)
+    if attributes:
+        return kind, attributes
     try:
         hash(value)
     except TypeError:

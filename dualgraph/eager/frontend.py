@@ -22,6 +22,7 @@ from dualgraph.ops.broadcast import checked_scalar
 from dualgraph.ops.composite import composite, lower_call
 from dualgraph.ops.op import Call, Op, contribution, out_of_memory, set_default, specs_of
 from dualgraph.ops.reduce import sum_to
+from dualgraph.ops.shape import contiguous_copy
 from dualgraph.ops.tensor import TensorMethods, check_assigned
 from dualgraph.spec import NUMPY_DTYPES, Spec, is_float
 
@@ -38,7 +39,10 @@ class Plan:
         for number, layout in enumerate(layouts):
             program.input(Spec(layout[0], layout[1]))
             operands.append(view_of(layout, number))
-        results = lower_call(program, op, tuple(operands), specs, params)
+        results = tuple(
+            contiguous_copy(program, v) if v.buffer in program.constants else v
+            for v in lower_call(program, op, tuple(operands), specs, params)
+        )
         program.outputs = list(dict.fromkeys(v.buffer for v in results if v.buffer >= len(layouts)))
         if len(program.steps) > 1:
             program = fuse(program)[0]

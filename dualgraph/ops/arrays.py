@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dualgraph.errors import DTypeError, ShapeError, shown
+from dualgraph.errors import DTypeError, OutOfMemoryError, ShapeError, shown
 from dualgraph.ops.broadcast import checked_scalar
 from dualgraph.ops.tensor import TensorMethods
 from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, INTEGERS, MOST_AXES, NUMPY_DTYPES, dtype_name
@@ -43,6 +43,10 @@ def _array(data: Any) -> Array:
         array = np.array(data, order="C")
     except ValueError as error:
         raise ShapeError(f"tensor: got nested data of uneven lengths ({error}); rows must be equally long") from None
+    except MemoryError:
+        raise OutOfMemoryError(
+            f"tensor: got {shown(data)}, for a copy of which there is no memory; take it in parts"
+        ) from None
     except (TypeError, OverflowError, RecursionError) as error:
         raise DTypeError(
             f"tensor: got {shown(data)}, which NumPy cannot make an array of ({error}); convert it"

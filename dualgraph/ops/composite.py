@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from dualgraph.errors import DTypeError, GraphError, shown
 from dualgraph.kernels.program import Program, View
 from dualgraph.ops.op import Call, Op, Operand, Vjp, as_view, using
 from dualgraph.ops.symbol import Recorder, Symbol, literal_of
@@ -25,7 +26,14 @@ class Traced:
         self.inputs = [recorder.placeholder(Spec(s[0], s[1]), f"x{i}") for i, s in enumerate(specs)]
         with using(recorder):
             results = function(*self.inputs, **params)
-        self.outputs: tuple[Symbol, ...] = results if isinstance(results, tuple) else (results,)
+            results = results if isinstance(results, tuple) else (results,)
+            try:
+                self.outputs: tuple[Symbol, ...] = tuple([recorder.lift(x) for x in results])
+            except DTypeError:
+                raise GraphError(
+                    f"{name}: got {shown(results)} from the function of a composite operation; it returns a tensor or a tuple "
+                    "of tensors; return these"
+                ) from None
         self.calls = needed_calls(recorder.calls, self.outputs)
 
 
@@ -104,4 +112,7 @@ def composite(
         lower_calls(program, trace.calls, values)
         return tuple(as_view(program, values[operand_key(x)]) for x in trace.outputs)
 
-    return Op(name, infer, lower, vjp, composition=function, checks=checks, joint_vjp=True)
+    def parts(specs: Sequence[Any], params: dict[str, Any]) -> list[Call]:
+        return traced(specs, params).calls
+
+    return Op(name, infer, lower, vjp, composition=function, checks=checks, joint_vjp=True, parts=parts)

@@ -178,6 +178,15 @@ def linspace(start: float, stop: float, /, num: int, *, dtype: Any = DEFAULT_FLO
     """
     (num,) = fitting("linspace", (integer("linspace", "num", num, 0),))
     start, stop = (real("linspace", what, v, finite=True) for what, v in (("start", start), ("stop", stop)))
+    name = dtype_name(dtype, DEFAULT_FLOAT)
+    if not is_float(name):
+        for end in (start, stop):
+            checked_scalar("linspace", math.floor(end), "int64" if name == "bool" else name)
+            if abs(end) > 2**53:
+                raise ArgumentError(
+                    f"linspace: got the end {shown(end)} for {name}; it is computed in float64, exact up to 2**53; "
+                    "use arange"
+                )
     parts = max(1, num - 1)
     within = math.isfinite(stop - start) and math.isfinite(start + stop)  # else the parts are, each by itself
     numbers = {
@@ -187,7 +196,7 @@ def linspace(start: float, stop: float, /, num: int, *, dtype: Any = DEFAULT_FLO
         "middle": (start + stop) / 2 if within else start / 2 + stop / 2,
     }
     exact = {name: _exact(value) for name, value in numbers.items()}
-    return bind(_LINSPACE, **exact, count=num, dtype=dtype_name(dtype, DEFAULT_FLOAT))
+    return bind(_LINSPACE, **exact, count=num, dtype=name)
 
 
 def eye(n: int, m: int | None = None, /, *, dtype: Any = DEFAULT_FLOAT) -> Any:

@@ -17,6 +17,7 @@ tensor([1.5, 2.5])
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -184,6 +185,7 @@ def binary(name: str, expression: Expression | None = None, floats: bool = False
 
 def _named(function: Any, name: str, doc: str, operands: str, floats: bool) -> Any:
     function.__name__ = function.__qualname__ = name
+    function.__module__ = sys._getframe(2).f_globals["__name__"]  # where it is found by this name: so it can be pickled
     function.__doc__ = "\n\n".join([f"{doc}.", operands, *[_FLOATS] * floats])
     return function
 
@@ -229,7 +231,7 @@ def _pow(x: E.Expr, y: E.Expr) -> E.Expr:
         raise DTypeError("pow: got bool and bool; powers are those of numbers; cast with astype(x, 'int64')")
     one, zero, bits = E.literal(1, x.dtype), E.literal(0, x.dtype), 31 if x.dtype == "int32" else 63
     result, square = one, x
-    for bit in range(bits.bit_length() + 1):  # higher bits of y: x is 0, 1 or -1, or the result wraps to 0 anyway
+    for bit in range(bits):
         odd = E.call("ne", E.call("bitwise_and", y, E.literal(1 << bit, x.dtype)), zero)
         result, square = E.select(odd, result * square, result), square * square
     # 1/x truncated for negative y: only 1 and -1 have an integer inverse

@@ -7,14 +7,14 @@ of any of them moves `VERSION` on: as long as it stands still, nothing that was 
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
+from dualgraph.locks import Lock
 from dualgraph.ops.op import current
 
 MISSING: Any = type("Missing", (), {"__repr__": lambda _: "nothing", "__slots__": ()})()
 VERSION = [0]  # in a list, which is read without a call
-_lock = threading.Lock()
+_lock = Lock()
 _observing = 0
 
 

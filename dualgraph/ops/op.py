@@ -48,6 +48,7 @@ class Op:
     composition: Callable[..., Any] | None = None  # composite ops: the function over public ops
     literal_scalars: bool = True  # lowering accepts scalar operands as literals
     checks: bool = False  # refuses some values of its operands: so it runs even where nobody uses its result
+    parts: Callable[..., Any] | None = None  # composite ops: the calls that one with these specs and params consists of
     plans: dict[Any, Any] = field(default_factory=dict, repr=False)  # the eager mode's prepared launches
 
     def __repr__(self) -> str:
@@ -99,6 +100,20 @@ class Call:
     def __repr__(self) -> str:
         results = ", ".join(f"{Spec(s[0], s[1])}" for s in self.specs)
         return f"<{self.name}: {results}>"
+
+
+def checks(call: Call) -> bool:
+    """Whether a call refuses some values of its operands, it or one that it consists of."""
+    return call.op.checks or any(checks(part) for part in _parts(call))
+
+
+def pure(call: Call) -> bool:
+    """Whether the results of a call depend on its inputs alone, and computing them has no effect."""
+    return call.op.pure and all(pure(part) for part in _parts(call))
+
+
+def _parts(call: Call) -> Sequence[Call]:
+    return () if call.op.parts is None else call.op.parts([x.layout for x in call.inputs], call.params)
 
 
 def contribution(op: Op, number: int, g: Any, out: Any, inputs: Sequence[Any], params: dict[str, Any]) -> Any:

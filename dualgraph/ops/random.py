@@ -7,24 +7,24 @@ step, go on with the same numbers. See `kernels.random` for the generator.
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from dualgraph.errors import ArgumentError, shown
+from dualgraph.errors import ArgumentError, DTypeError, shown
 from dualgraph.kernels import expr as E
 from dualgraph.kernels import random as philox
 from dualgraph.kernels.kinds import Loop
 from dualgraph.kernels.program import Program, View
+from dualgraph.locks import Lock
 from dualgraph.ops.arguments import checked_shape, integer, probability, real
 from dualgraph.ops.creation import asarray
-from dualgraph.ops.elementwise import OPS
+from dualgraph.ops.elementwise import OPS, minimum
 from dualgraph.ops.op import ADDRESSABLE, Op, Operand, as_view, bind, specs_of
 from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, Shape, Spec, dtype_name, is_float
 
-_lock = threading.Lock()
+_lock = Lock()
 _state: list[Any] = []  # the variables (seed, draw), put here by the mode that owns variables
 
 
@@ -119,7 +119,7 @@ def _draw(op: Op, shape: Shape, dtype: str, *operands: Any) -> Any:
 
 
 def uniform(shape: int | Sequence[int], low: float = 0.0, high: float = 1.0, *, dtype: Any = DEFAULT_FLOAT) -> Any:
-    """Uniform on [low, high): low + (high - low) * u, u as from `rand`.
+    """Uniform on [low, high): low + (high - low) * u, u as from `rand`; what rounds to high becomes the number before it.
 
     >>> import dualgraph as dg
     >>> x = dg.uniform(100, -1.0, 1.0)
@@ -127,7 +127,13 @@ def uniform(shape: int | Sequence[int], low: float = 0.0, high: float = 1.0, *, 
     True
     """
     first, last = real("uniform", "low", low, finite=True), real("uniform", "high", high, finite=True)
-    return _rand("uniform", shape, dtype) * (last - first) + first
+    u = _rand("uniform", shape, dtype)
+    kind = u.dtype.type
+    with np.errstate(over="ignore"):
+        within = bool(np.isfinite(kind(last) - kind(first)))
+        below = float(np.nextafter(kind(last), kind(first)))
+    values = u * (last - first) + first if within else u * last + (1.0 - u) * first
+    return minimum(values, below) if first < last else values
 
 
 def randn(shape: int | Sequence[int], *, dtype: Any = DEFAULT_FLOAT) -> Any:
@@ -152,6 +158,9 @@ def bernoulli(shape: int | Sequence[int], p: float, *, dtype: Any = "bool") -> A
     return _draw(_BERNOULLI, lengths, name, asarray(np.array(p, np.float32)))
 
 
+_EXACT = {"float32": (-(2**24), 2**24), "float64": (-(2**53), 2**53)}  # integers that floats hold, each of them
+
+
 def randint(shape: int | Sequence[int], low: int, high: int, *, dtype: Any = "int64") -> Any:
     """Integers uniform on [low, high), int64 unless another dtype is given. Raises `ArgumentError` unless low < high.
 
@@ -168,6 +177,12 @@ def randint(shape: int | Sequence[int], low: int, high: int, *, dtype: Any = "in
         raise ArgumentError(
             f"randint: got low = {shown(first)} and high = {shown(last)}; low must be below high and both must fit in 64 "
             "bits; write randint(shape, low, high)"
+        )
+    least, most = (0, 1) if name == "bool" else _EXACT.get(name) or (np.iinfo(name).min, np.iinfo(name).max)
+    if not least <= first < last <= int(most) + 1:
+        raise DTypeError(
+            f"randint: got low = {first} and high = {last} for {name}, which holds the integers {least} to {most}; use a wider "
+            "dtype"
         )
     return _draw(_INTEGERS, lengths, name, asarray(np.array(first)), asarray(np.array(last)))
 

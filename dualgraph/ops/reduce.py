@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dualgraph.errors import ArgumentError, DTypeError, ShapeError, shown
+from dualgraph.errors import AxisError, DTypeError, ShapeError, shown
 from dualgraph.kernels import expr as E
 from dualgraph.kernels.kinds import Loop
 from dualgraph.kernels.program import Program, View, row_shape, row_view
@@ -102,7 +102,9 @@ def _prod_gradient(g: Any, x: Any, *, axes: Axes) -> Any:
     zero = ew.equal(x, 0.0)
     zeros = sum(ew.astype(zero, x.layout[1]), axis=axes, keepdims=True)
     others = prod(ew.where(zero, 1.0, x), axis=axes, keepdims=True)
-    without = ew.where(ew.equal(zeros, 0.0), ew.divide(others, ew.where(zero, 1.0, x)), 0.0)
+    odd = ew.astype(ew.logical_not(ew.isfinite(x)), x.layout[1])
+    with_zero = ew.where(ew.greater(ew.subtract(sum(odd, axis=axes, keepdims=True), odd), 0.0), math.nan, 0.0)
+    without = ew.where(ew.equal(zeros, 0.0), ew.divide(others, ew.where(zero, 1.0, x)), with_zero)
     return ew.multiply(g, ew.where(ew.logical_and(zero, ew.equal(zeros, 1.0)), others, without))
 
 
@@ -452,7 +454,7 @@ def _arg(op: Op, x: Any, axis: int | None, keepdims: bool) -> Any:
         found = bind(op, reshape(x, (-1,)) if x.spec.size else reshape(x, (0,)), axis=0, keepdims=False)
         return reshape(found, (1,) * rank) if keepdims else found
     if not x.layout[0]:
-        raise ArgumentError(f"{op.name}: got axis {shown(axis)} for a scalar; leave the axis out")
+        raise AxisError(f"{op.name}: got axis {shown(axis)} for a scalar; leave the axis out")
     return bind(op, x, axis=normalize_axis(op.name, axis, len(x.layout[0])), keepdims=keepdims)
 
 

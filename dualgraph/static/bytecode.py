@@ -75,7 +75,7 @@ def is_read(uses: set[str], value: object) -> bool:
 
 @functools.lru_cache(maxsize=1024)
 def _instructions(code: CodeType) -> list[dis.Instruction]:
-    return [i for i in dis.get_instructions(code) if i.opname not in ("CACHE", "EXTENDED_ARG", "PUSH_NULL", "NOP")]
+    return [i for i in dis.get_instructions(code) if i.opname not in ("CACHE", "EXTENDED_ARG", "NOP")]
 
 
 @functools.lru_cache(maxsize=4096)
@@ -90,15 +90,45 @@ def _use(instructions: Sequence[dis.Instruction], number: int) -> str:
     names = [i.opname for i in after]
     if after and names[0] in ("LOAD_ATTR", "LOAD_METHOD") and after[0].argval in MUTATORS:
         return CHANGED  # x.append(…)
+    if _match(names, _SIMPLE, _SUBSCRIPT, ("LOAD_ATTR", "LOAD_METHOD")) and after[2].argval in MUTATORS:
+        return CHANGED  # x["a"].append(…)
     if _match(names, _SIMPLE, "STORE_SUBSCR"):
         return CHANGED  # x[0] = …
     if _match(names, _SIMPLE, "COPY", "COPY", _SUBSCRIPT, _SIMPLE, "BINARY_OP", "SWAP", "SWAP", "STORE_SUBSCR"):
         return CHANGED  # x[0] += 1
-    if _match(names, _SIMPLE, "BINARY_OP", ("STORE_GLOBAL", "STORE_DEREF", "STORE_NAME")):
-        return ASSIGNED if after[2].argval == load.argval else READ  # x += 1
-    if _match(names, _SIMPLE, "BINARY_OP", "SWAP", "STORE_ATTR"):
-        return ASSIGNED if after[3].argval == load.argval else READ  # self.x += 1
+    store = _operated(instructions, number)
+    if not store:
+        return READ
+    stores = [i.opname for i in store]
+    if stores[0] in ("STORE_GLOBAL", "STORE_DEREF", "STORE_NAME") and store[0].argval == load.argval:
+        return ASSIGNED  # x += …, x = x + …
+    if _match(stores, "SWAP", "STORE_ATTR") and store[1].argval == load.argval:
+        return ASSIGNED  # self.x += …
+    owner = instructions[number - 1]
+    if _match(stores, ("LOAD_FAST", "LOAD_FAST_BORROW"), "STORE_ATTR") and store[1].argval == load.argval:
+        return (
+            ASSIGNED if owner.opname == store[0].opname and owner.argval == store[0].argval else READ
+        )  # self.x = self.x + …
     return READ
+
+
+def _operated(instructions: Sequence[dis.Instruction], number: int) -> Sequence[dis.Instruction]:
+    """What comes after the operator whose left operand is what is loaded; nothing if it is used in another way."""
+    above = 0  # values on the stack above it
+    for at, i in enumerate(instructions[number + 1 : number + 40], number + 1):
+        if i.opname == "BINARY_OP" and above == 1:
+            return instructions[at + 1 : at + 3] if i.argrepr not in ("", "[]") else ()
+        pushes = i.opname.startswith("LOAD_") and i.opname not in _ATTRIBUTE
+        if (
+            "JUMP" in i.opname
+            or i.opname in ("COPY", "SWAP")
+            or (above == 0 and not (pushes or i.opname == "PUSH_NULL"))
+        ):
+            return ()
+        above += dis.stack_effect(i.opcode, i.arg, jump=False)
+        if above < 1:
+            return ()
+    return ()
 
 
 def _match(names: Sequence[str], *pattern: str | tuple[str, ...]) -> bool:

@@ -6,7 +6,6 @@ is kept in words.
 
 from __future__ import annotations
 
-import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ import numpy as np
 
 from dualgraph import tree
 from dualgraph.errors import ArgumentError, FeedError, RecompileWarning, here
+from dualgraph.locks import Lock
 from dualgraph.ops.op import current, default
 from dualgraph.ops.tensor import TensorMethods
 from dualgraph.spec import Spec
@@ -175,7 +175,7 @@ class Compiled:
         self._missed = self._note if missed is None else missed
         self._specs, self._named, self._passes, self._verify = specs, named, tuple(passes), verify
         self.variants: list[Variant] = []
-        self._lock = threading.RLock()  # of the variants
+        self._lock = Lock()  # of the variants
         self.misses: list[str] = []
         self._direct = not named and all(isinstance(s, Spec) for s in specs)  # every argument is one tensor
 

@@ -8,7 +8,6 @@ whatever point, leaves all of it as it was.
 from __future__ import annotations
 
 import copy
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +22,7 @@ from dualgraph.kernels import memory, provider
 from dualgraph.kernels.failure import checked_operand, explain
 from dualgraph.kernels.program import Program
 from dualgraph.kernels.state import State
+from dualgraph.locks import Lock
 from dualgraph.ops.op import Call, Op, current, default
 from dualgraph.ops.symbol import Symbol
 from dualgraph.ops.tensor import TensorMethods
@@ -115,7 +115,7 @@ class Executable:
         self._result_specs = [s.spec for s in wanted]
         self._histories = [_history(s) for s in wanted]
         self._single = self._structure is None and len(wanted) == 1
-        self._lock = threading.RLock()
+        self._lock = Lock()
         self._first, self._verified = True, verified
         self.ulp_distance: int | None = None
         """At level "fast": how far the results of the first run were from those of the graph as defined."""

@@ -250,9 +250,16 @@ class Guards:
         """Whether a name is read. A container that is only changed may yet be read by another name: remember what it was."""
         if is_read(uses, value):
             return True
-        if isinstance(value, CONTAINERS) and id(value) not in self._before:
-            self._before[id(value)] = Contents(value, what)
+        for container in (value, *self._held(value)):
+            if isinstance(container, CONTAINERS) and id(container) not in self._before:
+                self._before[id(container)] = Contents(container, what)
         return False
+
+    def _held(self, value: Any) -> Any:
+        """What is in a container that is changed."""
+        if not isinstance(value, CONTAINERS) or len(value) > MOST_ELEMENTS:
+            return ()
+        return list(value.values()) if isinstance(value, dict) else list(value)
 
     def visit(self, value: Any, what: str) -> None:
         if id(value) in self._seen or isinstance(value, (bool, int, float)) or value is None:
