@@ -1,0 +1,262 @@
+"""Leaves, `requires_grad` and `.grad` inside of a traced step: the same bookkeeping in both modes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import dualgraph as dg
+from dualgraph import nn, optim, static
+from dualgraph.errors import DualgraphError, FeedError, GradientError, GraphError, ShapeError
+
+
+def fast_gradient_sign(w: Any, v: Any, x: Any) -> Any:
+    x.requires_grad_()
+    dg.sum(dg.sin(x * w)).backward()
+    return x.detach() + dg.sign(x.grad)
+
+
+def first_order_adaptation(w: Any, v: Any, x: Any) -> Any:
+    with dg.no_grad():
+        adapted = w - 0.5 * x
+    adapted.requires_grad_()
+    dg.sum(adapted * adapted).backward()
+    return adapted.grad
+
+
+def latent(w: Any, v: Any, x: Any) -> Any:
+    z = dg.zeros(2).requires_grad_()
+    dg.sum((z - w) ** 2).backward()
+    return z.grad, z - 0.1 * z.grad
+
+
+def through_a_new_leaf(w: Any, v: Any, x: Any) -> Any:
+    d = (x.detach() * 1.5).requires_grad_()
+    dg.sum(d * d * w).backward()
+    dg.sum(d * 3.0).backward()
+    return d.grad
+
+
+def not_past_a_new_leaf(w: Any, v: Any, x: Any) -> Any:
+    with dg.no_grad():
+        g = x * w
+    g.requires_grad_()
+    return dg.grad(dg.sum(g * g), [w], allow_unused=True)
+
+
+def past_a_new_leaf(w: Any, v: Any, x: Any) -> Any:
+    with dg.no_grad():
+        g = x * w
+    g.requires_grad_()
+    return dg.grad(dg.sum(g * g), [w])
+
+
+def switched_off_and_on(w: Any, v: Any, x: Any) -> Any:
+    first = dg.sum(w * x)
+    w.requires_grad_(False)
+    second = dg.sum(w * w * x)
+    w.requires_grad_(True)
+    (first + second).backward()
+    return first + second
+
+
+def switched_for_the_rest(w: Any, v: Any, x: Any) -> Any:
+    w.requires_grad_(not w.requires_grad)
+    if w.requires_grad:
+        dg.sum(w * x).backward()
+    return x * 1.0
+
+
+def one_frozen_for_the_other(w: Any, v: Any, x: Any) -> Any:
+    for p, q in ((w, v), (v, w)):
+        q.requires_grad_(False)
+        dg.sum(p * q * x).backward()
+        q.requires_grad_(True)
+    return dg.sum(w * v)
+
+
+def a_gradient_that_is_a_variable(w: Any, v: Any, x: Any) -> Any:
+    w.grad = v
+    v.assign(v + 1.0)
+    return w.grad * 1.0
+
+
+def reads_a_plain_gradient(w: Any, v: Any, x: Any) -> Any:
+    return x * 2.0 if x.grad is None else x.grad * 3.0
+
+
+def a_wrong_gradient(w: Any, v: Any, x: Any) -> Any:
+    x.grad = dg.zeros(5, dtype="float64")
+
+
+def no_tensor_as_a_gradient(w: Any, v: Any, x: Any) -> Any:
+    x.grad = 3.0
+
+
+STEPS = [
+    fast_gradient_sign, first_order_adaptation, latent, through_a_new_leaf, not_past_a_new_leaf, past_a_new_leaf,
+    switched_off_and_on, switched_for_the_rest, one_frozen_for_the_other, a_gradient_that_is_a_variable,
+    reads_a_plain_gradient, a_wrong_gradient, no_tensor_as_a_gradient,
+]  # fmt: skip
+
+
+def run(step: Callable[..., Any], modes: list[Callable[[Any], Any]], plain: bool) -> list[Any]:
+    """What each call gave and left behind."""
+    w, v = nn.Parameter([1.0, 2.0]), nn.Parameter([-3.0, 0.5])
+    x = dg.tensor([0.5, -1.5], requires_grad=not plain)
+    x.grad = dg.tensor([5.0, 6.0]) if step is reads_a_plain_gradient else None
+
+    def bound(x: Any) -> Any:
+        return step(w, v, x)
+
+    compiled = [mode(bound) for mode in modes]
+    seen: list[Any] = []
+    for number in range(4):
+        try:
+            result = compiled[number % len(compiled)](x)
+        except DualgraphError as error:
+            seen.append((type(error), error.args))
+            continue
+        results = result if isinstance(result, (tuple, list)) else [] if result is None else [result]
+        seen.append([(r.spec, r.detach().numpy().tobytes()) for r in results])
+        for p in (w, v, x):
+            grad = None if p.grad is None else p.grad.numpy().tobytes()
+            seen.append((p.requires_grad, p.detach().numpy().tobytes(), grad))
+    return seen
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("level", ["none", "exact"])
+@pytest.mark.parametrize("step", STEPS)
+def test_both_modes(step, level, plain):
+    def compiled(f: Any) -> Any:
+        return static.jit(f, optimize=level)
+
+    eager = run(step, [lambda f: f], plain)
+    assert run(step, [compiled], plain) == eager
+    assert run(step, [compiled, lambda f: f], plain) == eager
+    assert run(step, [lambda f: f, compiled], plain) == eager
+
+
+def test_an_adversarial_pair():
+    """A generator and a discriminator in one step, each frozen while the other learns."""
+
+    def train(mode: Callable[[Any], Any]) -> Any:
+        dg.manual_seed(0)
+        g, d = nn.Linear(2, 2), nn.Linear(2, 1)
+        of_g, of_d = optim.SGD(g.parameters(), lr=0.1), optim.Adam(d.parameters(), lr=0.1)
+
+        def step(z: Any) -> Any:
+            d.requires_grad_(False)
+            of_g.zero_grad()
+            first = -d(g(z)).mean()
+            first.backward()
+            of_g.step()
+            d.requires_grad_(True)
+            of_d.zero_grad()
+            second = dg.tanh(d(g(z).detach())).mean()
+            second.backward()
+            of_d.step()
+            return first, second
+
+        f = mode(step)
+        losses = [[v.item() for v in f(dg.ones((3, 2)))] for _ in range(5)]
+        return losses, [p.numpy().tobytes() for m in (g, d) for p in m.parameters()]
+
+    assert train(static.jit) == train(lambda f: f)
+
+
+def test_results_of_arguments_that_take_gradients_are_never_cut_silently():
+    w = nn.Parameter([1.0, 2.0])
+    f = static.compile(lambda z: z * z, static.spec((2,)))
+    with pytest.raises(GradientError, match="compiled graph"):
+        dg.sum(f(w * 3.0) + w).backward()
+    assert w.grad is None
+    with dg.no_grad():
+        assert f(w).tolist() == [1.0, 4.0]
+    step = static.compile(lambda z: dg.sum(w * z).backward(), static.spec((2,)))
+    with pytest.raises(FeedError, match="takes a gradient"):
+        step(dg.ones(2, dtype="float32").requires_grad_())
+
+
+def test_gradients_with_a_history_say_so_later():
+    w = nn.Parameter([1.0, 2.0])
+    static.jit(lambda: dg.sum(w * w * w).backward(create_graph=True))()
+    g = w.grad
+    w.grad = None
+    assert g.detach().tolist() == [3.0, 12.0]
+    with pytest.raises(GradientError, match="compiled graph"):
+        dg.sum(g * g).backward()
+
+
+def test_one_tensor_for_two_inputs_of_a_graph():
+    w = nn.Parameter([1.0, 2.0])
+    graph = static.Graph()
+    with graph:
+        a, b = (static.placeholder(n, (2,), requires_grad=True) for n in "ab")
+        (a * a * w + 3.0 * b).sum().backward()
+    exe = static.compile(graph, outputs=[])
+    x, y = (dg.tensor([1.0, 2.0], requires_grad=True) for _ in range(2))
+    exe(x, y)
+    assert (x.grad.tolist(), y.grad.tolist()) == ([2.0, 8.0], [3.0, 3.0])
+    for given in ((x, x), (w, y)):
+        with pytest.raises(FeedError, match="pass two tensors"):
+            exe(*given)
+    assert x.grad.tolist() == [2.0, 8.0]
+
+
+def test_freezing_what_the_graph_does_not_use_yet():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    model[0].requires_grad_(False)
+
+    def penalty(x: Any) -> Any:
+        return sum((dg.sum(p * p) for p in model.parameters() if p.requires_grad), dg.sum(x))
+
+    fast, x = static.jit(penalty), dg.ones(2)
+    assert fast(x).item() == penalty(x).item()
+    model[0].requires_grad_(True)
+    assert fast(x).item() == penalty(x).item()
+    assert "requires_grad False → True" in fast.misses[1]
+
+
+def test_results_that_hold_symbols_are_refused():
+    class Box:
+        def __init__(self, value: Any):
+            self.value = value
+
+    refused: list[Callable[[Any], Any]] = [
+        lambda x: Box(x * 2.0),
+        lambda x: {x * 2.0},
+        lambda x: (y for y in (x, x)),
+        lambda x: {"a": Box([x * 1.0])},
+    ]
+    for function in refused:
+        with pytest.raises(GraphError, match="make other objects outside"):
+            static.jit(function)(dg.ones(2))
+
+
+def test_other_results_are_each_callers_own():
+    fast = static.jit(lambda x: (x * 1.0, np.arange(3), {1}))
+    first, second = fast(dg.ones(1)), fast(dg.ones(1))
+    first[1][0] = 99
+    first[2].add(2)
+    assert second[1].tolist() == fast(dg.ones(1))[1].tolist() == [0, 1, 2]
+    assert second[2] == fast(dg.ones(1))[2] == {1}
+
+
+def test_gradient_rules_of_the_wrong_shape():
+    from dualgraph import extend
+
+    for wrong in (dg.ones(()), dg.ones(3)):
+        op = extend.composite("wrong", lambda q: q * 2.0, vjp=(lambda g, o, q, wrong=wrong: wrong,))
+        x = dg.tensor([1.0, 2.0], requires_grad=True)
+        words = set()
+        for mode in (lambda f: f, static.jit):
+            with pytest.raises(ShapeError, match="mend the gradient rule") as raised:
+                mode(lambda x, op=op: dg.sum(op(x)).backward())(x)
+            words.add(raised.value.args)
+        assert len(words) == 1
+        assert x.grad is None
