@@ -34,6 +34,7 @@ from types import (
     MappingProxyType,
     MemberDescriptorType,
     MethodType,
+    MethodWrapperType,
     ModuleType,
 )
 from typing import Any, NamedTuple
@@ -63,7 +64,7 @@ _FUNCTIONS = (FunctionType, MethodType, functools.partial)
 # What else leads to functions, objects and containers, and to which.
 _LEADS_TO: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (MethodType, lambda v: (v.__func__, v.__self__)),
-    (BuiltinMethodType, lambda v: (v.__self__,)),
+    ((BuiltinMethodType, MethodWrapperType), lambda v: (v.__self__,)),
     ((functools.partial, functools.partialmethod), lambda v: (v.func, *v.args, *([v.keywords] if v.keywords else ()))),
     ((staticmethod, classmethod), lambda v: (v.__func__,)),
     (property, lambda v: (v.fget,)),

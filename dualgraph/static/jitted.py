@@ -61,7 +61,7 @@ class Jitted:
         """As a method: compiled for each object apart, and kept by the object, so that both go together."""
         if owner is None:
             return self
-        key = f"<compiled {self._name}>"
+        key = f"<compiled {getattr(self.function, '__qualname__', self._name)}>"
         held = getattr(owner, "__dict__", None)
         if held is None:  # an object with slots only: a few of them are kept here
             held, key = self._slotted, f"{key} {id(owner)}"
@@ -134,7 +134,9 @@ class Jitted:
     def _reason(self, key: Signature, names: list[str]) -> str:
         if not self._cache:
             return "first call"
-        nearest = min(self._cache, key=lambda old: (old.structure != key.structure, len(differences(old, key, names))))
+        nearest = min(
+            list(self._cache), key=lambda old: (old.structure != key.structure, len(differences(old, key, names)))
+        )
         return "; ".join(differences(nearest, key, names))
 
 

@@ -6,9 +6,14 @@ A case gives a function of one tensor and a change. The function is run eagerly 
 from __future__ import annotations
 
 import collections
+import contextvars
 import copy
 import functools
 import gc
+import os
+import signal
+import sys
+import threading
 import types
 import warnings
 import weakref
@@ -424,6 +429,296 @@ def an_option_of_an_optimiser():
     return step, lambda: setattr(opt, "decay", 0.5)
 
 
+@case
+def read_through_the_class():
+    class Own(nn.Module):
+        k = 2.0
+
+        @classmethod
+        def scaled(cls, x):
+            return x * cls.k * type(cls()).k
+
+        def forward(self, x):
+            return self.scaled(x) * type(self).k
+
+    return Own(), lambda: setattr(Own, "k", 3.0)
+
+
+@case
+def nearer_in_the_order_of_bases():
+    class Base(nn.Module):
+        k = 2.0
+
+        def forward(self, x):
+            return x * self.k
+
+    class Own(Base):
+        pass
+
+    return Own(), lambda: setattr(Own, "k", 7.0)
+
+
+@case
+def absent_and_later_in_the_class():
+    class Own(nn.Module):
+        def forward(self, x):
+            return x * getattr(self, "k", 2.0)
+
+    return Own(), lambda: setattr(Own, "k", 7.0)
+
+
+@case
+def absent_from_a_plain_object():
+    config = Trainer()
+    return (lambda x: x * (config.late if hasattr(config, "late") else 1.0)), lambda: setattr(config, "late", 7.0)
+
+
+@case
+def super_of_a_mixin():
+    class Mixin:
+        def scaled(self, x):
+            return x * 3.0
+
+    class Base(nn.Module):
+        def scaled(self, x):
+            return x
+
+    class Own(Mixin, Base):
+        def scaled(self, x):
+            return super().scaled(x)
+
+        def forward(self, x):
+            return self.scaled(x)
+
+    return Own(), lambda: setattr(Mixin, "scaled", lambda self, x: x * 5.0)
+
+
+class Holder:
+    """Reached by operators and built-in functions only."""
+
+    def __init__(self):
+        self.v = [1.0, 2.0]
+
+    def __len__(self):
+        return len(self.v)
+
+    def __iter__(self):
+        return iter(self.v)
+
+    def __mul__(self, x):
+        return x * self.v[0]
+
+    def __float__(self):
+        return self.v[0]
+
+    def __enter__(self):
+        return self.v[0]
+
+    def __exit__(self, *exc):
+        pass
+
+
+def entered(holder, x):
+    with holder as scale:
+        return x * scale
+
+
+OPERATORS = {
+    "len": lambda h, x: x * len(h),
+    "iter": lambda h, x: x * sum(h),
+    "mul": lambda h, x: h * x,
+    "float": lambda h, x: x * float(h),
+    "with": entered,
+}
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_what_operators_reach(name):
+    holder = Holder()
+    check(((lambda x: OPERATORS[name](holder, x)), lambda: holder.v.insert(0, 5.0)))
+
+
+@case
+def the_making_of_an_object():
+    class Made:
+        def __init__(self):
+            self.k = GLOBAL
+
+        def __call__(self, x):
+            return x * self.k
+
+    def change():
+        global GLOBAL
+        GLOBAL = GLOBAL + 1.0
+
+    return (lambda x: Made()(x)), change
+
+
+@case
+def a_forward_of_the_instance_and_its_global():
+    def change():
+        global GLOBAL
+        GLOBAL = GLOBAL + 1.0
+
+    model = nn.ReLU()
+    model.forward = lambda x: x * GLOBAL
+    return model, change
+
+
+@case
+def a_call_of_the_users():
+    class Own(nn.Module):
+        def __call__(self, x):
+            return reads_globals(x)
+
+    def change():
+        global GLOBAL
+        GLOBAL = GLOBAL + 1.0
+
+    return Own(), change
+
+
+@case
+def an_import_inside():
+    module = types.ModuleType("of_the_user")
+    module.SCALE = 2.0
+    sys.modules["of_the_user"] = module
+
+    def f(x):
+        from of_the_user import SCALE
+
+        return x * SCALE
+
+    return f, lambda: setattr(module, "SCALE", 5.0)
+
+
+@case
+def an_attribute_of_a_function():
+    def f(x):
+        return x * f.k
+
+    f.k = 2.0
+    return f, lambda: setattr(f, "k", 5.0)
+
+
+@case
+def the_code_of_a_function():
+    def helper(x):
+        return x * 2.0
+
+    def other(x):
+        return x * 7.0
+
+    return (lambda x: helper(x)), lambda: setattr(helper, "__code__", other.__code__)
+
+
+@case
+def slots_of_a_module():
+    class Own(nn.Module):
+        __slots__ = ("k",)
+
+        def __init__(self):
+            super().__init__()
+            self.k = 2.0
+
+        def forward(self, x):
+            return x * self.k
+
+    model = Own()
+    return model, lambda: setattr(model, "k", 5.0)
+
+
+@case
+def the_class_of_a_module():
+    class Other(nn.Module):
+        def forward(self, x):
+            return x * 9.0
+
+    model = Scaled()
+    return (lambda x: model(x)), lambda: setattr(model, "__class__", Other)
+
+
+@case
+def a_dictionary_of_attributes():
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.k = 2.0
+
+        def forward(self, x):
+            return x * self.__dict__["k"] * vars(self)["k"]
+
+    model = Own()
+    return model, lambda: setattr(model, "k", 5.0)
+
+
+@case
+def keywords_of_a_partial():
+    f = functools.partial(lambda x, k: x * k, k=2.0)
+    return f, lambda: f.keywords.update(k=5.0)
+
+
+@case
+def a_single_dispatch():
+    @functools.singledispatch
+    def scaled(kind, x):
+        return x
+
+    @scaled.register
+    def _(kind: int, x):
+        return reads_globals(x)
+
+    def change():
+        global GLOBAL
+        GLOBAL = GLOBAL + 1.0
+
+    return (lambda x: scaled(3, x)), change
+
+
+WRAPPED: dict[str, Callable[[Any], Any]] = {
+    "bound": lambda d: d.get,
+    "values": lambda d: functools.partial(lambda v, k: next(iter(v)), d.values()),
+    "proxy": lambda d: types.MappingProxyType(d).__getitem__,
+    "chain": lambda d: collections.ChainMap(d).__getitem__,
+    "context": lambda d: (lambda v: (v.set(d), lambda k: v.get()[k])[1])(contextvars.ContextVar("v")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_wrappers(name):
+    held = {"k": 2.0}
+    get = WRAPPED[name](held)
+    check(((lambda x: x * get("k")), lambda: held.update(k=5.0)))
+
+
+@case
+def a_list_subclass():
+    class Own(list):
+        k = 1.0
+
+        def scaled(self, x):
+            return x * self.k * self.extra
+
+    own = Own()
+    own.extra = 2.0
+    return (lambda x: own.scaled(x)), lambda: setattr(own, "extra", 5.0)
+
+
+@case
+def a_method_of_an_enumeration():
+    class Scale(Enum):
+        A = 2.0
+
+        def of(self, x):
+            return reads_globals(x) * self.value
+
+    def change():
+        global GLOBAL
+        GLOBAL = GLOBAL + 1.0
+
+    return (lambda x: Scale.A.of(x)), change
+
+
 def check(case: Case) -> None:
     """The compiled function follows the eager one through the change, and is traced again for nothing else."""
     function, change = case
@@ -584,6 +879,127 @@ def test_what_looks_only_written_and_is_read_elsewhere(read):
     eager.metric.scale = compiled.metric.scale = mixed.metric.scale = 7.0
     want = eager(x).tolist()
     assert fast(x).tolist() == other(x).tolist() == want
+
+
+def assigned(module, x):
+    module.n = module.n + 1
+    return x * 2.0
+
+
+def added_up(module, x):
+    module.n += x.shape[0] * 2
+    module.t += len(x) / 2
+    return x * 2.0
+
+
+def logged(module, x):
+    module.logs["loss"].append(1.0)
+    module.counts["k"] += 1
+    module.tally.update(["k"])
+    return x * 2.0
+
+
+def flows_elsewhere(module, x):
+    module.other.n = module.n + 1
+    return x * module.other.n
+
+
+def flows_through_a_method(module, x):
+    module.n = module.n + 1
+    return x * twice(module)
+
+
+def twice(module):
+    return module.n * 2
+
+
+@pytest.mark.parametrize("read", [assigned, added_up, logged])
+def test_counters_and_logs_cost_no_trace(read):
+    model = Reads(read)
+    model.n, model.t, model.logs, model.counts = 0, 0.0, {"loss": []}, {"k": 0}
+    model.tally = collections.Counter()
+    fast, x = static.jit(model), dg.ones(2)
+    for _ in range(4):
+        fast(x)
+        model(x)
+    assert fast.misses == ["first call"]
+
+
+@pytest.mark.parametrize("read", [flows_elsewhere, flows_through_a_method])
+def test_what_flows_on_is_read(read):
+    def make():
+        model = Reads(read)
+        model.n, model.other = 0, nn.Module()
+        model.other.n = 0
+        return model
+
+    eager, compiled = make(), make()
+    fast, x = static.jit(compiled), dg.ones(1)
+    for number in range(4):
+        eager.n = compiled.n = number * 3
+        assert fast(x).tolist() == eager(x).tolist()
+
+
+def test_methods_that_call_those_they_override():
+    class Base:
+        @static.jit
+        def run(self, x):
+            return x * 2.0
+
+    class Own(Base):
+        @static.jit
+        def run(self, x):
+            return super().run(x) + 1.0
+
+    own, x = Own(), dg.ones(1)
+    assert [own.run(x).item() for _ in range(5)] == [3.0] * 5
+    assert own.run.misses == ["first call"]
+
+
+def test_first_calls_from_many_threads():
+    fast, wrong = static.jit(lambda a: dg.sum(a * 2.0)), []
+
+    def work():
+        for n in range(1, 15):
+            if fast(dg.ones(n)).item() != 2.0 * n:
+                wrong.append(n)
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert wrong == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_fork_while_another_thread_runs_the_function():
+    fast, x, stop = static.jit(lambda x: dg.sum(dg.exp(x * 2.0))), dg.ones(400_000), []
+    want = fast(x).item()
+
+    def work():
+        while not stop:
+            fast(x)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        for _ in range(3):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)
+                child = os.fork()
+            if child == 0:
+                signal.alarm(30)
+                os._exit(0 if fast(x).item() == want else 1)
+            assert os.waitpid(child, 0)[1] == 0
+    finally:
+        stop.append(1)
+        thread.join()
 
 
 def test_globals_and_closures_that_look_only_written():
