@@ -63,7 +63,7 @@ class Jitted:
             return self
         key = f"<compiled {getattr(self.function, '__qualname__', self._name)}>"
         held = getattr(owner, "__dict__", None)
-        if held is None:  # an object with slots only: a few of them are kept here
+        if held is None or isinstance(owner, type):  # a class, or slots only: a few of them are kept here
             held, key = self._slotted, f"{key} {id(owner)}"
             while len(held) > MOST_SLOTTED:
                 del held[next(iter(held))]
