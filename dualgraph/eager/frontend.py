@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dualgraph.eager.tensor import Tensor, Variable, Window, array_of, layout_of, tensor, view_of
+from dualgraph.eager.tensor import Alias, Tensor, Variable, Window, array_of, layout_of, tensor, view_of
 from dualgraph.errors import DualgraphError, GradientError, GraphError, here
 from dualgraph.kernels import memory, provider
 from dualgraph.kernels.failure import checked_operand, explain
@@ -337,6 +337,11 @@ class Eager:
             if value.layout.__class__ is not Spec:
                 value = tensor(value)
         variable.storage = value.storage
+
+    def unchanged(self, x: Tensor) -> Tensor:
+        if not x.is_variable:
+            return x
+        return Alias(x) if x.requires_grad and self.grad_enabled else Tensor(x.storage, x.layout)
 
     def detach(self, x: Any) -> Tensor:
         x = self.lift(x)

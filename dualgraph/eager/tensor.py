@@ -40,7 +40,7 @@ class Tensor(TensorMethods):
 
     __slots__ = ("__weakref__", "_grad", "call", "hooks", "index", "layout", "requires_grad", "storage")
 
-    source = None  # symbols may stand for a tensor; tensors stand for themselves
+    source: Any = None  # symbols and aliases may stand for a tensor; tensors stand for themselves
 
     def __init__(
         self, storage: Array, layout: Any, requires_grad: bool = False, call: Call | None = None, index: int = -1
@@ -171,6 +171,35 @@ class Variable(Tensor):
     def assign(self, value: Any) -> None:
         """Replace the value by another of the same shape and dtype."""
         current().assign(self, value)
+
+
+class Alias(Tensor):
+    """The value that a variable has now, under the variable's gradient: what a view that changes nothing gives."""
+
+    __slots__ = ("source",)
+
+    def __init__(self, variable: Tensor):
+        self.storage, self.layout, self.requires_grad = variable.storage, variable.layout, variable.requires_grad
+        self.call, self.index, self._grad = None, -1, None
+        self.source = variable
+
+    @property
+    def grad(self) -> Any:
+        """The gradient of the variable."""
+        return self.source.grad
+
+    @grad.setter
+    def grad(self, g: Any) -> None:
+        self.source.grad = g
+
+    @property
+    def hooks(self) -> Any:
+        """The hooks of the variable."""
+        return self.source.hooks
+
+    @hooks.setter
+    def hooks(self, hooks: Any) -> None:
+        self.source.hooks = hooks
 
 
 def _remade(kind: Any, array: Array, requires_grad: bool, held: Any, more: dict[str, Any]) -> Any:

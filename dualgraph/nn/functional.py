@@ -41,7 +41,7 @@ def dropout(x: Any, p: float = 0.5, training: bool = True) -> Any:
     p, training = probability("dropout", p), flag("dropout", "training", training)
     x = asarray(x)
     if not training or p == 0.0:
-        return x
+        return x.reshape(x.shape)  # of a variable its value now
     if p == 1.0:
         return where(False, x, 0.0)  # not x * 0, which keeps infinities and signs
     return bind(_DROP, x, bernoulli(x.shape, 1.0 - p), scale=1.0 / (1.0 - p))

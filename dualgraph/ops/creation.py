@@ -225,4 +225,4 @@ def asarray(value: Any, /, *, dtype: Any = None) -> Any:
     if dtype is not None and not isinstance(value, TensorMethods):
         return current().lift(as_array(value, dtype))
     x = current().lift(value)
-    return x if dtype is None else astype(x, dtype)
+    return current().unchanged(x) if dtype is None else astype(x, dtype)

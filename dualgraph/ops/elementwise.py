@@ -389,9 +389,9 @@ def astype(x: Any, dtype: Any, /) -> Any:
     x = x if isinstance(x, TensorMethods) else front.lift(x)
     have = x.layout[1]
     if dtype.__class__ is str and dtype == have:
-        return x
+        return front.unchanged(x)
     name = dtype_name(dtype, have)
-    return x if name == have else front.apply(_ASTYPE, (x,), {"dtype": name})
+    return front.unchanged(x) if name == have else front.apply(_ASTYPE, (x,), {"dtype": name})
 
 
 def _bounded(beyond: str) -> Expression:

@@ -161,6 +161,10 @@ class Recorder:
     def set_grad(self, tensor: Any, g: Any) -> None:
         raise GraphError("got .grad inside of a composite operation; leave gradients outside").at(here(3))
 
+    def unchanged(self, x: Any) -> Symbol:
+        """The value that x has now, also of a variable."""
+        return self.lift(x)
+
     def detach(self, x: Any) -> Symbol:
         symbol = self.lift(x)
         return Symbol(self, symbol.node, symbol.index, leaf=True)

@@ -27,6 +27,7 @@ class TensorMethods:
     is_variable = False  # whether the value may be replaced: a graph reads it by reference
     __array_ufunc__ = None  # NumPy leaves mixed expressions to our reflected operators
     layout: Any
+    source: Any  # the tensor to whose gradient this one's belongs, if that is another one
     requires_grad: bool
     call: Any
     hooks: Any

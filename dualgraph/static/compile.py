@@ -146,7 +146,7 @@ class Variant:
                 return f"argument {name}: .grad {'None → a gradient' if now.held else 'a gradient → None'}"
             if now.same < 0 and number < len(tensors):
                 x = tensors[number]
-                if then.captured is not x and (then.captured is not None or id(x) in self.captured):
+                if then.captured is not x and (then.captured is not None or id(owner_of(x)) in self.captured):
                     return f"argument {name}: a tensor that the function also reaches in another way, or no more"
         return None
 
@@ -187,7 +187,7 @@ class Compiled:
         """Trace and compile for the present state."""
         traced = trace_given(self.function, self._specs, self._named, given)
         captured = {id(v.tensor) for v in traced.graph.variables.values()}
-        met = {n: g for n, g in given.items() if g.captured is None and id(tensors[n]) in captured}
+        met = {n: g for n, g in given.items() if g.captured is None and id(owner_of(tensors[n])) in captured}
         if met:  # passed in and reached in another way: one tensor, by whichever way
             return self.prepare(
                 {**given, **{n: g._replace(captured=tensors[n]) for n, g in met.items()}}, tensors, reason
@@ -278,6 +278,11 @@ class Compiled:
                     "of its graph; pass it as a tensor, or use static.jit"
                 ).at(here(3))
         return [value for value, want in zip(given, wanted, strict=True) if isinstance(want, Spec)]
+
+
+def owner_of(x: Any) -> Any:
+    """The tensor to whose gradient that of x belongs."""
+    return x if x.source is None else x.source
 
 
 _TENSOR: Any = type(default().constant(0.0, "float32"))

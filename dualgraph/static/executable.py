@@ -273,7 +273,7 @@ class Executable:
                 f"feed {name!r}: got a tensor ({x.spec}) that was computed eagerly and still has its history; the compiled "
                 "backward() cannot go back through it: detach() it, or compile the function from its beginning"
             ).at(here())
-        return x
+        return x if x.source is None else x.source
 
     def _leave(self, results: Any, passed: dict[int, Any]) -> Any:
         """The results without the gradients that are left here."""

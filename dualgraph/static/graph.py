@@ -23,7 +23,7 @@ from dualgraph.errors import (
 )
 from dualgraph.ops.arguments import checked_shape, flag, members
 from dualgraph.ops.arrays import as_array
-from dualgraph.ops.op import Call, Chosen, Op, current
+from dualgraph.ops.op import Call, Chosen, Op, current, default
 from dualgraph.ops.symbol import CONSTANT, PLACEHOLDER, Constant, Recorder, Symbol
 from dualgraph.ops.tensor import TensorMethods, check_assigned, check_gradient
 from dualgraph.spec import DEFAULT_FLOAT, Spec, dtype_name, is_float
@@ -138,6 +138,11 @@ class Graph(Recorder):
     def capture(self, value: Any) -> Symbol:
         if not isinstance(value, TensorMethods):
             return self.constant_array(as_array(value))
+        if value.source is not None:  # what a variable was once: a constant, under the variable's gradient
+            symbol = self.constant_array(default().detach(value).numpy())
+            symbol = Symbol(self, symbol.node, symbol.index, value.requires_grad, leaf=True)
+            symbol.source, symbol.hooks = value.source, hooks_of(value.source)
+            return symbol
         leaf = value.is_variable or (value.requires_grad and value.call is None)
         if leaf or id(value) in self.variables:
             return self._present(self.variable(value))

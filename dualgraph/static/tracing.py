@@ -158,7 +158,7 @@ def given_of(tensors: Sequence[Any]) -> dict[int, Given]:
     first: dict[int, int] = {}
     for number, x in enumerate(tensors):
         if isinstance(x, TensorMethods) and (x.requires_grad or x.is_variable or x.grad is not None):
-            same = first.setdefault(id(x), number)
+            same = first.setdefault(id(x if x.source is None else x.source), number)
             found[number] = Given(
                 x.grad is not None, tuple(x.hooks or ()) if x.call is None else (), -1 if same == number else same
             )

@@ -260,3 +260,66 @@ def test_gradient_rules_of_the_wrong_shape():
             words.add(raised.value.args)
         assert len(words) == 1
         assert x.grad is None
+
+
+UNCHANGED: dict[str, Callable[[Any], Any]] = {
+    "reshape": lambda w: w.reshape(w.shape),
+    "-1": lambda w: w.reshape(-1),
+    "permute": lambda w: w.permute_dims((0,)),
+    "broadcast": lambda w: w.broadcast_to(w.shape),
+    "slice": lambda w: w[:],
+    "ellipsis": lambda w: w[...],
+    "squeeze": lambda w: w.squeeze(),
+    "moveaxis": lambda w: dg.moveaxis(w, 0, 0),
+    "swapaxes": lambda w: w.swapaxes(0, 0),
+    "flatten": lambda w: w.flatten(),
+    "flip": lambda w: dg.flip(w, axis=()),
+    "arrays": lambda w: dg.broadcast_arrays(w)[0],
+    "dropout": lambda w: nn.functional.dropout(w, 0.0),
+    "astype": lambda w: w.astype("float32"),
+    "asarray": dg.asarray,
+    "eval": lambda w: nn.functional.dropout(w, 0.5, False),
+}
+
+
+@pytest.mark.parametrize("trainable", [True, False])
+@pytest.mark.parametrize("name", UNCHANGED)
+def test_views_that_change_nothing_do_not_follow_a_variable(name, trainable):
+    def run(mode: Callable[[Any], Any]) -> Any:
+        w = dg.Variable([1.0, 2.0], requires_grad=trainable)
+        seen: list[Any] = []
+        if trainable:
+            w.register_hook(lambda g: seen.append(1))
+
+        def step(x: Any) -> Any:
+            w.grad = None
+            y = UNCHANGED[name](w)
+            loss = dg.sum(y * y * x) + dg.sum(w * 0.1)
+            with dg.no_grad():
+                w.assign(w + 10.0)
+            loss = loss + dg.sum(y * 0.7) + dg.sum(w * w * 0.3)
+            if trainable:
+                loss.backward()
+            return loss, y * 1.0
+
+        f, x = mode(step), dg.tensor([0.3, -0.7])
+        found = [[v.detach().numpy().tobytes() for v in f(x)] for _ in range(3)]
+        return found, w.tolist(), None if w.grad is None else w.grad.numpy().tobytes()
+
+    assert run(static.jit) == run(lambda f: f)
+
+
+def test_an_old_value_in_a_graph():
+    def run(mode: Callable[[Any], Any]) -> Any:
+        w = nn.Parameter([1.0, 2.0])
+        old = w[:]
+        w.assign(w * 10.0)
+
+        def step(x: Any) -> Any:
+            dg.sum(old * old * x).backward()
+            return old * 1.0
+
+        result = mode(step)(dg.ones(2))
+        return result.detach().tolist(), w.grad.tolist()
+
+    assert run(static.jit) == run(lambda f: f) == ([1.0, 2.0], [2.0, 4.0])
