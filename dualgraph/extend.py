@@ -64,7 +64,11 @@ def elementwise(name: str, expression: Expression, arity: int = 1, vjp: tuple[Vj
 
 
 def composite(name: str, function: Callable[..., Any], vjp: tuple[Vjp | None, ...] | Vjp | None = None) -> Any:
-    """An operation computed by `function(*inputs, **params)` over public operations; params must be hashable."""
+    """An operation computed by `function(*inputs, **params)` over public operations; params must be hashable.
+
+    The function is recorded once for each set of shapes, dtypes and parameters, in both modes: it depends on these alone,
+    and what it captures besides are constants.
+    """
     _check(name, {"function": function}, vjp)
 
     def make(params: dict[str, Any]) -> Op:
