@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import pickle  # noqa: TID251 - what users do with models
 from fractions import Fraction
 
 import numpy as np
@@ -118,3 +119,62 @@ def test_arange_of_integers_is_exact():
 def test_arange_over_more_than_the_range_of_floats():
     with pytest.raises(dg.errors.ArgumentError, match=r"arange: .* finite"):
         dg.arange(-1.7e308, 1.7e308, 1e308)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+def test_powers_of_integers_wrap(dtype):
+    base = np.array([0, 1, -1, 2, 3, -3, 7, 2**30 - 1], dtype)
+    exponent = np.array([0, 1, 2, 5, 31, 32, 63, 64, 65, 127, 128, 1000, 2**31 - 1], dtype)
+    with np.errstate(over="ignore"):
+        want = np.power(base[:, None], exponent)
+    assert_modes_agree(lambda x, y: [dg.power(x, y)], [base[:, None], exponent], order=0)
+    assert dg.power(dg.tensor(base[:, None]), dg.tensor(exponent)).numpy().tolist() == want.tolist()
+
+
+@pytest.mark.parametrize(("low", "high", "dtype"), [(1000.0, 1001.0, "float32"), (1.0, 1 + 2**-22, "float32"),
+                                                   (-3e38, 3e38, "float32"), (-1e308, 1e308, "float64"),
+                                                   (0.0, 5e-324, "float64")])  # fmt: skip
+def test_uniform_stays_below_its_end(low, high, dtype):
+    dg.manual_seed(0)
+    x = dg.uniform(100_000, low, high, dtype=dtype).numpy()
+    assert np.isfinite(x).all()
+    assert (x >= np.dtype(dtype).type(low)).all()
+    assert (x < np.dtype(dtype).type(high)).all()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "dtype"),
+    [(2**40, 2**40 + 5, "int32"), (-(2**31) - 3, 0, "int32"), (0, 2**31 + 1, "int32"), (2**24, 2**24 + 2, "float32"),
+     (0, 3, "bool")],
+)  # fmt: skip
+def test_random_integers_fit_their_dtype(low, high, dtype):
+    with pytest.raises(dg.errors.DTypeError, match="randint"):
+        dg.randint(4, low, high, dtype=dtype)
+
+
+def test_random_integers_reach_the_ends_of_their_dtype():
+    x = dg.randint(1000, 2**31 - 2, 2**31, dtype="int32").numpy()
+    assert sorted(set(x.tolist())) == [2**31 - 2, 2**31 - 1]
+
+
+def test_the_gradient_of_a_product_with_a_zero_and_others():
+    for row in ([np.inf, 0.0, 3.0], [np.nan, 0.0, 3.0], [np.inf, -np.inf, 0.0], [0.0, 0.0, np.inf], [0.0, 2.0, 3.0]):
+        x = dg.tensor(np.array(row), requires_grad=True)
+        whole = dg.grad(dg.prod(x), [x])[0].numpy()
+        single = dg.grad(x[0] * x[1] * x[2], [x])[0].numpy()
+        np.testing.assert_array_equal(whole, single)
+
+
+def test_integer_ends_of_linspace():
+    assert dg.linspace(0, 9, 4, dtype="int32").tolist() == [0, 3, 6, 9]
+    with pytest.raises(dg.errors.DTypeError):
+        dg.linspace(0, 2**40, 3, dtype="int32")
+    with pytest.raises(dg.errors.ArgumentError, match="use arange"):
+        dg.linspace(2**53 + 1, 2**53 + 3, 2, dtype="int64")
+
+
+def test_every_public_function_is_found_by_its_name():
+    for name in dg.__all__:
+        value = getattr(dg, name)
+        if callable(value) and not isinstance(value, type):
+            assert pickle.loads(pickle.dumps(value)) is value, name  # noqa: S301
