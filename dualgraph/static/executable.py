@@ -76,14 +76,11 @@ class Executable:
         later = {id(tensor) for tensor, _ in self._left}
         self._graded = [(v.tensor, v.final_gradient) for v in touched if id(v.tensor) not in later]
         self._differentiates = bool(touched)
+        self._flagged = [v for v in graph.variables.values() if v.has_other_flags]
         self._switched = [
-            (v.tensor, v.value.requires_grad if isinstance(v.tensor, Argument) else v.tensor.requires_grad)
-            for v in graph.with_gradients
-        ]
-        self._switched = [
-            (tensor, now)
-            for (tensor, now), v in zip(self._switched, graph.with_gradients, strict=True)
-            if now != v.requires_grad
+            (v.tensor, v.value.requires_grad)
+            for v in graph.arguments.values()
+            if v.value.requires_grad != v.requires_grad
         ]
         wanted = [s for s in symbols if s is not None]
         results = [*wanted, *(s for _, s in (*self._left, *self._graded) if s is not None)]
@@ -150,8 +147,10 @@ class Executable:
                 raise self.failure(self.program, results, self.state(arrays, passed))
             if self._left:
                 results = self._leave(results, passed)
-            for tensor, requires_grad in self._switched:
-                passed.get(id(tensor), tensor).requires_grad = requires_grad
+            for argument, requires_grad in self._switched:
+                passed[id(argument)].requires_grad = requires_grad
+            for variable in self._flagged:
+                variable.leave(variable.final_requires_grad, variable.final_hooks)
         if self._single:
             return self._result(results, 0, cut)
         if len(self._result_specs) < 2:
@@ -164,7 +163,7 @@ class Executable:
         """The usual step (one result, no gradient read, a launch that keeps the interpreter's lock) without detours."""
         if not self._single or self._exposed or self._read_gradients or self._of_arguments:
             return None
-        if self._left or self._switched:
+        if self._left or self._switched or self._flagged:
             return None
         make, launch, specs, feed = self._tensor, self._launch, self.feeds.specs, self.feeds.arrays
         history, spec = self._histories[0], self._result_specs[0]

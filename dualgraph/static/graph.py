@@ -46,6 +46,8 @@ class Variable:
 
     __slots__ = (
         "final_gradient",
+        "final_hooks",
+        "final_requires_grad",
         "gradient",
         "gradient_was_none",
         "hooks",
@@ -65,8 +67,24 @@ class Variable:
         self.gradient_was_none = False  # `.grad` was read at the start and there was none
         self.final_gradient: Symbol | None = None
         self.touched = False  # `.grad` was set
-        # As they were at the start.
+        # As they were at the start, and what a run leaves.
         self.requires_grad, self.hooks = value.requires_grad, tuple(value.hooks or ())
+        self.final_requires_grad, self.final_hooks = self.requires_grad, self.hooks
+
+    def restore(self) -> None:
+        """The definition is over: what it did to the flags of the tensor is what a run does."""
+        tensor = self.tensor
+        self.final_requires_grad, self.final_hooks = tensor.requires_grad, tuple(tensor.hooks)
+        self.leave(self.requires_grad, self.hooks)
+
+    def leave(self, requires_grad: bool, hooks: tuple[Any, ...]) -> None:
+        self.tensor.requires_grad = requires_grad
+        self.tensor.hooks[:] = hooks
+
+    @property
+    def has_other_flags(self) -> bool:
+        """Whether a run leaves the tensor with another `requires_grad` or other hooks."""
+        return self.final_requires_grad != self.requires_grad or self.final_hooks != self.hooks
 
 
 class Argument:

@@ -122,6 +122,8 @@ def trace_given(
         run
     )  # whatever is raised at whatever moment, the graph is not the front end afterwards
     graph.guards.seal(graph.variables)
+    for variable in graph.variables.values():
+        variable.restore()
     return Traced(graph, outputs, time.perf_counter() - start - graph.differentiate_seconds)
 
 

@@ -73,7 +73,7 @@ CASES: dict[str, Case] = {
     "index-float": Case(lambda x: x[1.5], errors.DTypeError, "1.5"),
     "index-mask": Case(lambda x: x[x > 0, 0], errors.ArgumentError, "dg.where"),
     "take-no-axis": Case(lambda x: dg.take(x, LABELS), errors.ShapeError, "axis"),
-    "argmax-scalar": Case(lambda x: dg.argmax(dg.sum(x), axis=0), errors.ArgumentError, "scalar"),
+    "argmax-scalar": Case(lambda x: dg.argmax(dg.sum(x), axis=0), errors.AxisError, "scalar"),
     # dtypes
     "mean-int": Case(lambda x: dg.mean(dg.astype(x, "int32")), errors.DTypeError, "int32"),
     "softmax-int": Case(lambda x: dg.softmax(dg.argmax(x, axis=0), axis=0), errors.DTypeError, "int64"),

@@ -323,3 +323,33 @@ def test_an_old_value_in_a_graph():
         return result.detach().tolist(), w.grad.tolist()
 
     assert run(static.jit) == run(lambda f: f) == ([1.0, 2.0], [2.0, 4.0])
+
+
+def test_flags_that_a_step_leaves_otherwise():
+    """Compiling changes nothing; each run does what an eager call does."""
+
+    def run(mode: Callable[[Any], Any]) -> Any:
+        w, v = nn.Parameter([1.0, 2.0]), nn.Parameter([3.0, 4.0])
+
+        def step() -> Any:
+            w.grad = v.grad = None
+            v.register_hook(lambda g: g * 2.0)
+            if w.requires_grad:
+                dg.sum(w * v).backward()
+                w.requires_grad_(False)
+            else:
+                dg.sum(w * v * v).backward()
+                w.requires_grad_(True)
+            return dg.sum(v)
+
+        f = mode(step)
+        seen: list[Any] = [(w.requires_grad, len(v.hooks or ()))]
+        for _ in range(4):
+            f()
+            grads = [None if p.grad is None else p.grad.tolist() for p in (w, v)]
+            seen.append((w.requires_grad, len(v.hooks or ()), grads))
+        return seen
+
+    eager = run(lambda f: f)
+    assert run(static.jit) == eager
+    assert run(static.compile) == eager
