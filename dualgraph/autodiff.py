@@ -124,9 +124,9 @@ def _propagate(
         found.append(arrived)
     inputs = call.inputs
     if useful is None:
-        wanted = tuple([x.requires_grad for x in inputs])
-    else:
-        wanted = tuple([x.requires_grad and _leads(x, useful) for x in inputs])
+        wanted = tuple([(x if x.source is None else x.source).requires_grad for x in inputs])
+    else:  # a leaf may have been switched since
+        wanted = tuple([(x if x.source is None else x.source).requires_grad and _leads(x, useful) for x in inputs])
     if len(found) > 1:
         found = [zeros_like(front.result(call, n)) if g is None else g for n, g in enumerate(found)]
     if call.plan is not None and front.joint and op.joint_vjp and not create_graph:
@@ -185,7 +185,7 @@ def _seed(output: Any, gradient: Any, name: str) -> Any:
                 "reduce it with sum or mean, or pass the gradient"
             )
         return current().constant(1.0, output.layout[1])
-    gradient = current().lift(gradient)
+    gradient = current().unchanged(current().lift(gradient))
     if gradient.shape != output.shape:
         raise ShapeError(
             f"{name}: got a gradient of shape {gradient.shape} for an output of shape {output.shape}; "

@@ -214,7 +214,7 @@ def _pullback(function: Callable[..., Any], number: int, count: int) -> Callable
         leaves = [_leaf(x) for x in inputs]
         with using(current().with_grad(True)):
             out = function(*leaves, **params)
-            outs: Sequence[Any] = out if isinstance(out, tuple) else (out,)
+            outs = [current().lift(o) for o in (out if isinstance(out, tuple) else (out,))]
             pairs = [(o, g) for o, g in zip(outs, gradients, strict=True) if o.requires_grad]
             return autodiff.grad(
                 [o for o, _ in pairs], [leaves[number]], [g for _, g in pairs], create_graph=True, allow_unused=True

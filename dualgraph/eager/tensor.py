@@ -267,5 +267,9 @@ def tensor(data: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tens
         array = as_array(source, dtype, copy_tensors=True)
     except (DTypeError, ShapeError) as error:
         raise error.at(here(2)) from None
+    if (
+        requires_grad and current() is not default()
+    ):  # made anew at each run: a leaf of the graph, and no variable of it
+        return current().constant_array(array).requires_grad_()  # type: ignore[no-any-return]
     result = Tensor(array, Spec(array.shape, array.dtype.name))
     return result.requires_grad_() if requires_grad else result

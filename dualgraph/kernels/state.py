@@ -30,12 +30,11 @@ class State(NamedTuple):
     whole: type | None = None  # what is in its slot `LAYOUT` has this type
 
 
-def redirect(state: State, number: int, receiver: Any) -> None:
-    """Have gradient `number`, counted over `left` and then `cleared`, left in another object from now on."""
-    if number < len(state.left):
-        state.left[number] = receiver
-    else:
-        state.cleared[number - len(state.left)] = receiver
+def redirect(state: State, number: int, receiver: Any) -> Any:
+    """Have gradient `number`, counted over `left` and then `cleared`, left in another object; the one before."""
+    receivers, at = (state.left, number) if number < len(state.left) else (state.cleared, number - len(state.left))
+    before, receivers[at] = receivers[at], receiver
+    return before
 
 
 def with_state(launch: Callable[..., Any], state: State, outputs: int) -> Callable[..., Any]:

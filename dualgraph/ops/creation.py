@@ -19,7 +19,7 @@ from dualgraph.ops.elementwise import OPS, astype, equal
 from dualgraph.ops.op import Op, Operand, bind, current
 from dualgraph.ops.shape import expand_dims, filled
 from dualgraph.ops.tensor import TensorMethods
-from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, Spec, dtype_name, fitting, is_float
+from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, INTEGERS, Spec, dtype_name, fitting, is_float
 
 
 def full(shape: int | Sequence[int], value: Any, *, dtype: Any = None) -> Any:
@@ -154,7 +154,7 @@ def _linspace_lower(
     for at, known in ((i + i, middle), (i, stop)):
         value = E.select(E.call("eq", at, end), known, value)
     value = E.select(E.call("eq", i, 0), start, value)
-    code, results = E.linearise([E.cast(value if is_float(spec.dtype) else E.call("floor", value), spec.dtype)])
+    code, results = E.linearise([E.cast(E.call("floor", value) if spec.dtype in INTEGERS else value, spec.dtype)])
     out = program.new(spec)
     views = [program.constant(x).broadcast_to(spec.shape) for x in (*numbers, np.array(last))]
     program.add(Loop(code, results, ("float64",) * 4 + ("int64",), (False,) * 5), (out,), views, spec.shape)

@@ -22,7 +22,7 @@ from dualgraph.ops.arguments import checked_shape, integer, probability, real
 from dualgraph.ops.creation import asarray
 from dualgraph.ops.elementwise import OPS, minimum
 from dualgraph.ops.op import ADDRESSABLE, Op, Operand, as_view, bind, specs_of
-from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, Shape, Spec, dtype_name, is_float
+from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, NUMPY_DTYPES, Shape, Spec, dtype_name, is_float
 
 _lock = Lock()
 _state: list[Any] = []  # the variables (seed, draw), put here by the mode that owns variables
@@ -127,11 +127,15 @@ def uniform(shape: int | Sequence[int], low: float = 0.0, high: float = 1.0, *, 
     True
     """
     first, last = real("uniform", "low", low, finite=True), real("uniform", "high", high, finite=True)
-    u = _rand("uniform", shape, dtype)
-    kind = u.dtype.type
+    kind = NUMPY_DTYPES[_float_dtype("uniform", dtype)].type
     with np.errstate(over="ignore"):
         within = bool(np.isfinite(kind(last) - kind(first)))
+        if not np.isfinite([kind(first), kind(last)]).all():
+            raise ArgumentError(
+                f"uniform: got the ends {shown(low)} and {shown(high)} for {np.dtype(kind)}; both must be finite in it"
+            )
         below = float(np.nextafter(kind(last), kind(first)))
+    u = _rand("uniform", shape, dtype)
     values = u * (last - first) + first if within else u * last + (1.0 - u) * first
     return minimum(values, below) if first < last else values
 

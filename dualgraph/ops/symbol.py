@@ -14,7 +14,7 @@ import numpy as np
 from dualgraph.errors import DualgraphError, GraphError, SymbolError, here
 from dualgraph.ops.arrays import as_array
 from dualgraph.ops.op import Call, Op, specs_of
-from dualgraph.ops.tensor import TensorMethods
+from dualgraph.ops.tensor import TensorMethods, check_gradient
 from dualgraph.spec import NUMPY_DTYPES, Spec, is_float
 
 
@@ -56,7 +56,8 @@ class Symbol(TensorMethods):
     @grad.setter
     def grad(self, g: Any) -> None:
         if self.source is None:
-            self._grad = g
+            check_gradient(g, self.spec)
+            self._grad = None if g is None else self.recorder.lift(g)
         else:
             self.source.grad = g
 

@@ -137,12 +137,14 @@ class Executable:
             if self._first:
                 self._first_run(arrays, passed)
             given = [*arrays, *self._held(passed)]
-            for number, argument in self._redirected:
-                self._loaded.redirect(number, passed[id(argument)])
+            before = [(number, self._loaded.redirect(number, passed[id(x)])) for number, x in self._redirected]
             try:
                 results = self._launch(*given)
             except MemoryError:
                 raise self._out_of_memory() from None
+            finally:  # nobody is kept alive, and a call that a signal or finaliser makes in between harms none
+                for number, receiver in before:
+                    self._loaded.redirect(number, receiver)
             if results.__class__ is int:
                 raise self.failure(self.program, results, self.state(arrays, passed))
             if self._left:
@@ -404,7 +406,7 @@ class Watched:
 
 
 def _found(item: Any, calls: dict[str, Call]) -> Symbol:
-    if isinstance(item, Symbol):
+    if isinstance(item, Symbol) and calls.get(item.node.name) is item.node:
         return item
     call = item if isinstance(item, Call) else calls.get(item) if isinstance(item, str) else None
     if call is None:

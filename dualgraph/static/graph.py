@@ -95,6 +95,10 @@ class Argument:
     def __init__(self, graph: Graph, position: int, spec: Spec, held: bool):
         self._graph, self.position, self.spec, self._held = graph, position, spec, held
 
+    @property
+    def requires_grad(self) -> bool:
+        return self._graph.arguments[id(self)].value.requires_grad
+
     def held_gradient(self) -> Argument | None:
         """Stands for what `.grad` holds when the graph starts: something of this spec, or nothing."""
         return self if self._held else None
@@ -247,6 +251,11 @@ class Graph(Recorder):
             if held is None:
                 variable.gradient_was_none = True
                 return None
+            if getattr(held, "call", None) is not None:
+                raise GraphError(
+                    f"got a .grad ({held.spec}) that was computed eagerly and still has its history; a graph cannot "
+                    "differentiate through it: detach() it first"
+                )
             variable.gradient = self.leaf(GRADIENT, held.spec, name=getattr(tensor, "name", ""), key=id(tensor))
             variable.final_gradient = variable.gradient
         return variable.final_gradient

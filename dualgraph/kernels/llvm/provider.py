@@ -98,14 +98,15 @@ class Loaded:
         else:
             self.launch = self._whole(state)
 
-    def redirect(self, number: int, receiver: Any) -> None:
+    def redirect(self, number: int, receiver: Any) -> Any:
         """See `state.redirect`: natively, the receivers are rows of the launch's plan."""
         assert self.state is not None
-        redirect(self.state, number, receiver)
+        before = redirect(self.state, number, receiver)
         if None not in self.commands:
             words = self.launch.__self__.view(np.ndarray)  # type: ignore[attr-defined]
             table = (int(words[layout.PLAN_LEFT_TABLE]) - words.ctypes.data) // words.itemsize
             words[table + number * layout.LEFT_WORDS + layout.LEFT_SLOT] = runtime.slot(receiver, GRADIENT)
+        return before
 
     def _at_the_end(self, state: State | None) -> tuple[frozenset[int], frozenset[int]]:
         """The cells, and the outputs, that are written when nothing can fail any more."""

@@ -41,10 +41,10 @@ class Loaded:
         if state is not None:
             self.launch = with_state(self._launch, state, len(program.outputs))
 
-    def redirect(self, number: int, receiver: Any) -> None:
+    def redirect(self, number: int, receiver: Any) -> Any:
         """See `state.redirect`."""
         assert self.state is not None
-        redirect(self.state, number, receiver)
+        return redirect(self.state, number, receiver)
 
     def _launch(self, *arrays: Array) -> Result:
         return self.stepwise(arrays)
