@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import fields, is_dataclass
+import sys
+from dataclasses import is_dataclass
 from enum import Enum
 from types import MethodType
 from typing import Any
@@ -69,11 +70,7 @@ def exact(value: Any, inside: tuple[int, ...] = ()) -> Any:
     if isinstance(value, (slice, range)):
         return kind, tuple([exact(v, below) for v in (value.start, value.stop, value.step)])
     if is_dataclass(value) and not isinstance(value, type):
-        return (
-            kind,
-            tuple([exact(getattr(value, f.name, None), below) for f in fields(value)]),
-            _attributes(value, below),
-        )
+        return kind, _attributes(value, below)
     if isinstance(value, (int, float, str, bytes)):  # a subclass
         base: Any = next(b for b in (int, float, str, bytes) if isinstance(value, b))
         return kind, exact(base(value), below), _attributes(value, below)
@@ -84,8 +81,23 @@ def _attributes(value: Any, inside: tuple[int, ...]) -> Any:
     held = [(n, v) for n, v in getattr(value, "__dict__", {}).items() if n.isidentifier()]  # others are not the user's
     for base in type(value).__mro__:
         slots = vars(base).get("__slots__", ())
-        held += [(n, getattr(value, n, None)) for n in ([slots] if isinstance(slots, str) else slots)]
+        held += [(n, getattr(value, _mangled(base, n), None)) for n in ([slots] if isinstance(slots, str) else slots)]
     return tuple([(name, exact(v, inside)) for name, v in held])
+
+
+def _mangled(base: type, name: str) -> str:
+    """A name as it is stored: that of a private attribute holds the class's."""
+    private = name.startswith("__") and not name.endswith("__")
+    return f"_{base.__name__.lstrip('_')}{name}" if private else name
+
+
+def _holds_more(kind: Any) -> bool:
+    """Whether objects of a kind hold something besides their attributes: those of types that are written in C may."""
+    library = (base.__module__.partition(".")[0] for base in kind.__mro__ if base is not object)
+    return any(name in sys.stdlib_module_names and name not in _PURE for name in library)
+
+
+_PURE = ("abc", "dataclasses", "enum", "types", "typing", "__main__")
 
 
 def _object_key(value: Any, kind: Any, inside: tuple[int, ...]) -> Any:
@@ -93,13 +105,13 @@ def _object_key(value: Any, kind: Any, inside: tuple[int, ...]) -> Any:
     if kind.__eq__ is object.__eq__ or isinstance(value, type) or _is_tensor(kind):
         return Identity(value)
     attributes = _attributes(value, inside)
-    if attributes:
+    if attributes and not _holds_more(kind):
         return kind, attributes
     try:
         hash(value)
     except TypeError:
         return Identity(value)
-    return kind, value, repr(value)
+    return kind, value, repr(value), attributes
 
 
 def _is_tensor(kind: Any) -> bool:

@@ -22,7 +22,7 @@ written in public operations so that it can be differentiated again.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -130,7 +130,7 @@ def _results(name: str, returned: Any, specs: tuple[Spec, ...]) -> tuple[np.ndar
         ).at(here())
     arrays = []
     for x, spec in zip(results, specs, strict=True):
-        if not isinstance(x, (np.ndarray, np.generic)) or x.shape != spec.shape or x.dtype.name != spec.dtype:
+        if not isinstance(x, (np.ndarray, np.generic)) or x.shape != spec.shape or x.dtype != spec.dtype:
             got = f"{x.dtype}{list(x.shape)}" if isinstance(x, (np.ndarray, np.generic)) else shown(x)
             raise ArgumentError(
                 f"{name}: the function returned {got}, its spec says {spec}; return a NumPy array of that shape and dtype"

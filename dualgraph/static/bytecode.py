@@ -11,15 +11,18 @@ import functools
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Sequence
 from types import CodeType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 # What a load is good for.
 READ = "read"
 MAYBE = "maybe"  # read if it is there: that it is not matters, too
 ASSIGNED = "assigned"  # to what it was and something else: x += 1, self.x += 1
 CHANGED = "changed"  # in place, if it is a container of Python's: x[0] = 1, x[0] += 1, x.append(1)
+ITEM = "item"  # one of its items is changed in place, if these are containers of Python's: x[0].append(1)
+STORED = "stored"  # x.name = 1: matters where the class does something about it
 
 CONTAINERS = (list, dict, set, deque, bytearray, Counter, OrderedDict, defaultdict)
+_VALUES = (int, float, complex, str, bytes, tuple, type(None))  # what x += 1 makes anew
 MUTATORS = frozenset("append appendleft extend extendleft insert add update clear".split())
 _SIMPLE = ("LOAD_CONST", "LOAD_SMALL_INT", "LOAD_FAST", "LOAD_FAST_BORROW", "LOAD_FAST_CHECK")
 _SUBSCRIPT = ("BINARY_SUBSCR", "BINARY_OP")
@@ -61,16 +64,33 @@ def _collect(code: CodeType, found: Reads) -> None:
         for names, loads in zip(found, (_GLOBAL, _FREE, _ATTRIBUTE, ("IMPORT_NAME",)), strict=False):
             if instruction.opname in loads:
                 names.setdefault(instruction.argval, set()).add(_use(instructions, number))
+        if instruction.opname in ("STORE_ATTR", "DELETE_ATTR"):
+            found.attributes.setdefault(instruction.argval, set()).add(STORED)
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             _collect(constant, found)
-        elif isinstance(constant, str) and constant.isidentifier():
-            found.strings[constant] = {READ}
+        for name in constant if isinstance(constant, tuple) else (constant,):
+            if isinstance(name, str):
+                found.strings.update({part: {READ} for part in name.split(".") if part.isidentifier()})
 
 
-def is_read(uses: set[str], value: object) -> bool:
+def is_read(uses: set[str], value: Any) -> bool:
     """Whether a name that is loaded for these uses, and holds this value, is read."""
-    return READ in uses or (CHANGED in uses and type(value) not in CONTAINERS)
+    if READ in uses:
+        return True
+    container = type(value) in CONTAINERS
+    if CHANGED in uses and not container:
+        return True
+    if ITEM in uses and not (container and all(type(item) in CONTAINERS for item in items(value))):
+        return True
+    return ASSIGNED in uses and not (container or isinstance(value, _VALUES))
+
+
+def items(container: Any) -> list[Any]:
+    """What is in a container, and what it makes by itself."""
+    if isinstance(container, defaultdict) and container.default_factory is not None:
+        return [*container.values(), *([] if container.default_factory in CONTAINERS else [container.default_factory])]
+    return list(container.values()) if isinstance(container, dict) else list(container)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -91,7 +111,7 @@ def _use(instructions: Sequence[dis.Instruction], number: int) -> str:
     if after and names[0] in ("LOAD_ATTR", "LOAD_METHOD") and after[0].argval in MUTATORS:
         return CHANGED  # x.append(…)
     if _match(names, _SIMPLE, _SUBSCRIPT, ("LOAD_ATTR", "LOAD_METHOD")) and after[2].argval in MUTATORS:
-        return CHANGED  # x["a"].append(…)
+        return ITEM  # x["a"].append(…)
     if _match(names, _SIMPLE, "STORE_SUBSCR"):
         return CHANGED  # x[0] = …
     if _match(names, _SIMPLE, "COPY", "COPY", _SUBSCRIPT, _SIMPLE, "BINARY_OP", "SWAP", "SWAP", "STORE_SUBSCR"):
@@ -100,7 +120,7 @@ def _use(instructions: Sequence[dis.Instruction], number: int) -> str:
     if not store:
         return READ
     stores = [i.opname for i in store]
-    if stores[0] in ("STORE_GLOBAL", "STORE_DEREF", "STORE_NAME") and store[0].argval == load.argval:
+    if stores[0] in ("STORE_GLOBAL", "STORE_DEREF") and store[0].argval == load.argval:
         return ASSIGNED  # x += …, x = x + …
     if _match(stores, "SWAP", "STORE_ATTR") and store[1].argval == load.argval:
         return ASSIGNED  # self.x += …

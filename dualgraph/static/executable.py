@@ -30,7 +30,7 @@ from dualgraph.spec import Spec, is_float
 from dualgraph.static import report
 from dualgraph.static.dataflow import Dataflow
 from dualgraph.static.feeds import Feeds
-from dualgraph.static.graph import Argument, Graph, Variable
+from dualgraph.static.graph import Argument, Graph, Variable, check_history
 from dualgraph.static.lowering import lower
 from dualgraph.static.passes import Pass
 from dualgraph.static.pipeline import Compilation, PassReport
@@ -442,6 +442,7 @@ def held_gradient(tensor: Any, variable: Variable) -> Array:
             f"got no gradient in .grad of a tensor of {tensor.spec}, but the graph was defined to add to one; run "
             "backward before, or define the graph again (static.jit does so by itself)"
         ).at(here())
+    check_history(g)
     return np.ascontiguousarray(g.numpy()).reshape(spec.shape)
 
 

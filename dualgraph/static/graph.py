@@ -87,6 +87,14 @@ class Variable:
         return self.final_requires_grad != self.requires_grad or self.final_hooks != self.hooks
 
 
+def check_history(g: Any) -> None:
+    """A gradient that a graph reads is a value."""
+    if g.requires_grad:
+        raise GraphError(
+            f"got a .grad ({g.spec}) that takes a gradient itself; a graph cannot differentiate through it: detach() it first"
+        ).at(here())
+
+
 class Argument:
     """The tensor that is passed for an input, as far as gradients are concerned: it is another one at each run."""
 
@@ -251,11 +259,8 @@ class Graph(Recorder):
             if held is None:
                 variable.gradient_was_none = True
                 return None
-            if getattr(held, "call", None) is not None:
-                raise GraphError(
-                    f"got a .grad ({held.spec}) that was computed eagerly and still has its history; a graph cannot "
-                    "differentiate through it: detach() it first"
-                )
+            if not isinstance(held, Argument):
+                check_history(held)
             variable.gradient = self.leaf(GRADIENT, held.spec, name=getattr(tensor, "name", ""), key=id(tensor))
             variable.final_gradient = variable.gradient
         return variable.final_gradient

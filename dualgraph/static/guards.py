@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import builtins
 import functools
+import inspect
 import sys
 import sysconfig
 import weakref
@@ -45,7 +46,7 @@ from dualgraph.errors import is_internal, shown
 from dualgraph.exact import PLAIN, exact
 from dualgraph.ops.observed import MISSING, VERSION, Observed, Table
 from dualgraph.ops.tensor import TensorMethods
-from dualgraph.static.bytecode import CONTAINERS, MAYBE, READ, is_read, reads, use
+from dualgraph.static.bytecode import CONTAINERS, MAYBE, READ, is_read, items, reads, use
 
 MOST_ELEMENTS = 4096  # of a container; of a longer one only the length is watched
 MOST_BYTES = 1 << 16  # of an array; a larger one is watched by identity
@@ -67,7 +68,7 @@ _LEADS_TO: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     ((BuiltinMethodType, MethodWrapperType), lambda v: (v.__self__,)),
     ((functools.partial, functools.partialmethod), lambda v: (v.func, *v.args, *([v.keywords] if v.keywords else ()))),
     ((staticmethod, classmethod), lambda v: (v.__func__,)),
-    (property, lambda v: (v.fget,)),
+    (property, lambda v: (v.fget, v.fset, v.fdel)),
     (functools.cached_property, lambda v: (v.func,)),
     ((UserList, UserDict), lambda v: (v.data,)),
     (ChainMap, lambda v: v.maps),
@@ -184,6 +185,7 @@ class Guards:
         self._attributes: dict[tuple[int, str], tuple[Any, str, Any] | None] = {}
         self._in_slots: set[tuple[int, str]] = set()
         self._pending: dict[tuple[int, str], Any] = {}  # written to and not read so far
+        self._was: dict[Any, Any] = {}  # of names that are written to and were not read so far
         self._before: dict[int, Contents] = {}  # of containers that are changed and were not read so far
         self._spaces: dict[int, Space] = {}
         self._slots: list[Slot] = []
@@ -221,13 +223,13 @@ class Guards:
         kind = type(owner).__name__
         if key in self._pending:  # read after it was written to: it depends on what it was before
             value = self._pending[key]
-        if not self._is_read({use}, value, f"{kind}.{name}"):
+        if not self._is_read({use}, value, f"{kind}.{name}", key):
             self._pending.setdefault(key, value)
             return
         self._pending.pop(key, None)
         self._attributes[key] = (owner, name, tuple(value.items()) if isinstance(value, Table) else value)
         if value is MISSING:
-            if isinstance(getattr(type(owner), name, None), MemberDescriptorType):
+            if isinstance(inspect.getattr_static(type(owner), name, None), MemberDescriptorType):
                 self._slot_of(owner, name, f"{kind}.")
             self._class_attribute(type(owner), name, True)
         elif isinstance(value, Table):
@@ -247,25 +249,27 @@ class Guards:
 
     # Following references
 
-    def _is_read(self, uses: set[str], value: Any, what: str) -> bool:
-        """Whether a name is read. A container that is only changed may yet be read by another name: remember what it was."""
+    def _is_read(self, uses: set[str], value: Any, what: str, key: Any) -> bool:
+        """Whether a name is read. What is only written to may yet be read elsewhere: remember what it was."""
         if is_read(uses, value):
             return True
-        for container in (value, *self._held(value)):
-            if isinstance(container, CONTAINERS) and id(container) not in self._before:
+        self._was.setdefault(key, value)
+        inside = items(value) if isinstance(value, CONTAINERS) and len(value) <= MOST_ELEMENTS else ()
+        for container in (value, *inside):
+            if isinstance(container, (*CONTAINERS, np.ndarray)) and id(container) not in self._before:
                 self._before[id(container)] = Contents(container, what)
         return False
 
-    def _held(self, value: Any) -> Any:
-        """What is in a container that is changed."""
-        if not isinstance(value, CONTAINERS) or len(value) > MOST_ELEMENTS:
-            return ()
-        return list(value.values()) if isinstance(value, dict) else list(value)
-
     def visit(self, value: Any, what: str) -> None:
-        if id(value) in self._seen or isinstance(value, (bool, int, float)) or value is None:
+        if id(value) in self._seen or type(value) in (bool, int, float, type(None)):
             return
         self._seen[id(value)] = value
+        try:
+            self._look_into(value, what)
+        except Exception:
+            return  # such a one is watched by identity, where a name holds it
+
+    def _look_into(self, value: Any, what: str) -> None:
         if isinstance(value, TensorMethods):
             if value.call is None:
                 self._leaves.append(value)
@@ -291,7 +295,7 @@ class Guards:
                 self.visit(part, what)
         if isinstance(value, _KNOWN):
             return
-        self.visit(getattr(value, "__wrapped__", None), what)
+        self.visit(inspect.getattr_static(value, "__wrapped__", None), what)
         self._visit_operators(kind)
         if not is_plain(value) or _class_is_users(kind):
             self._objects.append((value, f"{kind.__name__}."))
@@ -326,19 +330,21 @@ class Guards:
         for name, uses in found.attributes.items():
             self._names.setdefault(name, set()).update(uses)
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-            if name in found.free and self._is_read(found.free[name], _contents_of(cell), name):
-                self._slot(functools.partial(_contents_of, cell), f"closure variable {name}", name)
+            if name in found.free and self._is_read(found.free[name], _contents_of(cell), name, id(cell)):
+                self._slot(functools.partial(_contents_of, cell), f"closure variable {name}", name, id(cell))
         space = function.__globals__
         for name, uses in found.globals.items():
-            if (name in space or not hasattr(builtins, name)) and self._is_read(uses, space.get(name), name):
+            if (name in space or not hasattr(builtins, name)) and self._is_read(
+                uses, space.get(name), name, (id(space), name)
+            ):
                 self._name(space, space, name, "global ")
         for attribute in ("__defaults__", "__kwdefaults__"):
             if getattr(function, attribute):
                 read = functools.partial(getattr, function, attribute)
                 self._slot(read, f"defaults of {function.__name__}", function.__name__)
 
-    def _slot(self, read: Callable[[], Any], what: str, name: str) -> None:
-        value = read()
+    def _slot(self, read: Callable[[], Any], what: str, name: str, key: Any = None) -> None:
+        value = self._was[key] if key in self._was else read()
         self._slots.append(Slot(read, value, what))
         self.visit(value, name)
 
@@ -348,7 +354,8 @@ class Guards:
             self._seen.setdefault(id(holder), holder)
             space = self._spaces[id(holder)] = Space(names, owner)
         if name not in space.values:
-            value = space.values[name] = names.get(name, MISSING)
+            key = (id(holder), name)
+            value = space.values[name] = self._was[key] if key in self._was else names.get(name, MISSING)
             self.visit(value, name if owner == "global " else f"{owner}{name}")
 
     def _spread(self) -> None:
@@ -362,24 +369,41 @@ class Guards:
     def _watch_attributes(self, value: Any, owner: str) -> None:
         if isinstance(value, ModuleType):
             for name, uses in list(self._names.items()):
-                if name in vars(value) and self._is_read(uses, vars(value)[name], name):
+                held_now = vars(value).get(name, MISSING)
+                present = held_now is not MISSING and self._is_read(uses, held_now, name, (id(value), name))
+                if present or (held_now is MISSING and MAYBE in uses):
                     self._name(value, vars(value), name, owner)
             return
         if isinstance(value, type):
             for base in filter(_class_is_users, value.__mro__):  # super() may ask any of them
-                for name in [n for n in self._names if n in vars(base)]:
-                    self._class_attribute(base, name)
+                for name, uses in list(self._names.items()):
+                    if name in vars(base) and self._matters(uses, vars(base)[name], base, name):
+                        self._class_attribute(base, name)
+            for name in [n for n, uses in self._names.items() if MAYBE in uses]:
+                self._class_attribute(value, name, True)
             return
         held = getattr(value, "__dict__", None)
         for name, uses in list(self._names.items()):
             if held is not None and name in held:
-                if self._is_read(uses, held[name], f"{owner}{name}"):
+                if self._is_read(uses, held[name], f"{owner}{name}", (id(value), name)):
                     self._name(value, held, name, owner)
+            elif not self._of_class(type(value), name, uses):
+                continue
             elif self._class_attribute(type(value), name, MAYBE in uses) or MAYBE in uses:
                 if held is not None:
                     self._name(value, held, name, owner)  # absent, as long as the class's holds
-            elif isinstance(getattr(type(value), name, None), MemberDescriptorType):
+            elif isinstance(inspect.getattr_static(type(value), name, None), MemberDescriptorType):
                 self._slot_of(value, name, owner)
+
+    def _matters(self, uses: set[str], value: Any, holder: Any, name: str) -> bool:
+        """Whether what a class holds under a name is read, or does something where the name is set."""
+        return hasattr(type(value), "__set__") or self._is_read(uses, value, name, (id(holder), name))
+
+    def _of_class(self, kind: type, name: str, uses: set[str]) -> bool:
+        for base in kind.__mro__:
+            if name in vars(base):
+                return self._matters(uses, vars(base)[name], base, name)
+        return MAYBE in uses
 
     def _slot_of(self, value: Any, name: str, owner: str) -> None:
         key = (id(value), name)
@@ -412,7 +436,7 @@ class Guards:
         self._quick: list[Space | Contents] = [*self._spaces.values(), *self._contents.values()]
         for space in self._spaces.values():
             space.seal()
-        for kept in (self._seen, self._pending, self._before, self._objects, self._functions, self._names):
+        for kept in (self._seen, self._pending, self._was, self._before, self._objects, self._functions, self._names):
             kept.clear()
 
     def hold(self) -> bool:

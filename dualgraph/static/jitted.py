@@ -109,6 +109,8 @@ class Jitted:
         reason = "first call"
         if compiled is None:
             compiled, reason = self._new(args, named, key)
+        if not compiled._direct:  # equal constants, yet other objects: those of this call are looked into
+            compiled._specs, compiled._named = _constants(key)
         tensors = [x for x, d in zip(leaves, key.leaves, strict=True) if isinstance(d, Spec)]
         result = compiled.run(tensors, reason)
         if usual is not None and compiled._direct and are_plain(args):
@@ -122,8 +124,7 @@ class Jitted:
     def _new(self, args: Any, named: Any, key: Signature) -> tuple[Compiled, str]:
         """A function for a signature, to be traced when it is run, and why it is needed."""
         reason = self._reason(key, argument_names(self.function, args, named))
-        leaves = (d.value if isinstance(d, Constant) else d for d in key.leaves)
-        specs, kwargs = tree.unflatten(key.structure, leaves)
+        specs, kwargs = _constants(key)
         compiled = Compiled(self.function, specs, kwargs, self._passes, self._verify, self._missed)
         while len(self._cache) >= MOST_SIGNATURES:
             dropped = self._cache.pop(next(iter(self._cache)))
@@ -138,6 +139,11 @@ class Jitted:
             list(self._cache), key=lambda old: (old.structure != key.structure, len(differences(old, key, names)))
         )
         return "; ".join(differences(nearest, key, names))
+
+
+def _constants(key: Signature) -> Any:
+    """The arguments of a signature: specs of tensors, and the constants themselves."""
+    return tree.unflatten(key.structure, (d.value if isinstance(d, Constant) else d for d in key.leaves))
 
 
 class Bound:

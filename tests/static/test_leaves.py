@@ -353,3 +353,52 @@ def test_flags_that_a_step_leaves_otherwise():
     eager = run(lambda f: f)
     assert run(static.jit) == eager
     assert run(static.compile) == eager
+
+
+def switched_before_backward(w: Any, v: Any, x: Any) -> Any:
+    w.requires_grad_(False)
+    loss = dg.sum(w * v * x)
+    w.requires_grad_(True)
+    loss.backward()
+    return loss
+
+
+def frozen_before_backward(w: Any, v: Any, x: Any) -> Any:
+    loss = dg.sum(w * v * x)
+    w.requires_grad_(False)
+    loss.backward()
+    w.requires_grad_(True)
+    return loss
+
+
+def made_inside(w: Any, v: Any, x: Any) -> Any:
+    z = dg.tensor([0.5, 0.25], requires_grad=True)
+    dg.sum(z * w).backward()
+    return z.grad
+
+
+@pytest.mark.parametrize("step", [switched_before_backward, frozen_before_backward, made_inside])
+def test_flags_at_the_time_of_the_backward(step):
+    eager = run(step, [lambda f: f], True)
+    assert run(step, [static.jit], True) == eager
+    assert run(step, [static.jit, lambda f: f], True) == eager
+
+
+def test_gradients_that_take_gradients_are_refused():
+    k = nn.Parameter([1.0, 2.0])
+    dg.sum(k * k * k).backward(create_graph=True)
+    with pytest.raises(GraphError, match="detach"):
+        static.jit(lambda: dg.grad(dg.sum(k.grad * k), [k])[0])()
+
+
+def test_arguments_are_not_kept():
+    import gc
+    import weakref
+
+    fast = static.jit(lambda x: dg.sum(x * x).backward())
+    x = dg.tensor([1.0, 2.0], requires_grad=True)
+    fast(x)
+    gone = weakref.ref(x)
+    del x
+    gc.collect()
+    assert gone() is None
