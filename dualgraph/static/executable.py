@@ -243,8 +243,8 @@ class Executable:
             return self._tensor(array, self._result_specs[number])
         return self._tensor(array, self._result_specs[number], True, history, 0)
 
-    def _made(self, array: Array, symbol: Symbol) -> Any:
-        history = _history(symbol)
+    def _made(self, array: Array, symbol: Symbol, cut: bool = False) -> Any:
+        history = _history(symbol, cut)
         return (
             self._tensor(array, symbol.spec) if history is None else self._tensor(array, symbol.spec, True, history, 0)
         )
@@ -401,7 +401,8 @@ class Watched:
         if values.__class__ is int:
             raise exe.failure(program, values, state)
         values = values if isinstance(values, tuple) else (values,)
-        seen = {name: exe._tensor(v, s.spec) for (name, s), v in zip(self._symbols, values, strict=True)}
+        cut = exe._cut(given)
+        seen = {name: exe._made(v, s, cut) for (name, s), v in zip(self._symbols, values, strict=True)}
         return exe(*args, **named), seen
 
 
@@ -421,9 +422,10 @@ def _own(x: Any) -> Any:
     return copy.copy(x) if isinstance(x, (np.ndarray, set, bytearray)) else x
 
 
-def _history(symbol: Symbol) -> Call | None:
-    """What a result that needs a gradient says to who wants to go back through it."""
-    return Call(COMPILED, (), {}, (symbol.spec,), symbol.node.where) if symbol.requires_grad else None
+def _history(symbol: Symbol, cut: bool = False) -> Call | None:
+    """What a result that needs a gradient says to who wants to go back through it; `cut`: something passed needs one."""
+    needed = symbol.requires_grad or (cut and is_float(symbol.spec.dtype))
+    return Call(COMPILED, (), {}, (symbol.spec,), symbol.node.where) if needed else None
 
 
 def _as_cell(tensor: Any) -> Any:

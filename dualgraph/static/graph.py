@@ -228,6 +228,7 @@ class Graph(Recorder):
             )
             symbol.source, symbol.hooks = tensor, hooks_of(tensor)
             found = self.variables[id(tensor)] = Variable(tensor, symbol)  # which sees the hooks
+            found.requires_grad = self.guards.flag_before(tensor, found.requires_grad)
             for hook in symbol.hooks:
                 self.guards.depend_on(hook, "a hook")
         return found

@@ -190,6 +190,7 @@ class Guards:
         self._spaces: dict[int, Space] = {}
         self._slots: list[Slot] = []
         self._leaves: list[Any] = []  # tensors: whether they take gradients may be asked
+        self._flags: dict[int, bool] = {}  # whether they did when they were met
         self._contents: dict[int, Contents] = {}
         self._seen: dict[int, Any] = {}  # objects that were looked at, kept alive by it
         self._objects: list[tuple[Any, str]] = []  # those whose attributes are watched where functions read them
@@ -247,6 +248,10 @@ class Guards:
         self.visit(value, what)
         self._spread()
 
+    def flag_before(self, tensor: Any, otherwise: bool) -> bool:
+        """Whether a tensor took gradients when it was met first: a step may set the attribute before it uses the tensor."""
+        return self._flags.get(id(tensor), otherwise)
+
     # Following references
 
     def _is_read(self, uses: set[str], value: Any, what: str, key: Any) -> bool:
@@ -273,6 +278,7 @@ class Guards:
         if isinstance(value, TensorMethods):
             if value.call is None:
                 self._leaves.append(value)
+                self._flags[id(value)] = value.requires_grad
             return
         if isinstance(value, Observed):
             self.visit(type(value), what)
@@ -431,7 +437,7 @@ class Guards:
             self.visit(sys.modules.get(name), name)
         self._spread()
         self._leaves = [x for x in self._leaves if id(x) not in variables]
-        self._take_gradients = [x.requires_grad for x in self._leaves]
+        self._take_gradients = [self._flags[id(x)] for x in self._leaves]
         self._watched = [a for a in self._attributes.values() if a is not None]
         self._quick: list[Space | Contents] = [*self._spaces.values(), *self._contents.values()]
         for space in self._spaces.values():

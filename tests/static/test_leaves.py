@@ -402,3 +402,27 @@ def test_arguments_are_not_kept():
     del x
     gc.collect()
     assert gone() is None
+
+
+def toggled_by_assignment(w: Any, v: Any, x: Any) -> Any:
+    w.requires_grad = not w.requires_grad
+    if w.requires_grad:
+        dg.sum(w * x).backward()
+    return dg.sum(w * v)
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_flags_set_by_assignment(plain):
+    eager = run(toggled_by_assignment, [lambda f: f], plain)
+    assert run(toggled_by_assignment, [static.jit], plain) == eager
+    assert run(toggled_by_assignment, [static.jit, lambda f: f], plain) == eager
+
+
+def test_watched_values_are_never_cut_silently():
+    x = dg.tensor([1.0, 2.0], requires_grad=True)
+    with static.Graph() as graph:
+        p = static.placeholder("x", (2,))
+        h = p * p
+    _, seen = static.compile(graph, outputs=[h]).watch(h)(x)
+    with pytest.raises(GradientError, match="compiled graph"):
+        dg.grad(dg.sum(next(iter(seen.values())) + x), [x])
