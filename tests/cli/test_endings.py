@@ -18,6 +18,16 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 LONG = ("check", "affine", "--steps", "20000")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def usual_signals():
+    """Programs are started with the signals of a terminal, also where this one was started to ignore some (nohup, `&`)."""
+    usual = {"SIGINT": signal.default_int_handler, "SIGHUP": signal.SIG_DFL, "SIGTERM": signal.SIG_DFL}
+    before = {name: signal.signal(getattr(signal, name), handler) for name, handler in usual.items()}
+    yield
+    for name, handler in before.items():
+        signal.signal(getattr(signal, name), handler)
+
+
 def shell(line, **named):
     """Run a line of bash in which `dualgraph` is the command."""
     define = f'dualgraph() {{ "{sys.executable}" -m dualgraph "$@"; }}; set -o pipefail; '
