@@ -9,7 +9,6 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -74,10 +73,8 @@ class Variant:
     """An executable and what it took for granted: what was read while tracing, gradients that were there or not."""
 
     __slots__ = (
+        "_flags",
         "_guards",
-        "_hooks",
-        "_requires_grad",
-        "_tensors",
         "absent",
         "captured",
         "executable",
@@ -93,9 +90,7 @@ class Variant:
         self.executable, self.grad_enabled, self.given = executable, graph.grad_enabled, given
         self._guards = graph.guards
         variables = list(graph.variables.values())
-        self._tensors = tuple([v.tensor for v in variables])
-        self._requires_grad = [v.requires_grad for v in variables]
-        self._hooks = [list(v.hooks) for v in variables]
+        self._flags = [(v.tensor, v.requires_grad, list(v.hooks)) for v in variables]
         self.absent = [v.tensor for v in variables if v.gradient_was_none]
         self.present = [v.tensor for v in variables if v.gradient is not None]
         self.captured = {id(v.tensor) for v in variables}
@@ -107,18 +102,16 @@ class Variant:
 
     def holds(self) -> bool:
         """Whether everything but the arguments is as it was: the quick form of `broken`."""
-        tensors = self._tensors
-        return (
-            list(map(_requires_grad_of, tensors)) == self._requires_grad
-            and list(map(_hooks_of, tensors)) == self._hooks
-            and self._guards.hold()
-        )
+        for tensor, requires_grad, hooks in self._flags:
+            if tensor.requires_grad != requires_grad or tensor.hooks != hooks:
+                return False
+        return self._guards.hold()
 
     def broken(self, given: dict[int, Given], tensors: Sequence[Any]) -> str | None:
         """Why this variant does not fit the present state; None if it does."""
         if current().grad_enabled != self.grad_enabled:
             return f"gradients enabled: {self.grad_enabled} → {not self.grad_enabled}"
-        for tensor, requires_grad in zip(self._tensors, self._requires_grad, strict=True):
+        for tensor, requires_grad, _ in self._flags:
             if tensor.requires_grad != requires_grad:
                 return f"{_named(tensor)}: requires_grad {requires_grad} → {tensor.requires_grad}"
         if not self.holds():
@@ -149,9 +142,6 @@ class Variant:
                 if then.captured is not x and (then.captured is not None or id(owner_of(x)) in self.captured):
                     return f"argument {name}: a tensor that the function also reaches in another way, or no more"
         return None
-
-
-_requires_grad_of, _hooks_of = attrgetter("requires_grad"), attrgetter("hooks")
 
 
 def _named(tensor: Any) -> str:
