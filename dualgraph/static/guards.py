@@ -189,6 +189,7 @@ class Guards:
         self._before: dict[int, Contents] = {}  # of containers that are changed and were not read so far
         self._spaces: dict[int, Space] = {}
         self._slots: list[Slot] = []
+        self._codes: list[tuple[FunctionType, CodeType]] = []  # an editor that reloads replaces them
         self._leaves: list[Any] = []  # tensors: whether they take gradients may be asked
         self._flags: dict[int, bool] = {}  # whether they did when they were met
         self._contents: dict[int, Contents] = {}
@@ -326,7 +327,7 @@ class Guards:
                 self.visit(choice, function.__name__)
             return
         self._functions.append(function)
-        self._slots.append(Slot(functools.partial(getattr, function, "__code__"), function.__code__, function.__name__))
+        self._codes.append((function, function.__code__))
         if vars(function):
             self._objects.append((function, f"{function.__name__}."))
         found = reads(function.__code__)
@@ -454,6 +455,9 @@ class Guards:
             self._version = now
         if self._leaves and [x.requires_grad for x in self._leaves] != self._take_gradients:
             return False
+        for function, code in self._codes:
+            if function.__code__ is not code:
+                return False
         for slot in self._slots:
             if slot.read() is not slot.then and not slot.holds():
                 return False
@@ -470,6 +474,9 @@ class Guards:
         for x, before in zip(self._leaves, self._take_gradients, strict=True):
             if x.requires_grad != before:
                 return f"a tensor of {x.spec}: requires_grad {before} → {x.requires_grad}"
+        for function, code in self._codes:
+            if function.__code__ is not code:
+                return f"{function.__name__}: its code changed"
         reasons = (watched.broken() for watched in (*self._slots, *self._quick))
         return next((reason for reason in reasons if reason is not None), None)
 
