@@ -23,7 +23,7 @@ from dualgraph.static.executable import Executable
 from dualgraph.static.graph import Graph
 from dualgraph.static.guards import worded
 from dualgraph.static.passes import Pass, chosen
-from dualgraph.static.tracing import Given, given_of, same_constant, trace_given, tracing
+from dualgraph.static.tracing import PLAIN, Given, given_of, same_constant, trace_given, tracing
 
 MOST_VARIANTS = 16  # kept of one signature
 WARN_AFTER = 16  # traces of one function; then at four times as many, and so on
@@ -128,9 +128,8 @@ class Variant:
 
     def _unfit(self, given: dict[int, Given], tensors: Sequence[Any]) -> str | None:
         """Why arguments with gradients, or that are variables, do not fit."""
-        plain = Given()
         for number in sorted({*given, *self.given}):
-            then, now, name = self.given.get(number, plain), given.get(number, plain), self.names[number]
+            then, now, name = self.given.get(number, PLAIN), given.get(number, PLAIN), self.names[number]
             if then.same != now.same:
                 return f"argument {name}: the same tensor as another argument, or no more"
             if then.hooks != now.hooks:
