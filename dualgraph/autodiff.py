@@ -14,7 +14,7 @@ from typing import Any
 from dualgraph.errors import ArgumentError, DTypeError, GradientError, ShapeError, shown
 from dualgraph.ops.arguments import flag
 from dualgraph.ops.elementwise import add
-from dualgraph.ops.op import Call, contribution, current, using
+from dualgraph.ops.op import Call, contribution, current, within
 from dualgraph.ops.reduce import sum_to
 from dualgraph.ops.shape import zeros_like
 from dualgraph.ops.tensor import FUNCTIONS, TensorMethods
@@ -60,9 +60,7 @@ def sweep(
         else:
             heapq.heappush(pending, (-call.serial, call))
 
-    started = front.begin_sweep()
-    useful = _paths_to(outputs, wanted) if wanted is not None else None
-    with using(front):
+    def run() -> None:
         for x, seed in zip(outputs, seeds, strict=True):
             reach(x, seed)
         last = None
@@ -76,6 +74,10 @@ def sweep(
                 front.release(call)
         for key, x in leaves.items():
             leaf(x, _finished(x.hooks, gradients[key]))
+
+    started = front.begin_sweep()
+    useful = _paths_to(outputs, wanted) if wanted is not None else None
+    within(front, run)
     front.end_sweep(started)
 
 
@@ -204,8 +206,7 @@ def backward(output: Any, gradient: Any = None, retain_graph: bool = False, crea
         held = x.grad
         x.grad = g if held is None else add(held, g)
 
-    with using(current().with_grad(create_graph)):
-        seed = _seed(output, gradient, "backward")
+    seed = within(current().with_grad(create_graph), _seed, output, gradient, "backward")
     sweep([output], [seed], None, retain_graph or create_graph, create_graph, accumulate)
 
 
@@ -251,8 +252,8 @@ def grad(
             raise GradientError(
                 f"grad: an input of {x.spec} needs no gradient; set requires_grad=True before it is used"
             )
-    with using(front.with_grad(create_graph)):
-        seeds = [_seed(o, g, "grad") for o, g in zip(outs, given, strict=True)]
+    inner = front.with_grad(create_graph)
+    seeds = [within(inner, _seed, o, g, "grad") for o, g in zip(outs, given, strict=True)]
     found: dict[Key, Any] = {}
     wanted = {key_of(x) for x in targets}
 

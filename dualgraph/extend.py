@@ -38,7 +38,7 @@ from dualgraph.ops.arguments import flag, integer
 from dualgraph.ops.broadcast import meet
 from dualgraph.ops.composite import composite as composite_op
 from dualgraph.ops.elementwise import Expression, elementwise_op
-from dualgraph.ops.op import Op, Operand, Vjp, as_specs, as_view, bind, current, using
+from dualgraph.ops.op import Op, Operand, Vjp, as_specs, as_view, bind, current, within
 from dualgraph.ops.shape import contiguous
 from dualgraph.ops.symbol import Symbol
 from dualgraph.spec import Spec, is_float
@@ -212,13 +212,16 @@ def _pullback(function: Callable[..., Any], number: int, count: int) -> Callable
     def gradient(*operands: Any, **params: Any) -> Any:
         gradients, inputs = operands[:count], operands[count:]
         leaves = [_leaf(x) for x in inputs]
-        with using(current().with_grad(True)):
+
+        def differentiated() -> Any:
             out = function(*leaves, **params)
             outs = [current().lift(o) for o in (out if isinstance(out, tuple) else (out,))]
             pairs = [(o, g) for o, g in zip(outs, gradients, strict=True) if o.requires_grad]
             return autodiff.grad(
                 [o for o, _ in pairs], [leaves[number]], [g for _, g in pairs], create_graph=True, allow_unused=True
             )[0]
+
+        return within(current().with_grad(True), differentiated)
 
     return gradient
 

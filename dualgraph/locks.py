@@ -1,32 +1,25 @@
-"""A lock that does not outlive a fork: in the child nobody holds it, whichever thread held it in the parent."""
+"""Locks that do not outlive a fork: in the child nobody holds them, whichever thread held them in the parent."""
 
 from __future__ import annotations
 
 import os
 import threading
 import weakref
+from typing import Any
+
+_all: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
-class Lock:
-    """A re-entrant lock, as a context manager."""
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
-        _all.add(self)
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *exc: object) -> None:
-        self._lock.release()
-
-
-_all: weakref.WeakSet[Lock] = weakref.WeakSet()
+def lock() -> Any:
+    """A re-entrant lock: one of the interpreter's own, whose `with` block Ctrl-C cannot leave locked."""
+    made = threading.RLock()
+    _all.add(made)
+    return made
 
 
 def _renew() -> None:
-    for lock in list(_all):
-        lock._lock = threading.RLock()
+    for held in list(_all):
+        held._at_fork_reinit()
 
 
 if hasattr(os, "register_at_fork"):

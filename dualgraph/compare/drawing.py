@@ -20,7 +20,7 @@ from dualgraph.compare.workloads import Batch, Instance, Workload
 from dualgraph.eager import Tape
 from dualgraph.errors import ArgumentError, Where
 from dualgraph.kernels.program import Program
-from dualgraph.ops.op import Op, using
+from dualgraph.ops.op import Op, within
 from dualgraph.ops.symbol import CONSTANT, PLACEHOLDER
 from dualgraph.spec import Spec
 from dualgraph.static.graph import GRADIENT, VARIABLE
@@ -200,8 +200,7 @@ def _eager_step(arm: Arm, title: str) -> Drawing:
             builder.results(name, [key(x) for x in found])
 
         front = Listening(heard)
-        with using(front):
-            output = arm.step()
+        output = within(front, arm.step)
         results = [operand(output)]
         results += [operand(p.grad) for p in instance.model.parameters() if p.grad is not None]
         changed = [key(v) for _, v in instance.variables()]

@@ -14,7 +14,7 @@ from dualgraph.compare.arms import Arm
 from dualgraph.eager import Eager, Plan
 from dualgraph.kernels import provider
 from dualgraph.kernels.program import Program
-from dualgraph.ops.op import Call, Op, using
+from dualgraph.ops.op import Call, Op, within
 
 Heard = Callable[[Op, tuple[Any, ...], dict[str, Any], Any], None]
 
@@ -82,8 +82,8 @@ class Launch(NamedTuple):
 def launches(arm: Arm) -> list[Launch]:
     """The launches of a steady eager step, with the arrays they took. The arm does two steps."""
     plans: dict[Plan, None] = {}
-    with arm.turn(), using(Collecting(plans)):
-        arm.step()
+    with arm.turn():
+        within(Collecting(plans), arm.step)
     found: list[Launch] = []
     with arm.turn(), _replaced([plan for plan in plans if plan.launch is not None], found):
         arm.step()

@@ -339,9 +339,12 @@ class Eager:
         variable.storage = value.storage
 
     def unchanged(self, x: Tensor) -> Tensor:
-        if not x.is_variable:
-            return x
-        return Alias(x) if x.requires_grad and self.grad_enabled else Tensor(x.storage, x.layout)
+        if not (x.requires_grad and self.grad_enabled):
+            return Tensor(x.storage, x.layout)
+        return Alias(x) if x.call is None else x
+
+    def fresh(self, x: Tensor) -> Tensor:
+        return x
 
     def detach(self, x: Any) -> Tensor:
         x = self.lift(x)

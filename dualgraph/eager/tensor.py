@@ -174,18 +174,18 @@ class Variable(Tensor):
 
 
 class Alias(Tensor):
-    """The value that a variable has now, under the variable's gradient: what a view that changes nothing gives."""
+    """The value that a leaf has now, under the leaf's gradient: what a view that changes nothing gives."""
 
     __slots__ = ("source",)
 
-    def __init__(self, variable: Tensor):
-        self.storage, self.layout, self.requires_grad = variable.storage, variable.layout, variable.requires_grad
+    def __init__(self, leaf: Tensor):
+        self.storage, self.layout, self.requires_grad = leaf.storage, leaf.layout, leaf.requires_grad
         self.call, self.index, self._grad = None, -1, None
-        self.source = variable
+        self.source = leaf if leaf.source is None else leaf.source
 
     @property
     def grad(self) -> Any:
-        """The gradient of the variable."""
+        """The gradient of the leaf."""
         return self.source.grad
 
     @grad.setter
@@ -194,7 +194,7 @@ class Alias(Tensor):
 
     @property
     def hooks(self) -> Any:
-        """The hooks of the variable."""
+        """The hooks of the leaf."""
         return self.source.hooks
 
     @hooks.setter
@@ -267,9 +267,5 @@ def tensor(data: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tens
         array = as_array(source, dtype, copy_tensors=True)
     except (DTypeError, ShapeError) as error:
         raise error.at(here(2)) from None
-    if (
-        requires_grad and current() is not default()
-    ):  # made anew at each run: a leaf of the graph, and no variable of it
-        return current().constant_array(array).requires_grad_()  # type: ignore[no-any-return]
     result = Tensor(array, Spec(array.shape, array.dtype.name))
-    return result.requires_grad_() if requires_grad else result
+    return current().fresh(result).requires_grad_() if requires_grad else result

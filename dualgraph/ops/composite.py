@@ -12,7 +12,7 @@ from typing import Any
 
 from dualgraph.errors import DTypeError, GraphError, shown
 from dualgraph.kernels.program import Program, View
-from dualgraph.ops.op import Call, Op, Operand, Vjp, as_view, using
+from dualgraph.ops.op import Call, Op, Operand, Vjp, as_view, within
 from dualgraph.ops.symbol import Recorder, Symbol, literal_of
 from dualgraph.spec import Spec
 
@@ -24,17 +24,19 @@ class Traced:
         recorder = Recorder()
         recorder.grad_enabled = False
         self.inputs = [recorder.placeholder(Spec(s[0], s[1]), f"x{i}") for i, s in enumerate(specs)]
-        with using(recorder):
-            results = function(*self.inputs, **params)
-            results = results if isinstance(results, tuple) else (results,)
-            try:
-                self.outputs: tuple[Symbol, ...] = tuple([recorder.lift(x) for x in results])
-            except DTypeError:
-                raise GraphError(
-                    f"{name}: got {shown(results)} from the function of a composite operation; it returns a tensor or a tuple "
-                    "of tensors; return these"
-                ) from None
+        self.outputs: tuple[Symbol, ...] = within(recorder, self._outputs, name, function, params, recorder)
         self.calls = needed_calls(recorder.calls, self.outputs)
+
+    def _outputs(self, name: str, function: Callable[..., Any], params: dict[str, Any], recorder: Recorder) -> Any:
+        results = function(*self.inputs, **params)
+        results = results if isinstance(results, tuple) else (results,)
+        try:
+            return tuple([recorder.lift(x) for x in results])
+        except DTypeError:
+            raise GraphError(
+                f"{name}: got {shown(results)} from the function of a composite operation; it returns a tensor or a tuple "
+                "of tensors; return these"
+            ) from None
 
 
 def needed_calls(calls: Sequence[Call], outputs: Sequence[Symbol]) -> list[Call]:

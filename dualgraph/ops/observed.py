@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from dualgraph.locks import Lock
+from dualgraph.locks import lock
 from dualgraph.ops.op import current
 
 MISSING: Any = type("Missing", (), {"__repr__": lambda _: "nothing", "__slots__": ()})()
 VERSION = [0]  # in a list, which is read without a call
-_lock = Lock()
+_lock = lock()
 _observing = 0
 
 
@@ -33,6 +33,12 @@ class Observed:
         if old is not value:
             current().wrote(self, name)
             changed()
+
+    def __getstate__(self) -> Any:
+        """What a copy starts with: who makes one depends on all of it."""
+        for name in list(vars(self)):
+            current().observe(self, name)
+        return super().__getstate__()
 
     def __delattr__(self, name: str) -> None:
         object.__delattr__(self, name)

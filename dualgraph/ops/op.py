@@ -237,24 +237,23 @@ class Chosen(Context):
         return self._chosen
 
 
-class using(Chosen):
-    """Context manager: make `front` the current front end while a function of dualgraph runs.
+def within(front: Any, function: Callable[..., Any], /, *args: Any, **named: Any) -> Any:
+    """Call a function with `front` as the current front end.
 
-    What is still open inside when it is left belongs to generators that were suspended there: it ends with it.
+    What is still open inside when it returns belongs to generators that were suspended there: it ends with it. No `with`
+    block: Ctrl-C may come at the start of an `__exit__` that is written in Python, and the front end would stay for ever.
     """
-
-    __slots__ = ()
-
-    def __enter__(self) -> Any:  # as `enter`, in one piece: it is on the way of every backward
-        self._over = False
-        self._outer = _innermost.get(_outside)
-        self.front = front = self._chosen
-        _innermost.set(self)
-        return front
-
-    def __exit__(self, *exc: object) -> None:
-        self._over = True
-        _innermost.set(_linked(self._outer) if self._outer._over else self._outer)
+    context = Chosen(front)
+    context.front, context._over = front, False
+    context._outer = outer = _innermost.get(_outside)
+    try:
+        _innermost.set(context)
+        return function(*args, **named)
+    finally:
+        _innermost.set(outer)
+        context._over = True
+        if outer._over:
+            _innermost.set(_linked(outer))
 
 
 class no_grad(Context):
@@ -284,8 +283,7 @@ class no_grad(Context):
 
         @functools.wraps(function)
         def inside(*args: Any, **named: Any) -> Any:
-            with type(self)():
-                return function(*args, **named)
+            return within(self.inside(current()), function, *args, **named)
 
         return inside
 

@@ -17,14 +17,14 @@ from dualgraph.kernels import expr as E
 from dualgraph.kernels import random as philox
 from dualgraph.kernels.kinds import Loop
 from dualgraph.kernels.program import Program, View
-from dualgraph.locks import Lock
+from dualgraph.locks import lock
 from dualgraph.ops.arguments import checked_shape, integer, probability, real
 from dualgraph.ops.creation import asarray
 from dualgraph.ops.elementwise import OPS, minimum
 from dualgraph.ops.op import ADDRESSABLE, Op, Operand, as_view, bind, specs_of
 from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, NUMPY_DTYPES, Shape, Spec, dtype_name, is_float
 
-_lock = Lock()
+_lock = lock()
 _state: list[Any] = []  # the variables (seed, draw), put here by the mode that owns variables
 
 

@@ -163,8 +163,21 @@ class Recorder:
         raise GraphError("got .grad inside of a composite operation; leave gradients outside").at(here(3))
 
     def unchanged(self, x: Any) -> Symbol:
-        """The value that x has now, also of a variable."""
-        return self.lift(x)
+        """The value that x has now, also of a variable: under its gradient if gradients are recorded."""
+        return self.value_now(x, self.grad_enabled)
+
+    def value_now(self, x: Any, grad_enabled: bool) -> Symbol:
+        symbol = self.lift(x)
+        if symbol.call is not None and grad_enabled:
+            return symbol
+        value = self.detach(symbol)
+        if symbol.requires_grad and grad_enabled:
+            value.requires_grad, value.source, value.hooks = True, symbol.source, symbol.hooks
+        return value
+
+    def fresh(self, x: Any) -> Symbol:
+        """A tensor that is being made: a leaf of the graph, made anew at each run, and no variable of it."""
+        return self.constant_array(x.storage)
 
     def detach(self, x: Any) -> Symbol:
         symbol = self.lift(x)
@@ -219,7 +232,7 @@ class Recorder:
         """An attribute of an `Observed` object is about to be read."""
 
     def switching(self, tensor: Any) -> None:
-        """`requires_grad` of a leaf is about to be set."""
+        """`requires_grad` or the hooks of a leaf are about to change."""
 
     def wrote(self, owner: Any, name: str) -> None:
         """An attribute of an `Observed` object was set or deleted."""
@@ -236,6 +249,9 @@ class _GradSwitch:
 
     def apply(self, op: Op, inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:
         return self.recorder.record(op, inputs, params, self.grad_enabled)
+
+    def unchanged(self, x: Any) -> Any:
+        return self.recorder.value_now(x, self.grad_enabled)
 
     def with_grad(self, enabled: bool) -> Any:
         return self if enabled == self.grad_enabled else self.recorder.with_grad(enabled)

@@ -272,6 +272,7 @@ class TensorMethods:
         if not self.requires_grad:
             raise GradientError("register_hook: the tensor needs no gradient; set requires_grad=True first").at(here(2))
         if self.call is None:
+            current().switching(self)
             if self.hooks is None:
                 self.hooks = []
             hooks = self.hooks
@@ -280,7 +281,14 @@ class TensorMethods:
                 self.call.hooks = {}
             hooks = self.call.hooks.setdefault(self.index, [])
         hooks.append(hook)
-        return lambda: hooks.remove(hook) if hook in hooks else None
+
+        def remove() -> None:
+            if hook in hooks:
+                if self.call is None:
+                    current().switching(self)
+                hooks.remove(hook)
+
+        return remove
 
     def retain_grad(self) -> None:
         """Keep the gradient of this intermediate result in its `.grad`."""

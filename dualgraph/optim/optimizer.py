@@ -19,7 +19,7 @@ from dualgraph.ops.arguments import flag, members, real
 from dualgraph.ops.creation import asarray
 from dualgraph.ops.elementwise import astype
 from dualgraph.ops.observed import Observed
-from dualgraph.ops.op import current, no_grad
+from dualgraph.ops.op import current, within
 from dualgraph.ops.tensor import TensorMethods
 from dualgraph.spec import is_float
 
@@ -121,9 +121,11 @@ class Optimizer(Observed):
 
     def step(self) -> None:
         """Update every parameter that has a gradient."""
-        with no_grad():
-            for group in self.param_groups:
-                self.update(group)
+        within(current().with_grad(False), self._update_all)
+
+    def _update_all(self) -> None:
+        for group in self.param_groups:
+            self.update(group)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear the gradients; with `set_to_none=False` those present become zeros, and the next step still updates."""

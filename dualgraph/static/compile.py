@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from dualgraph import tree
-from dualgraph.errors import ArgumentError, FeedError, RecompileWarning, here
-from dualgraph.locks import Lock
+from dualgraph.errors import ArgumentError, DualgraphError, FeedError, RecompileWarning, here
+from dualgraph.locks import lock
 from dualgraph.ops.op import current, default
 from dualgraph.ops.tensor import TensorMethods
 from dualgraph.spec import Spec
@@ -23,7 +23,7 @@ from dualgraph.static.executable import Executable
 from dualgraph.static.graph import Graph
 from dualgraph.static.guards import worded
 from dualgraph.static.passes import Pass, chosen
-from dualgraph.static.tracing import PLAIN, Given, given_of, same_constant, trace_given, tracing
+from dualgraph.static.tracing import PLAIN, Given, given_of, owner_of, same_constant, trace_given, tracing
 
 MOST_VARIANTS = 16  # kept of one signature
 WARN_AFTER = 16  # traces of one function; then at four times as many, and so on
@@ -53,6 +53,7 @@ def compile(
             raise ArgumentError("compile: a graph needs outputs=[…] and no specs; its inputs are its placeholders").at(
                 here(2)
             )
+        outputs = tree.map_leaves(lambda x: target.lift(x) if isinstance(x, TensorMethods) else x, outputs)
         return Executable(target, outputs, selected, 0.0, target.differentiate_seconds, verify)
     if not callable(target):
         raise ArgumentError(f"compile: got {type(target).__name__}; pass a static.Graph or a function").at(here(2))
@@ -130,16 +131,17 @@ class Variant:
         """Why arguments with gradients, or that are variables, do not fit."""
         for number in sorted({*given, *self.given}):
             then, now, name = self.given.get(number, PLAIN), given.get(number, PLAIN), self.names[number]
-            if then.same != now.same:
+            if (then.same, then.owner) != (now.same, now.owner):
                 return f"argument {name}: the same tensor as another argument, or no more"
             if then.hooks != now.hooks:
                 return f"argument {name}: its hooks changed"
             if then.held != now.held and number in self.reads_held:
                 return f"argument {name}: .grad {'None → a gradient' if now.held else 'a gradient → None'}"
-            if now.same < 0 and number < len(tensors):
-                x = tensors[number]
-                if then.captured is not x and (then.captured is not None or id(owner_of(x)) in self.captured):
-                    return f"argument {name}: a tensor that the function also reaches in another way, or no more"
+            x = tensors[number] if number < len(tensors) else None
+            if now.same >= 0 or not isinstance(x, TensorMethods) or then.captured is x:
+                continue
+            if then.captured is not None or id(owner_of(x)) in self.captured:
+                return f"argument {name}: a tensor that the function also reaches in another way, or no more"
         return None
 
 
@@ -164,7 +166,7 @@ class Compiled:
         self._missed = self._note if missed is None else missed
         self._specs, self._named, self._passes, self._verify = specs, named, tuple(passes), verify
         self.variants: list[Variant] = []
-        self._lock = Lock()  # of the variants
+        self._lock = lock()  # of the variants
         self.misses: list[str] = []
         self._direct = not named and all(isinstance(s, Spec) for s in specs)  # every argument is one tensor
 
@@ -174,14 +176,20 @@ class Compiled:
 
     def prepare(self, given: dict[int, Given], tensors: Sequence[Any] = (), reason: str = "first call") -> Variant:
         """Trace and compile for the present state."""
-        traced = trace_given(self.function, self._specs, self._named, given)
-        captured = {id(v.tensor) for v in traced.graph.variables.values()}
+        graph, traced, error = Graph(), None, None
+        try:
+            traced = trace_given(graph, self.function, self._specs, self._named, given)
+        except DualgraphError as found:
+            error = found
+        captured = {id(v.tensor) for v in graph.variables.values()}
         met = {n: g for n, g in given.items() if g.captured is None and id(owner_of(tensors[n])) in captured}
         if met:  # passed in and reached in another way: one tensor, by whichever way
             return self.prepare(
                 {**given, **{n: g._replace(captured=tensors[n]) for n, g in met.items()}}, tensors, reason
             )
-        graph = traced.graph
+        if traced is None:
+            assert error is not None
+            raise error
         executable = Executable(
             graph, traced.outputs, self._passes, traced.seconds, graph.differentiate_seconds, self._verify
         )
@@ -267,11 +275,6 @@ class Compiled:
                     "of its graph; pass it as a tensor, or use static.jit"
                 ).at(here(3))
         return [value for value, want in zip(given, wanted, strict=True) if isinstance(want, Spec)]
-
-
-def owner_of(x: Any) -> Any:
-    """The tensor to whose gradient that of x belongs."""
-    return x if x.source is None else x.source
 
 
 _TENSOR: Any = type(default().constant(0.0, "float32"))

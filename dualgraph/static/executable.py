@@ -22,7 +22,7 @@ from dualgraph.kernels import memory, provider
 from dualgraph.kernels.failure import checked_operand, explain
 from dualgraph.kernels.program import Program
 from dualgraph.kernels.state import State
-from dualgraph.locks import Lock
+from dualgraph.locks import lock
 from dualgraph.ops.op import Call, Op, current, default
 from dualgraph.ops.symbol import Symbol
 from dualgraph.ops.tensor import TensorMethods
@@ -30,7 +30,7 @@ from dualgraph.spec import Spec, is_float
 from dualgraph.static import report
 from dualgraph.static.dataflow import Dataflow
 from dualgraph.static.feeds import Feeds
-from dualgraph.static.graph import Argument, Graph, Variable, check_history
+from dualgraph.static.graph import Argument, Graph, Variable
 from dualgraph.static.lowering import lower
 from dualgraph.static.passes import Pass
 from dualgraph.static.pipeline import Compilation, PassReport
@@ -68,8 +68,7 @@ class Executable:
     ):
         self.graph = graph
         self._outputs, self._structure = tree.flatten(outputs)
-        symbols = [graph.lift(x) if isinstance(x, TensorMethods) else None for x in self._outputs]
-        self._is_tensor = [s is not None for s in symbols]
+        wanted = [graph.lift(x) for x in self._outputs if isinstance(x, Symbol)]
         touched = [v for v in graph.with_gradients if v.touched]
         # The launch leaves gradients; those with a history, which it knows nothing of, are left here.
         self._left = [(v.tensor, g) for v in touched if (g := v.final_gradient) is not None and g.requires_grad]
@@ -78,11 +77,10 @@ class Executable:
         self._differentiates = bool(touched)
         self._flagged = [v for v in graph.variables.values() if v.has_other_flags]
         self._switched = [
-            (v.tensor, v.value.requires_grad)
+            (v.tensor, v.value.requires_grad, list(v.value.hooks or ()))
             for v in graph.arguments.values()
-            if v.value.requires_grad != v.requires_grad
+            if v.value.requires_grad != v.requires_grad or tuple(v.value.hooks or ()) != v.hooks
         ]
-        wanted = [s for s in symbols if s is not None]
         results = [*wanted, *(s for _, s in (*self._left, *self._graded) if s is not None)]
         self.compilation = Compilation(graph, results, passes)
         start = time.perf_counter()
@@ -104,15 +102,16 @@ class Executable:
         self.feeds = Feeds(graph.placeholders)
         self._read_gradients = self.compilation.read_gradients
         read = {id(v.tensor) for v in self._read_gradients}
-        switched = {id(tensor) for tensor, _ in self._switched}
+        switched = {id(tensor) for tensor, *_ in self._switched}
         self._of_arguments = [
             v.tensor for v in graph.arguments.values() if v.touched or id(v.tensor) in read or id(v.tensor) in switched
         ]
         self._exposed = getattr(self._loaded, "releases_gil", True)  # other Python threads may run during a launch
         self._result_specs = [s.spec for s in wanted]
         self._histories = [_history(s) for s in wanted]
+        self._leaves = [(number, s) for number, s in enumerate(wanted) if s.source is not None]
         self._single = self._structure is None and len(wanted) == 1
-        self._lock = Lock()
+        self._lock = lock()
         self._first, self._verified = True, verified
         self.ulp_distance: int | None = None
         """At level "fast": how far the results of the first run were from those of the graph as defined."""
@@ -149,23 +148,39 @@ class Executable:
                 raise self.failure(self.program, results, self.state(arrays, passed))
             if self._left:
                 results = self._leave(results, passed)
-            for argument, requires_grad in self._switched:
+            for argument, requires_grad, hooks in self._switched:
                 passed[id(argument)].requires_grad = requires_grad
+                passed[id(argument)].hooks = [*hooks]
             for variable in self._flagged:
                 variable.leave(variable.final_requires_grad, variable.final_hooks)
-        if self._single:
-            return self._result(results, 0, cut)
         if len(self._result_specs) < 2:
             results = () if results is None else (results,)
-        found = iter([self._result(array, number, cut) for number, array in enumerate(results)])
-        leaves = [next(found) if new else _own(x) for new, x in zip(self._is_tensor, self._outputs, strict=True)]
+        made = [self._result(array, number, cut) for number, array in enumerate(results)]
+        for number, symbol in self._leaves:
+            made[number] = self._leaf(made[number], symbol, values)
+        found = iter(made)
+        leaves = [next(found) if isinstance(x, Symbol) else _own(x) for x in self._outputs]
         return tree.unflatten(self._structure, iter(leaves))
+
+    def _leaf(self, result: Any, symbol: Symbol, values: Sequence[Any]) -> Any:
+        """A result that was not computed: the tensor that was passed, or a value under the gradient of a variable."""
+        owner = symbol.source
+        if isinstance(owner, Argument):
+            record, owner = self.graph.arguments[id(owner)], values[owner.position]
+            if not isinstance(owner, TensorMethods):
+                return result
+            if symbol is record.value:
+                return owner
+        alias = default().unchanged(owner)
+        if alias is not owner:
+            alias.storage, alias.layout, alias.requires_grad = result.storage, result.layout, symbol.requires_grad
+        return alias
 
     def quick_path(self) -> Callable[[tuple[Any, ...]], Any] | None:
         """The usual step (one result, no gradient read, a launch that keeps the interpreter's lock) without detours."""
         if not self._single or self._exposed or self._read_gradients or self._of_arguments:
             return None
-        if self._left or self._switched or self._flagged:
+        if self._left or self._switched or self._flagged or self._leaves:
             return None
         make, launch, specs, feed = self._tensor, self._launch, self.feeds.specs, self.feeds.arrays
         history, spec = self._histories[0], self._result_specs[0]
@@ -316,7 +331,7 @@ class Executable:
             else:
                 v = graded[key]
                 array = held_gradient(passed.get(id(v.tensor), v.tensor), v)
-            arrays.append(np.array(array, order="C"))
+            arrays.append(np.array(array, order="C").reshape(leaf.specs[0].shape))
         return arrays
 
     def _held(self, passed: Mapping[int, Any]) -> list[Array]:
@@ -444,7 +459,10 @@ def held_gradient(tensor: Any, variable: Variable) -> Array:
             f"got no gradient in .grad of a tensor of {tensor.spec}, but the graph was defined to add to one; run "
             "backward before, or define the graph again (static.jit does so by itself)"
         ).at(here())
-    check_history(g)
+    if g.requires_grad:
+        raise GraphError(
+            f"got a .grad ({g.spec}) that takes a gradient itself; a graph cannot differentiate through it: detach() it first"
+        ).at(variable.gradient.node.where)
     return np.ascontiguousarray(g.numpy()).reshape(spec.shape)
 
 

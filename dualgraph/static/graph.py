@@ -87,14 +87,6 @@ class Variable:
         return self.final_requires_grad != self.requires_grad or self.final_hooks != self.hooks
 
 
-def check_history(g: Any) -> None:
-    """A gradient that a graph reads is a value."""
-    if g.requires_grad:
-        raise GraphError(
-            f"got a .grad ({g.spec}) that takes a gradient itself; a graph cannot differentiate through it: detach() it first"
-        ).at(here())
-
-
 class Argument:
     """The tensor that is passed for an input, as far as gradients are concerned: it is another one at each run."""
 
@@ -119,6 +111,14 @@ class Argument:
     def grad(self, g: Any) -> None:
         check_gradient(g, self.spec)
         self._graph.set_grad(self, g)
+
+
+def _check_is_leaf(tensor: Any) -> None:
+    if tensor.call is not None:
+        raise GraphError(
+            f"got a tensor ({tensor.spec}) that was computed eagerly and still has its history; a graph cannot "
+            "differentiate through it: detach() it, or pass it in as an argument"
+        )
 
 
 def hooks_of(tensor: Any) -> list[Any]:
@@ -176,11 +176,7 @@ class Graph(Recorder):
         leaf = value.is_variable or (value.requires_grad and value.call is None)
         if leaf or id(value) in self.variables:
             return self._present(self.variable(value))
-        if value.requires_grad:
-            raise GraphError(
-                f"got a tensor ({value.spec}) that was computed eagerly and still has its history; a graph cannot "
-                "differentiate through it: detach() it, or pass it in as an argument"
-            )
+        _check_is_leaf(value)
         return self._captured_constant(value)
 
     def _present(self, variable: Variable) -> Symbol:
@@ -223,6 +219,7 @@ class Graph(Recorder):
         """The graph's record of a tensor that it reads by reference."""
         found = self.variables.get(id(tensor))
         if found is None:
+            _check_is_leaf(tensor)
             symbol = self.leaf(
                 VARIABLE, tensor.spec, tensor.requires_grad, name=getattr(tensor, "name", ""), key=id(tensor)
             )
@@ -235,7 +232,7 @@ class Graph(Recorder):
 
     def switching(self, tensor: Any) -> None:
         if not isinstance(tensor, Symbol):
-            self.variable(tensor)
+            self.variable(tensor if tensor.source is None else tensor.source)
 
     # State, as the operations of tensors see it
 
@@ -260,8 +257,6 @@ class Graph(Recorder):
             if held is None:
                 variable.gradient_was_none = True
                 return None
-            if not isinstance(held, Argument):
-                check_history(held)
             variable.gradient = self.leaf(GRADIENT, held.spec, name=getattr(tensor, "name", ""), key=id(tensor))
             variable.final_gradient = variable.gradient
         return variable.final_gradient
@@ -271,7 +266,7 @@ class Graph(Recorder):
 
     def set_grad(self, tensor: Any, g: Any) -> None:
         variable = self._record(tensor)
-        variable.final_gradient = None if g is None else self.lift(g)
+        variable.final_gradient = None if g is None else self.value_now(g, not getattr(g, "is_variable", False))
         variable.touched = True
 
     def observe(self, owner: Any, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from dualgraph.errors import ArgumentError, GraphError, here, shown
 from dualgraph.exact import exact
 from dualgraph.ops.arguments import checked_shape, flag
 from dualgraph.ops.observed import Observed, observing
-from dualgraph.ops.op import current, default, using
+from dualgraph.ops.op import current, default, within
 from dualgraph.ops.symbol import Symbol
 from dualgraph.ops.tensor import TensorMethods
 from dualgraph.spec import DEFAULT_FLOAT, Spec, dtype_name
@@ -41,6 +42,7 @@ class Given(NamedTuple):
     held: bool = False  # its `.grad` is there
     hooks: tuple[Any, ...] = ()
     same: int = -1  # the argument that is the same object, if an earlier one is
+    owner: int = -1  # the argument under whose gradient it is, if it is an older value of an earlier one
     captured: Any = None  # itself, where the function also reaches it in another way
 
 
@@ -78,14 +80,13 @@ def trace(function: Callable[..., Any], *specs: Any, **named: Any) -> Traced:
     """Run `function` once on symbols: leaves of `specs` that are a `Spec` become inputs, the rest are Python constants."""
     if not callable(function):
         raise ArgumentError(f"trace: got {shown(function)}; pass a function").at(here(2))
-    return trace_given(function, specs, named, {})
+    return trace_given(Graph(), function, specs, named, {})
 
 
 def trace_given(
-    function: Callable[..., Any], specs: tuple[Any, ...], named: dict[str, Any], given: dict[int, Given]
+    graph: Graph, function: Callable[..., Any], specs: tuple[Any, ...], named: dict[str, Any], given: dict[int, Given]
 ) -> Traced:
-    """`trace`, with what is known of some of the inputs, by number."""
-    graph = Graph()
+    """`trace` into a new graph, with what is known of some of the inputs, by number."""
     graph.grad_enabled = bool(current().grad_enabled)
     start = time.perf_counter()
     leaves, structure = tree.flatten((specs, named))
@@ -105,6 +106,8 @@ def trace_given(
                 state.held,
                 state.hooks,
             )
+            if state.owner >= 0 and isinstance(inputs[state.owner], Symbol):
+                symbol.source, symbol.hooks = inputs[state.owner].source, inputs[state.owner].hooks
             value = symbol if state.captured is None else state.captured
             inputs.append(inputs[state.same] if state.same >= 0 else value)
             values.append(inputs[-1])
@@ -114,21 +117,30 @@ def trace_given(
     args, kwargs = tree.unflatten(structure, iter(values))
 
     def run() -> Any:
-        with using(graph), observing():
+        with observing():
             outputs = function(*args, **kwargs)
-            return tree.map_leaves(lambda x: graph.lift(x) if isinstance(x, TensorMethods) else _constant(x), outputs)
+            return tree.map_leaves(functools.partial(_result, graph), outputs)
 
-    outputs = copy_context().run(
-        run
-    )  # whatever is raised at whatever moment, the graph is not the front end afterwards
+    try:
+        outputs = copy_context().run(within, graph, run)
+    finally:
+        for variable in graph.variables.values():
+            variable.restore()
     graph.guards.seal(graph.variables)
-    for variable in graph.variables.values():
-        variable.restore()
     return Traced(graph, outputs, time.perf_counter() - start - graph.differentiate_seconds)
 
 
-def _constant(x: Any) -> Any:
-    """A result that is no tensor, and does not hold one either."""
+def _result(graph: Graph, x: Any) -> Any:
+    """A symbol; or something from outside, which is returned as it is: a tensor, and what holds no symbol."""
+    if isinstance(x, Symbol):
+        if x.source is None and x.grad is not None:
+            raise GraphError(
+                f"got a tensor with a .grad ({x.spec}) as a result of a traced function; results are values, and their "
+                "gradients stay behind: return its .grad beside it"
+            )
+        return graph.lift(x)
+    if isinstance(x, TensorMethods):
+        return x
     if isinstance(x, (GeneratorType, CoroutineType, AsyncGeneratorType)) or _holds_symbol(x, 3):
         raise GraphError(
             f"got {shown(x)} as a result of a traced function; its tensors would be symbols for ever: return tensors, or "
@@ -157,14 +169,24 @@ def tracing() -> bool:
 def given_of(tensors: Sequence[Any]) -> dict[int, Given]:
     """What a trace would take for granted of these arguments, by number; of plain tensors and arrays nothing."""
     found: dict[int, Given] = {}
-    first: dict[int, int] = {}
+    objects: dict[int, int] = {}
+    owners: dict[int, int] = {}
     for number, x in enumerate(tensors):
         if isinstance(x, TensorMethods) and (x.requires_grad or x.is_variable or x.grad is not None):
-            same = first.setdefault(id(x if x.source is None else x.source), number)
+            same = objects.setdefault(id(x), number)
+            owner = owners.setdefault(id(owner_of(x)), number)
             found[number] = Given(
-                x.grad is not None, tuple(x.hooks or ()) if x.call is None else (), -1 if same == number else same
+                x.grad is not None,
+                tuple(x.hooks or ()) if x.call is None else (),
+                -1 if same == number else same,
+                -1 if owner == number or same != number else owner,
             )
     return found
+
+
+def owner_of(x: Any) -> Any:
+    """The tensor to whose gradient that of x belongs."""
+    return x if x.source is None else x.source
 
 
 def same_constant(x: Any, y: Any) -> bool:

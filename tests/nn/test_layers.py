@@ -132,8 +132,12 @@ def test_dropout():
     out.sum().backward()
     assert x.grad.numpy().tobytes() == values.tobytes()  # the gradient passes where the value did
     assert (layer(x).numpy() != values).any()
-    assert layer.eval()(x) is x
-    assert nn.Dropout(0.0)(x) is x
+    layer.eval()
+    for same in (layer(x), nn.Dropout(0.0)(x)):
+        assert same.numpy().tobytes() == x.numpy().tobytes()
+        x.grad = None
+        same.sum().backward()
+        assert (x.grad.numpy() == 1.0).all()
     assert (nn.Dropout(1.0)(x).numpy() == 0.0).all()
 
 

@@ -426,3 +426,227 @@ def test_watched_values_are_never_cut_silently():
     _, seen = static.compile(graph, outputs=[h]).watch(h)(x)
     with pytest.raises(GradientError, match="compiled graph"):
         dg.grad(dg.sum(next(iter(seen.values())) + x), [x])
+
+
+OWNERS: dict[str, Callable[[], Any]] = {
+    "parameter": lambda: nn.Parameter([1.0, 2.0]),
+    "buffer": lambda: dg.Variable([1.0, 2.0]),
+    "leaf": lambda: dg.tensor([1.0, 2.0], requires_grad=True),
+    "plain": lambda: dg.tensor([1.0, 2.0]),
+    "array": lambda: np.array([1.0, 2.0], np.float32),
+}
+WAYS = {**UNCHANGED, "itself": lambda w: w}
+
+
+OF_ARRAYS = ("moveaxis", "flip", "dropout", "asarray", "eval", "arrays")  # which are methods of tensors only otherwise
+
+
+def described(x: Any) -> Any:
+    """What can be seen of a tensor or an array."""
+    if not isinstance(x, dg.Tensor):
+        return np.asarray(x).tobytes()
+    return x.requires_grad, x.detach().numpy().tobytes(), None if x.grad is None else x.grad.numpy().tobytes()
+
+
+def with_a_gradient(x: Any, result: Any) -> Any:
+    if not result.requires_grad:
+        result.requires_grad_()
+    dg.sum(result * result * 3.0).backward()
+    return result.grad, result.requires_grad
+
+
+def frozen(x: Any, result: Any) -> Any:
+    if result.requires_grad:
+        result.requires_grad_(False)
+    return result.requires_grad, dg.sum(result * 2.0)
+
+
+@pytest.mark.parametrize("use", [None, with_a_gradient, frozen])
+@pytest.mark.parametrize("grad", [True, False])
+@pytest.mark.parametrize("captured", [True, False])
+@pytest.mark.parametrize(
+    ("way", "owner"), [(way, owner) for way in WAYS for owner in OWNERS if owner != "array" or way in OF_ARRAYS]
+)
+def test_what_is_the_same_value(way, owner, captured, grad, use):
+    """A leaf, or a view of it that changes nothing: returned, differentiated and frozen."""
+
+    def run(mode: Callable[[Any], Any]) -> Any:
+        w = OWNERS[owner]()
+
+        def step(x: Any) -> Any:
+            x = w if captured else x
+            if grad:
+                y = WAYS[way](x)
+            else:
+                with dg.no_grad():
+                    y = WAYS[way](x)
+            return y if use is None else use(x, y)
+
+        f = mode(step)
+        seen: list[Any] = []
+        for number in range(3):
+            result = f(w)
+            results = result if isinstance(result, tuple) else (result,)
+            seen.append(([x is w for x in results], [described(x) for x in results], described(w)))
+            if use is None and grad and result.requires_grad:
+                dg.sum(result * (number + 1.0)).backward()
+            if isinstance(w, dg.Variable):
+                w.assign(w.detach() * 2.0)
+            seen.append(([described(x) for x in results], described(w)))
+        return seen
+
+    assert run(static.jit) == run(lambda f: f)
+
+
+def test_a_value_and_an_older_one_of_the_same_variable():
+    def run(mode: Callable[[Any], Any]) -> Any:
+        p = nn.Parameter([1.0, 2.0])
+        start = p[:]
+        p.assign(p.detach() * 3.0)
+
+        def step(a: Any, b: Any) -> Any:
+            loss = dg.sum((a - b * 2.0) ** 2)
+            loss.backward()
+            return loss
+
+        f, seen = mode(step), []
+        for a, b in ((p, start), (start, p), (p, p), (start, start), (p, start[:])):
+            seen.append((f(a, b).item(), p.grad.tolist()))
+        return seen
+
+    assert run(static.jit) == run(lambda f: f)
+
+
+def test_gradients_of_parameters_that_are_passed_and_used():
+    model = nn.Linear(2, 1)
+
+    def step(params: Any, x: Any) -> Any:
+        return dg.grad(dg.sum(model(x) ** 2), params)
+
+    given = list(model.parameters()), dg.ones((3, 2))
+    f = static.jit(step)
+    for _ in range(2):
+        assert [described(g) for g in f(*given)] == [described(g) for g in step(*given)]
+
+
+def test_a_gradient_beside_its_tensor():
+    def step(x: Any) -> Any:
+        y = dg.sum(x * 2.0)
+        y.retain_grad()
+        y.backward()
+        return y
+
+    x = dg.ones(2).requires_grad_()
+    assert step(x).grad.item() == 1.0
+    with pytest.raises(GraphError, match=r"return its \.grad beside it"):
+        static.jit(step)(x)
+
+
+def hooked_and_left(w: Any, x: Any) -> Any:
+    for p in (w, x):
+        p.register_hook(lambda g: g * 2.0)
+        dg.sum(p * 3.0).backward()
+    return x * 1.0
+
+
+def hooked_and_removed(w: Any, x: Any) -> Any:
+    removers = [p.register_hook(lambda g: g * 2.0) for p in (w, x)]
+    dg.sum(w * x).backward()
+    for remove in removers:
+        remove()
+    return x * 1.0
+
+
+@pytest.mark.parametrize("step", [hooked_and_left, hooked_and_removed])
+def test_hooks_that_a_step_registers(step):
+    def run(mode: Callable[[Any], Any]) -> Any:
+        w, x = nn.Parameter([1.0, 2.0]), dg.tensor([3.0, 4.0], requires_grad=True)
+        f = mode(lambda x: step(w, x))
+        seen = []
+        for _ in range(3):
+            f(x)
+            seen.append([(p.grad.tolist(), len(p.hooks or ())) for p in (w, x)])
+        return seen
+
+    assert run(static.jit) == run(lambda f: f)
+
+
+def test_hooks_that_a_step_removes():
+    def run(mode: Callable[[Any], Any]) -> Any:
+        w = nn.Parameter([1.0, 2.0])
+        removers = [w.register_hook(lambda g: g * 2.0)]
+
+        def step() -> Any:
+            removers[0]()
+            dg.sum(w * w).backward()
+
+        f = mode(step)
+        seen = [len(w.hooks or ())]
+        for _ in range(2):
+            f()
+            seen.append((len(w.hooks or ()), w.grad.tolist()))
+        return seen
+
+    assert run(static.jit) == run(lambda f: f)
+
+
+def test_a_leaf_that_is_made_in_another_context():
+    for context in (dg.no_grad, dg.Tape):
+        with context():
+            assert dg.tensor([1.0], requires_grad=True).requires_grad
+
+
+def test_a_trace_that_fails_leaves_flags_alone():
+    w = nn.Parameter([1.0])
+
+    def step() -> Any:
+        w.requires_grad_(False)
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        static.jit(step)()
+    assert w.requires_grad
+
+
+def test_captured_results_with_a_history():
+    w = nn.Parameter([1.0, 2.0])
+    h = w * 2.0
+    for step in (lambda: h.grad, lambda: h.requires_grad_(), lambda: h * 1.0):
+        with pytest.raises(GraphError, match="history"):
+            static.jit(step)()
+
+
+def test_a_parameter_as_a_gradient():
+    def run(mode: Callable[[Any], Any]) -> Any:
+        p, q = nn.Parameter([1.0, 2.0]), nn.Parameter([3.0, 4.0])
+
+        def step() -> Any:
+            p.grad = q
+            q.assign(q.detach() * 2.0)
+
+        f, seen = mode(step), []
+        for _ in range(2):
+            f()
+            seen.append((described(p.grad), described(q)))
+        return seen
+
+    assert run(static.jit) == run(lambda f: f)
+
+
+def test_gradients_with_a_history_that_only_have_to_be_there():
+    def run(mode: Callable[[Any], Any]) -> Any:
+        p = nn.Parameter([1.0, 2.0])
+        opt = optim.SGD([p], lr=0.5)
+        dg.sum(p * p).backward()
+        p.grad = p.grad + 0.5 * p
+
+        def step() -> Any:
+            opt.zero_grad(set_to_none=False)
+            dg.sum(p * p).backward()
+            opt.step()
+
+        f = mode(step)
+        f(), f()
+        return described(p)
+
+    assert run(static.jit) == run(lambda f: f)
