@@ -29,7 +29,10 @@ _SUBSCRIPT = ("BINARY_SUBSCR", "BINARY_OP")
 _FREE = ("LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF")
 _GLOBAL = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
 _ATTRIBUTE = ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "IMPORT_FROM")
-_BY_STRING = frozenset("getattr hasattr vars attrgetter __dict__ __getattribute__".split())
+_BY_STRING = frozenset("getattr hasattr vars attrgetter methodcaller __dict__ __getattribute__".split())
+# Names whose use reads all attributes of an object: those of functions, and those of attributes of modules and objects.
+_WHOLE = frozenset("vars asdict astuple replace copy deepcopy dataclasses".split())
+_WHOLE_ATTRIBUTES = frozenset("asdict astuple deepcopy __dict__".split())
 
 Uses = dict[str, set[str]]  # what each name is loaded for
 
@@ -42,36 +45,50 @@ class Reads(NamedTuple):
     attributes: Uses
     modules: Uses  # that are imported inside
     strings: Uses  # that may be names of attributes
+    whole: bool  # all attributes of some object
 
 
 @functools.lru_cache(maxsize=4096)
 def reads(code: CodeType) -> Reads:
     """The names that `code` loads, and the functions, lambdas and comprehensions written inside of it."""
-    found = Reads({}, {}, {}, {}, {})
-    _collect(code, found)
+    found = Reads({}, {}, {}, {}, {}, False)
+    catches = _collect(code, found)
     if not _BY_STRING.isdisjoint((*found.globals, *found.attributes)):
         for name in found.strings:
             found.attributes.setdefault(name, set()).update((READ, MAYBE))
-    if "AttributeError" in found.globals:
+    if "globals" in found.globals:
+        for name in found.strings:
+            found.globals.setdefault(name, set()).add(READ)
+    if catches or "AttributeError" in found.globals:
         for uses in found.attributes.values():
             uses.add(MAYBE)
-    return found
+    whole = not (_WHOLE.isdisjoint(found.globals) and _WHOLE_ATTRIBUTES.isdisjoint(found.attributes))
+    return found._replace(whole=whole)
 
 
-def _collect(code: CodeType, found: Reads) -> None:
+def _collect(code: CodeType, found: Reads) -> bool:
+    """Note what is loaded; returns whether the code catches exceptions."""
     instructions = _instructions(code)
+    catches = False
     for number, instruction in enumerate(instructions):
-        for names, loads in zip(found, (_GLOBAL, _FREE, _ATTRIBUTE, ("IMPORT_NAME",)), strict=False):
+        for names, loads in ((found.globals, _GLOBAL), (found.free, _FREE), (found.attributes, _ATTRIBUTE)):
             if instruction.opname in loads:
                 names.setdefault(instruction.argval, set()).add(_use(instructions, number))
+        if instruction.opname == "IMPORT_NAME":  # how many packages up, what of it, from where
+            level, wanted = (i.argval for i in instructions[number - 2 : number])
+            for part in ("", *(f".{name}" for name in wanted or ())):
+                found.modules["." * level + (instruction.argval + part).lstrip("." if level else "")] = {READ}
+        if instruction.opname == "PUSH_EXC_INFO":
+            catches |= instructions[number + 1].opname != "WITH_EXCEPT_START"
         if instruction.opname in ("STORE_ATTR", "DELETE_ATTR"):
             found.attributes.setdefault(instruction.argval, set()).add(STORED)
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            _collect(constant, found)
+            catches |= _collect(constant, found)
         for name in constant if isinstance(constant, tuple) else (constant,):
             if isinstance(name, str):
                 found.strings.update({part: {READ} for part in name.split(".") if part.isidentifier()})
+    return catches
 
 
 def is_read(uses: set[str], value: Any) -> bool:

@@ -21,9 +21,9 @@ from dualgraph.ops.tensor import TensorMethods
 from dualgraph.spec import Spec
 from dualgraph.static.executable import Executable
 from dualgraph.static.graph import Graph
-from dualgraph.static.guards import worded
 from dualgraph.static.passes import Pass, chosen
 from dualgraph.static.tracing import PLAIN, Given, given_of, owner_of, same_constant, trace_given, tracing
+from dualgraph.static.watched import worded
 
 MOST_VARIANTS = 16  # kept of one signature
 WARN_AFTER = 16  # traces of one function; then at four times as many, and so on
@@ -82,6 +82,7 @@ class Variant:
         "given",
         "grad_enabled",
         "names",
+        "own_change",
         "present",
         "quick",
         "reads_held",
@@ -89,7 +90,7 @@ class Variant:
 
     def __init__(self, executable: Executable, graph: Graph, given: dict[int, Given], direct: bool):
         self.executable, self.grad_enabled, self.given = executable, graph.grad_enabled, given
-        self._guards = graph.guards
+        self._guards, self.own_change = graph.guards, graph.guards.own_change
         variables = list(graph.variables.values())
         self._flags = [(v.tensor, v.requires_grad, list(v.hooks)) for v in variables]
         self.absent = [v.tensor for v in variables if v.gradient_was_none]
@@ -99,6 +100,7 @@ class Variant:
         arguments = enumerate(graph.arguments.values())
         self.reads_held = {n for n, v in arguments if v.gradient_was_none or v.gradient is not None}
         usual = direct and self.grad_enabled and not (self.absent or self.present or self.reads_held or given)
+        usual = usual and self.own_change is None
         self.quick = executable.quick_path() if usual else None
 
     def holds(self) -> bool:
@@ -110,6 +112,8 @@ class Variant:
 
     def broken(self, given: dict[int, Given], tensors: Sequence[Any]) -> str | None:
         """Why this variant does not fit the present state; None if it does."""
+        if self.own_change is not None:
+            return f"{self.own_change}, by the function itself"
         if current().grad_enabled != self.grad_enabled:
             return f"gradients enabled: {self.grad_enabled} → {not self.grad_enabled}"
         for tensor, requires_grad, _ in self._flags:
@@ -194,7 +198,7 @@ class Compiled:
             graph, traced.outputs, self._passes, traced.seconds, graph.differentiate_seconds, self._verify
         )
         variant = Variant(executable, graph, given, self._direct)
-        self.variants.insert(0, variant)
+        self.variants = [variant, *(v for v in self.variants if v.own_change is None)]
         del self.variants[MOST_VARIANTS:]
         self._missed(reason)
         return variant

@@ -24,8 +24,7 @@ from array import array
 from collections import ChainMap, UserDict, UserList
 from collections.abc import Callable, Container, Mapping
 from contextvars import ContextVar
-from enum import Enum
-from operator import is_, itemgetter
+from operator import attrgetter, methodcaller
 from types import (
     BuiltinMethodType,
     CellType,
@@ -38,20 +37,18 @@ from types import (
     MethodWrapperType,
     ModuleType,
 )
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from dualgraph.errors import is_internal, shown
-from dualgraph.exact import PLAIN, exact
+from dualgraph.errors import is_internal
 from dualgraph.ops.observed import MISSING, VERSION, Observed, Table
 from dualgraph.ops.tensor import TensorMethods
-from dualgraph.static.bytecode import CONTAINERS, MAYBE, READ, is_read, items, reads, use
+from dualgraph.static.bytecode import CONTAINERS, MAYBE, READ, Uses, is_read, items, reads, use
+from dualgraph.static.watched import MAPPINGS, MOST_ELEMENTS, Contents, Slot, Space, is_plain, unchanged, worded
 
-MOST_ELEMENTS = 4096  # of a container; of a longer one only the length is watched
-MOST_BYTES = 1 << 16  # of an array; a larger one is watched by identity
+_MADE_IN_PYTHON = 1 << 9  # among the flags of a class
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
-_MAPPINGS = (dict, MappingProxyType)
 _CONTENTS: tuple[type, ...] = (
     *CONTAINERS,
     array,
@@ -61,11 +58,13 @@ _CONTENTS: tuple[type, ...] = (
     type({}.values()),
     type({}.items()),
 )
+_OF_TENSORS = frozenset((*dir(TensorMethods), "requires_grad", "grad", "hooks", "call", "index", "layout", "storage"))
 _FUNCTIONS = (FunctionType, MethodType, functools.partial)
 # What else leads to functions, objects and containers, and to which.
 _LEADS_TO: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (MethodType, lambda v: (v.__func__, v.__self__)),
     ((BuiltinMethodType, MethodWrapperType), lambda v: (v.__self__,)),
+    (functools.singledispatchmethod, lambda v: (v.dispatcher,)),
     ((functools.partial, functools.partialmethod), lambda v: (v.func, *v.args, *([v.keywords] if v.keywords else ()))),
     ((staticmethod, classmethod), lambda v: (v.__func__,)),
     (property, lambda v: (v.fget, v.fset, v.fdel)),
@@ -75,7 +74,8 @@ _LEADS_TO: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (weakref.ref, lambda v: (v(),)),
     ((tuple, frozenset), tuple),
 )
-_KNOWN = (FunctionType, MethodType, BuiltinMethodType, ContextVar, property, staticmethod, classmethod, weakref.ref)
+_GETTERS = (attrgetter, methodcaller)  # which say what they get where they are pickled
+_KNOWN = (MethodType, BuiltinMethodType, ContextVar, property, staticmethod, classmethod, weakref.ref)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -86,96 +86,9 @@ def _is_users(file: str | None) -> bool:
 
 def _class_is_users(kind: type) -> bool:
     module = sys.modules.get(kind.__module__)
-    return module is None or (module is not builtins and _is_users(getattr(module, "__file__", None)))
-
-
-def is_plain(value: Any) -> bool:
-    """Whether a value is a constant that counts by type and bits."""
-    if isinstance(value, (tuple, frozenset)):
-        return all(is_plain(v) for v in value)
-    return isinstance(value, (*PLAIN, float, complex, Enum, np.generic, range, slice))
-
-
-def unchanged(now: Any, then: Any) -> bool:
-    """Whether one value may stand for the other."""
-    return now is then or (type(now) is type(then) and is_plain(then) and bool(exact(now) == exact(then)))
-
-
-class Space:
-    """Names in a dictionary: the globals of a module, the attributes of an object."""
-
-    def __init__(self, names: Mapping[str, Any], owner: str):
-        self.names, self.owner = names, owner
-        self.values: dict[str, Any] = {}
-
-    def seal(self) -> None:
-        """All names are known: prepare the quick comparison."""
-        present = [name for name, value in self.values.items() if value is not MISSING]
-        self._absent = [name for name, value in self.values.items() if value is MISSING]
-        self._then = tuple([self.values[name] for name in present])
-        # With one name more than there are, the answer is a tuple in any case.
-        self._get: Callable[[Any], Any] = itemgetter(*present, *present[:1]) if present else lambda _: ()
-
-    def holds(self) -> bool:
-        names = self.names
-        try:
-            now = self._get(names)
-        except KeyError:
-            return False
-        if not all(map(is_, now, self._then)):
-            if not all(map(unchanged, now, self._then)):
-                return False
-            self._then = now[: len(self._then)]  # equal, though not the same objects
-        return not self._absent or not any(name in names for name in self._absent)
-
-    def broken(self) -> str | None:
-        for name, then in self.values.items():
-            now = self.names.get(name, MISSING)
-            if not unchanged(now, then):
-                return f"{self.owner}{name}: {worded(then)} → {worded(now, then)}"
-        return None
-
-
-class Slot(NamedTuple):
-    """A value that is read in a way of its own: a closure variable, a slot, the defaults of a function."""
-
-    read: Callable[[], Any]
-    then: Any
-    what: str
-
-    def holds(self) -> bool:
-        return unchanged(self.read(), self.then)
-
-    def broken(self) -> str | None:
-        now = self.read()
-        return None if unchanged(now, self.then) else f"{self.what}: {worded(self.then)} → {worded(now, self.then)}"
-
-
-class Contents:
-    """What a list, dictionary, set or array holds."""
-
-    def __init__(self, container: Any, what: str):
-        self.container, self.what = container, what
-        self._then = self._now()
-
-    def _now(self) -> Any:
-        container = self.container
-        if isinstance(container, np.ndarray):
-            return container.dtype, container.shape, container.tobytes() if container.nbytes <= MOST_BYTES else None
-        if len(container) > MOST_ELEMENTS:
-            return len(container)
-        return (*container, *container.values()) if isinstance(container, _MAPPINGS) else tuple(container)
-
-    def holds(self) -> bool:
-        now, then = self._now(), self._then
-        if not isinstance(now, tuple) or isinstance(self.container, np.ndarray):
-            return bool(now == then)
-        if not isinstance(then, tuple) or len(now) != len(then):
-            return False
-        return all(map(is_, now, then)) or all(map(unchanged, now, then))
-
-    def broken(self) -> str | None:
-        return None if self.holds() else f"{self.what}: its contents changed"
+    if module is builtins:
+        return bool(kind.__flags__ & _MADE_IN_PYTHON)  # by a code without a name of its own
+    return module is None or kind.__module__ == "__main__" or _is_users(getattr(module, "__file__", None))
 
 
 class Guards:
@@ -195,10 +108,13 @@ class Guards:
         self._contents: dict[int, Contents] = {}
         self._seen: dict[int, Any] = {}  # objects that were looked at, kept alive by it
         self._objects: list[tuple[Any, str]] = []  # those whose attributes are watched where functions read them
-        self._functions: list[FunctionType] = []
+        self._new_objects: list[tuple[Any, str]] = []  # that were met just now
         self._modules: dict[str, None] = {}  # that are imported inside of functions
-        self._names: dict[str, set[str]] = {"__call__": {READ}}  # attributes that functions load, and what for
+        self._names: Uses = {"__call__": {READ}}  # attributes that functions load, and what for
+        self._new_names: Uses = {}
+        self._whole = False  # functions read all attributes of objects
         self._version = VERSION[0]
+        self.own_change: str | None = None  # what the traced function read and changed by itself
 
     # While tracing
 
@@ -208,6 +124,7 @@ class Guards:
         if name != "__dict__":
             self._read_attribute(owner, name, users, use(code, offset) if users else READ)
         elif users:
+            self._attributes[id(owner), name] = (owner, name, tuple(vars(owner)))
             for held in list(vars(owner)):
                 self._read_attribute(owner, held, True, READ)
         else:
@@ -280,6 +197,8 @@ class Guards:
             if value.call is None:
                 self._leaves.append(value)
                 self._flags[id(value)] = value.requires_grad
+            if value.is_variable:
+                self._new_objects.append((value, f"{type(value).__name__}."))
             return
         if isinstance(value, Observed):
             self.visit(type(value), what)
@@ -289,11 +208,14 @@ class Guards:
             self._visit_function(value)
         elif isinstance(value, (type, ModuleType)):
             if _class_is_users(value) if isinstance(value, type) else _is_users(_file(value)):
-                self._objects.append((value, f"{value.__name__}."))
+                self._new_objects.append((value, f"{value.__name__}."))
                 self._visit_operators(value)
             return
         elif isinstance(value, ContextVar):
             self._slot(functools.partial(value.get, MISSING), f"context variable {value.name}", value.name)
+        elif isinstance(value, _GETTERS):
+            self._load({name: {READ, MAYBE} for name in _gotten(value)})
+            return
         elif isinstance(value, _CONTENTS):
             self._visit_contents(value, what)
         else:
@@ -302,40 +224,40 @@ class Guards:
                 self.visit(part, what)
         if isinstance(value, _KNOWN):
             return
-        self.visit(inspect.getattr_static(value, "__wrapped__", None), what)
+        for inner in ("__wrapped__", "__origin__"):
+            self.visit(inspect.getattr_static(value, inner, None), what)
         self._visit_operators(kind)
         if not is_plain(value) or _class_is_users(kind):
-            self._objects.append((value, f"{kind.__name__}."))
+            self._new_objects.append((value, f"{kind.__name__}."))
 
     def _visit_operators(self, kind: Any) -> None:
         """The functions of a user's class that operators, built-in functions and the making of an object call."""
         for base in filter(_class_is_users, getattr(kind, "__mro__", ())):
             for name, method in list(vars(base).items()):
                 if name.startswith("__") and isinstance(method, FunctionType):
-                    self.visit(method, f"{base.__name__}.{name}")
+                    self._name(base, vars(base), name, f"{base.__name__}.")
 
     def _visit_contents(self, value: Any, what: str) -> None:
         self._contents[id(value)] = self._before.get(id(value)) or Contents(value, what)
         if not isinstance(value, np.ndarray) and len(value) <= MOST_ELEMENTS:
-            for part in list(value.values() if isinstance(value, _MAPPINGS) else value):
+            for part in [*value, *(value.values() if isinstance(value, MAPPINGS) else ())]:
                 self.visit(part, what)
 
     def _visit_function(self, function: FunctionType) -> None:
         if not _is_users(function.__code__.co_filename):
             self.visit(getattr(function, "__wrapped__", None), function.__name__)
-            for choice in getattr(function, "registry", {}).values():  # of functools.singledispatch
-                self.visit(choice, function.__name__)
+            self.visit(getattr(function, "registry", None), function.__name__)  # of functools.singledispatch
             return
-        self._functions.append(function)
         self._codes.append((function, function.__code__))
-        if vars(function):
-            self._objects.append((function, f"{function.__name__}."))
         found = reads(function.__code__)
         for name in found.modules:
-            self._modules[name] = None
-            self.visit(sys.modules.get(name), name)
-        for name, uses in found.attributes.items():
-            self._names.setdefault(name, set()).update(uses)
+            absolute = _absolute(name, function.__globals__)
+            self._modules[absolute] = None
+            self.visit(sys.modules.get(absolute), absolute)
+        self._load(found.attributes)
+        if found.whole and not self._whole:
+            self._whole = True
+            self._new_objects, self._objects = [*self._objects, *self._new_objects], []
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             if name in found.free and self._is_read(found.free[name], _contents_of(cell), name, id(cell)):
                 self._slot(functools.partial(_contents_of, cell), f"closure variable {name}", name, id(cell))
@@ -365,42 +287,68 @@ class Guards:
             value = space.values[name] = self._was[key] if key in self._was else names.get(name, MISSING)
             self.visit(value, name if owner == "global " else f"{owner}{name}")
 
+    def _load(self, names: Uses) -> None:
+        """Functions load attributes of these names."""
+        for name, uses in names.items():
+            known = self._names.setdefault(name, set())
+            if not uses <= known:
+                known |= uses
+                self._new_names[name] = known
+
     def _spread(self) -> None:
         """Attributes of objects, by the names that functions read: each may lead to further functions and objects."""
-        done: tuple[int, int] = (-1, -1)
-        while done != (len(self._objects), len(self._functions)):
-            done = (len(self._objects), len(self._functions))
-            for value, owner in list(self._objects):
-                self._watch_attributes(value, owner)
+        while self._new_objects or self._new_names:
+            objects, self._new_objects = self._new_objects, []
+            names, self._new_names = self._new_names, {}
+            for value, owner in self._objects:
+                self._watch_attributes(value, owner, names)
+            self._objects += objects
+            for value, owner in objects:
+                self._watch_attributes(value, owner, dict(self._names))
+                if self._whole:
+                    self._watch_whole(value, owner)
 
-    def _watch_attributes(self, value: Any, owner: str) -> None:
+    def _watch_whole(self, value: Any, owner: str) -> None:
+        """All attributes of an object."""
+        held = None if isinstance(value, (ModuleType, *_FUNCTIONS)) else getattr(value, "__dict__", None)
+        if held is not None and id(held) not in self._seen:
+            self._seen[id(held)] = held
+            self._visit_contents(held, owner.rstrip("."))
+        for base in () if isinstance(value, type) else type(value).__mro__:
+            for name, member in list(vars(base).items()):
+                if isinstance(member, MemberDescriptorType) and _class_is_users(base):
+                    self._slot_of(value, name, owner)
+
+    def _watch_attributes(self, value: Any, owner: str, names: Uses) -> None:
         if isinstance(value, ModuleType):
-            for name, uses in list(self._names.items()):
+            for name, uses in names.items():
                 held_now = vars(value).get(name, MISSING)
                 present = held_now is not MISSING and self._is_read(uses, held_now, name, (id(value), name))
                 if present or (held_now is MISSING and MAYBE in uses):
                     self._name(value, vars(value), name, owner)
             return
         if isinstance(value, type):
-            for base in filter(_class_is_users, value.__mro__):  # super() may ask any of them
-                for name, uses in list(self._names.items()):
-                    if name in vars(base) and self._matters(uses, vars(base)[name], base, name):
-                        self._class_attribute(base, name)
-            for name in [n for n, uses in self._names.items() if MAYBE in uses]:
-                self._class_attribute(value, name, True)
+            for name, uses in names.items():
+                if self._of_class(value, name, uses):
+                    self._class_attribute(value, name, MAYBE in uses)
             return
+        if isinstance(value, TensorMethods):  # a variable: dualgraph's own attributes are known to the graph
+            own = _class_is_users(type(value))
+            names = {n: uses for n, uses in names.items() if n == "name" or (own and n not in _OF_TENSORS)}
         held = getattr(value, "__dict__", None)
-        for name, uses in list(self._names.items()):
+        for name, uses in names.items():
             if held is not None and name in held:
                 if self._is_read(uses, held[name], f"{owner}{name}", (id(value), name)):
                     self._name(value, held, name, owner)
             elif not self._of_class(type(value), name, uses):
                 continue
-            elif self._class_attribute(type(value), name, MAYBE in uses) or MAYBE in uses:
-                if held is not None:
-                    self._name(value, held, name, owner)  # absent, as long as the class's holds
             elif isinstance(inspect.getattr_static(type(value), name, None), MemberDescriptorType):
                 self._slot_of(value, name, owner)
+            else:
+                maybe = MAYBE in uses
+                users = self._class_attribute(type(value), name, maybe) or maybe or _class_is_users(type(value))
+                if users and held is not None:
+                    self._name(value, held, name, owner)  # absent, as long as the class's holds
 
     def _matters(self, uses: set[str], value: Any, holder: Any, name: str) -> bool:
         """Whether what a class holds under a name is read, or does something where the name is set."""
@@ -419,16 +367,18 @@ class Guards:
             self._slot(functools.partial(getattr, value, name, MISSING), f"{owner}{name}", f"{owner}{name}")
 
     def _class_attribute(self, kind: type, name: str, maybe: bool = False) -> bool:
-        """Watch what a user's class holds under a name, and that those before it do not; `maybe`: if none does, that."""
-        order = kind.__mro__
-        found = next((n for n, base in enumerate(order) if name in vars(base)), len(order))
-        holds = found < len(order)
-        if holds and isinstance(vars(order[found])[name], (GetSetDescriptorType, MemberDescriptorType)):
+        """Watch what the user's classes hold under a name, each of them, for `super()`; `maybe`: also if none does.
+
+        Returns whether it is a class of the user's that holds it.
+        """
+        holder = next((base for base in kind.__mro__ if name in vars(base)), None)
+        if holder is None and not maybe:
             return False
-        if holds or maybe:
-            for base in filter(_class_is_users, order[: found + 1]):
-                self._name(base, vars(base), name, f"{base.__name__}.")
-        return holds and _class_is_users(order[found])
+        if holder is not None and isinstance(vars(holder)[name], (GetSetDescriptorType, MemberDescriptorType)):
+            return False
+        for base in filter(_class_is_users, kind.__mro__):
+            self._name(base, vars(base), name, f"{base.__name__}.")
+        return holder is not None and _class_is_users(holder)
 
     # Afterwards
 
@@ -443,7 +393,8 @@ class Guards:
         self._quick: list[Space | Contents] = [*self._spaces.values(), *self._contents.values()]
         for space in self._spaces.values():
             space.seal()
-        for kept in (self._seen, self._pending, self._was, self._before, self._objects, self._functions, self._names):
+        self.own_change = self.broken()
+        for kept in (self._seen, self._pending, self._was, self._before, self._objects, self._names):
             kept.clear()
 
     def hold(self) -> bool:
@@ -481,6 +432,23 @@ class Guards:
         return next((reason for reason in reasons if reason is not None), None)
 
 
+def _gotten(getter: Any) -> list[str]:
+    """The attributes that an `operator.attrgetter` or `methodcaller` reads."""
+    function, arguments = getter.__reduce__()[:2]
+    found = [*arguments, *getattr(function, "args", ())]  # a partial, where the method is called with keywords
+    return [part for name in found if isinstance(name, str) for part in name.split(".")]
+
+
+def _absolute(name: str, names: dict[str, Any]) -> str:
+    """The full name of a module that is imported by a function with these globals."""
+    level = len(name) - len(name.lstrip("."))
+    if not level:
+        return name
+    package = names.get("__package__") or names.get("__name__", "").rpartition(".")[0]
+    parts = [*package.split(".")[: 1 - level or None], name[level:]]
+    return ".".join(part for part in parts if part)
+
+
 def _file(module: ModuleType) -> str | None:
     return getattr(module, "__file__", None) or ("<built-in>" if module.__name__ in sys.builtin_module_names else None)
 
@@ -495,6 +463,8 @@ def _contents_of(cell: CellType) -> Any:
 def _attribute_holds(owner: Any, name: str, then: Any) -> bool:
     if name == "__class__":
         return type(owner) is then
+    if name == "__dict__":
+        return tuple(vars(owner)) == then
     now = vars(owner).get(name, MISSING)
     if isinstance(now, Table):
         items = tuple(now.items())
@@ -515,15 +485,8 @@ def _changed_attribute(owner: Any, name: str, then: Any) -> str:
     kind, now = type(owner).__name__, vars(owner).get(name, MISSING)
     if name == "__class__":
         return f"a {then.__name__} became a {kind}"
+    if name == "__dict__":
+        return f"{kind}: it has other attributes"
     if isinstance(now, Table):
         return f"{kind}: its {_PARTS.get(name, name)} changed"
     return f"{kind}.{name.lstrip('_')}: {worded(then)} → {worded(now, then)}"
-
-
-def worded(value: Any, other: Any = MISSING) -> str:
-    """A value in a few words; `other` is what it took the place of."""
-    if value is MISSING:
-        return "nothing"
-    if not is_plain(value) and type(other) is type(value):
-        return f"another {type(value).__name__}"
-    return str(shown(value))

@@ -59,7 +59,7 @@ class Jitted:
 
     def __get__(self, owner: Any, kind: type | None = None) -> Any:
         """As a method: compiled for each object apart, and kept by the object, so that both go together."""
-        if owner is None:
+        if owner is None or isinstance(self.function, staticmethod):
             return self
         key = f"<compiled {getattr(self.function, '__qualname__', self._name)}>"
         held = getattr(owner, "__dict__", None)

@@ -6,7 +6,6 @@ import functools
 import inspect
 import time
 from collections.abc import Callable, Sequence
-from contextvars import copy_context
 from types import AsyncGeneratorType, CoroutineType, GeneratorType, ModuleType
 from typing import Any, NamedTuple
 
@@ -122,7 +121,7 @@ def trace_given(
             return tree.map_leaves(functools.partial(_result, graph), outputs)
 
     try:
-        outputs = copy_context().run(within, graph, run)
+        outputs = within(graph, run)
     finally:
         for variable in graph.variables.values():
             variable.restore()
