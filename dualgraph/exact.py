@@ -7,14 +7,25 @@ from __future__ import annotations
 
 import struct
 import sys
+from array import array
+from collections import OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import is_dataclass
 from enum import Enum
-from types import MethodType
+from types import MemberDescriptorType, MethodType
 from typing import Any
 
 import numpy as np
 
 PLAIN = (bool, int, str, bytes, type(None), type(Ellipsis), type(NotImplemented))
+_STORES: tuple[Any, ...] = (OrderedDict, dict, list, tuple, set, frozenset, deque, bytearray, array)
+_BASES: dict[type, Callable[[Any], Any]] = {
+    int: int.__index__,
+    float: float.__float__,
+    str: str.__str__,
+    bytes: lambda value: bytes.__getitem__(value, slice(None)),
+}
+COMPILED = "<compiled "  # so begin the names under which objects keep their compiled methods
 DEEPEST = 64  # levels of nesting; what is deeper, or holds itself, is told apart by identity
 
 
@@ -34,6 +45,16 @@ class Identity:
 
     def __repr__(self) -> str:
         return f"{type(self.value).__name__} at {id(self.value):#x}"
+
+
+def store(value: Any) -> Any:
+    """The built-in type that keeps the items of a container: its methods call none of a subclass's."""
+    return next(base for base in _STORES if isinstance(value, base))
+
+
+def elements(value: Any) -> tuple[Any, ...]:
+    """What a container holds, keys for a dictionary, without running code of a subclass."""
+    return tuple(store(value).__iter__(value))
 
 
 def exact(value: Any, inside: tuple[int, ...] = ()) -> Any:
@@ -62,33 +83,42 @@ def exact(value: Any, inside: tuple[int, ...] = ()) -> Any:
     if isinstance(value, (np.ndarray, np.generic)):
         return Identity(value) if value.dtype.hasobject else (kind, value.dtype.str, value.shape, value.tobytes())
     if isinstance(value, (tuple, list)):
-        return kind, tuple([exact(v, below) for v in value]), _attributes(value, below)
+        return kind, tuple([exact(v, below) for v in elements(value)]), _attributes(value, below)
     if isinstance(value, dict):
-        return kind, tuple([(exact(k, below), exact(v, below)) for k, v in value.items()]), _attributes(value, below)
-    if isinstance(value, (set, frozenset)):
-        return kind, tuple([exact(v, below) for v in value]), _attributes(value, below)  # in the order of iteration
+        pairs = store(value).items(value)
+        return kind, tuple([(exact(k, below), exact(v, below)) for k, v in pairs]), _attributes(value, below)
+    if isinstance(value, (set, frozenset)):  # in the order of iteration
+        return kind, tuple([exact(v, below) for v in elements(value)]), _attributes(value, below)
     if isinstance(value, (slice, range)):
         return kind, tuple([exact(v, below) for v in (value.start, value.stop, value.step)])
     if is_dataclass(value) and not isinstance(value, type):
         return kind, _attributes(value, below)
     if isinstance(value, (int, float, str, bytes)):  # a subclass
-        base: Any = next(b for b in (int, float, str, bytes) if isinstance(value, b))
-        return kind, exact(base(value), below), _attributes(value, below)
+        plain = next(convert for base, convert in _BASES.items() if isinstance(value, base))
+        return kind, exact(plain(value), below), _attributes(value, below)
     return _object_key(value, kind, below)
 
 
 def _attributes(value: Any, inside: tuple[int, ...]) -> Any:
-    held = [(n, v) for n, v in getattr(value, "__dict__", {}).items() if n.isidentifier()]  # others are not the user's
+    return tuple([(exact(name), exact(v, inside)) for name, v in attributes(value).items()])
+
+
+def attributes(value: Any) -> dict[str, Any]:
+    """What an object holds by name, in its dictionary and in slots, compiled methods left out."""
+    held = getattr(value, "__dict__", None) or {}
+    return {**{n: v for n, v in held.items() if not str(n).startswith(COMPILED)}, **_slots(value)}
+
+
+def _slots(value: Any) -> dict[str, Any]:
+    held = {}
     for base in type(value).__mro__:
-        slots = vars(base).get("__slots__", ())
-        held += [(n, getattr(value, _mangled(base, n), None)) for n in ([slots] if isinstance(slots, str) else slots)]
-    return tuple([(name, exact(v, inside)) for name, v in held])
-
-
-def _mangled(base: type, name: str) -> str:
-    """A name as it is stored: that of a private attribute holds the class's."""
-    private = name.startswith("__") and not name.endswith("__")
-    return f"_{base.__name__.lstrip('_')}{name}" if private else name
+        for name, member in list(vars(base).items()) if "__slots__" in vars(base) else ():
+            if isinstance(member, MemberDescriptorType):
+                try:
+                    held[name] = member.__get__(value)
+                except AttributeError:
+                    continue  # it is not set
+    return held
 
 
 def _holds_more(kind: Any) -> bool:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import dis
 import functools
+import itertools
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Sequence
 from types import CodeType
 from typing import Any, NamedTuple
+
+from dualgraph.exact import elements, store
 
 # What a load is good for.
 READ = "read"
@@ -34,6 +37,10 @@ _BY_STRING = frozenset("getattr hasattr vars attrgetter methodcaller __dict__ __
 _WHOLE = frozenset("vars asdict astuple replace copy deepcopy dataclasses".split())
 _WHOLE_ATTRIBUTES = frozenset("asdict astuple deepcopy __dict__".split())
 
+OWN, ANY = "self", "*"
+_COMPUTING = frozenset("getattr hasattr attrgetter methodcaller __getattribute__".split())
+_IMPORTING = frozenset("import_module __import__".split())
+
 Uses = dict[str, set[str]]  # what each name is loaded for
 
 
@@ -46,16 +53,20 @@ class Reads(NamedTuple):
     modules: Uses  # that are imported inside
     strings: Uses  # that may be names of attributes
     whole: bool  # all attributes of some object
+    computed: frozenset[str]  # what has attributes that are got by computed names: OWN, ANY, or the path of a global
 
 
 @functools.lru_cache(maxsize=4096)
 def reads(code: CodeType) -> Reads:
     """The names that `code` loads, and the functions, lambdas and comprehensions written inside of it."""
-    found = Reads({}, {}, {}, {}, {}, False)
+    found = Reads({}, {}, {}, {}, {}, False, frozenset())
     catches = _collect(code, found)
     if not _BY_STRING.isdisjoint((*found.globals, *found.attributes)):
         for name in found.strings:
             found.attributes.setdefault(name, set()).update((READ, MAYBE))
+    if not _IMPORTING.isdisjoint((*found.globals, *found.attributes)):
+        for inner in _codes(code):
+            found.modules.update({name: {READ} for name in inner.co_consts if isinstance(name, str)})
     if "globals" in found.globals:
         for name in found.strings:
             found.globals.setdefault(name, set()).add(READ)
@@ -63,7 +74,46 @@ def reads(code: CodeType) -> Reads:
         for uses in found.attributes.values():
             uses.add(MAYBE)
     whole = not (_WHOLE.isdisjoint(found.globals) and _WHOLE_ATTRIBUTES.isdisjoint(found.attributes))
-    return found._replace(whole=whole)
+    return found._replace(whole=whole, computed=frozenset().union(*map(_computed, _codes(code))))
+
+
+def _codes(code: CodeType) -> list[CodeType]:
+    """A code object, and those written inside of it."""
+    return [code, *(c for inner in code.co_consts if isinstance(inner, CodeType) for c in _codes(inner))]
+
+
+def _computed(code: CodeType) -> set[str]:
+    """Whose attributes a code object gets by names that it computes."""
+    found = set()
+    instructions = _instructions(code)
+    for number, instruction in enumerate(instructions):
+        if instruction.opname not in (*_GLOBAL, *_ATTRIBUTE) or instruction.argval not in _COMPUTING:
+            continue
+        after = instructions[number + 1 :]
+        if _is_constant(after, 0 if instruction.argval in ("attrgetter", "methodcaller") else 1):
+            continue
+        path = [i.argval for i in itertools.takewhile(lambda i: i.opname in _ATTRIBUTE, after[1:])]
+        loaded = after[0].argval
+        first = loaded[0] if isinstance(loaded, tuple) and loaded else loaded  # two of them at once
+        if after[0].opname in _GLOBAL and after[0].argval != instruction.argval:
+            found.add(".".join([first, *path]))
+        else:
+            own = after[0].opname.startswith("LOAD_FAST") and first in code.co_varnames[:1] and not path
+            found.add(OWN if own else ANY)
+    return found
+
+
+def _is_constant(after: Sequence[dis.Instruction], number: int) -> bool:
+    """Whether the argument of this number is a constant string, in a call that begins before these instructions."""
+    depth, pushed = 0, None
+    for i in after:
+        above = depth + dis.stack_effect(i.opcode, i.arg, jump=False)
+        if above < 1 or "JUMP" in i.opname:
+            break
+        if depth <= number < above or above == number + 1:
+            pushed = i  # or computed from what was pushed
+        depth = above
+    return pushed is not None and pushed.opname == "LOAD_CONST" and isinstance(pushed.argval, str)
 
 
 def _collect(code: CodeType, found: Reads) -> bool:
@@ -105,9 +155,10 @@ def is_read(uses: set[str], value: Any) -> bool:
 
 def items(container: Any) -> list[Any]:
     """What is in a container, and what it makes by itself."""
-    if isinstance(container, defaultdict) and container.default_factory is not None:
-        return [*container.values(), *([] if container.default_factory in CONTAINERS else [container.default_factory])]
-    return list(container.values()) if isinstance(container, dict) else list(container)
+    found = list(store(container).values(container) if isinstance(container, dict) else elements(container))
+    if isinstance(container, defaultdict) and container.default_factory not in (None, *CONTAINERS):
+        found.append(container.default_factory)
+    return found
 
 
 @functools.lru_cache(maxsize=1024)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import builtins
 import functools
+import gc
 import inspect
 import sys
 import sysconfig
@@ -24,6 +25,7 @@ from array import array
 from collections import ChainMap, UserDict, UserList
 from collections.abc import Callable, Container, Mapping
 from contextvars import ContextVar
+from enum import Enum
 from operator import attrgetter, methodcaller
 from types import (
     BuiltinMethodType,
@@ -42,10 +44,11 @@ from typing import Any
 import numpy as np
 
 from dualgraph.errors import is_internal
+from dualgraph.exact import attributes, elements
 from dualgraph.ops.observed import MISSING, VERSION, Observed, Table
 from dualgraph.ops.tensor import TensorMethods
-from dualgraph.static.bytecode import CONTAINERS, MAYBE, READ, Uses, is_read, items, reads, use
-from dualgraph.static.watched import MAPPINGS, MOST_ELEMENTS, Contents, Slot, Space, is_plain, unchanged, worded
+from dualgraph.static.bytecode import ANY, CONTAINERS, MAYBE, OWN, READ, STORED, Uses, is_read, items, reads, use
+from dualgraph.static.watched import MOST_ELEMENTS, Cached, Contents, Slot, Space, is_plain, unchanged, worded
 
 _MADE_IN_PYTHON = 1 << 9  # among the flags of a class
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
@@ -53,11 +56,13 @@ _CONTENTS: tuple[type, ...] = (
     *CONTAINERS,
     array,
     np.ndarray,
-    MappingProxyType,
-    type({}.keys()),
-    type({}.values()),
-    type({}.items()),
+    np.void,
 )
+# What shows the contents of a dictionary.
+_VIEWS = (MappingProxyType, type({}.keys()), type({}.values()), type({}.items()))
+_CACHED = type(functools.lru_cache(lambda: None))
+# What Python calls by itself, besides methods with two underscores.
+_CALLED = ("keys", "_missing_")
 _OF_TENSORS = frozenset((*dir(TensorMethods), "requires_grad", "grad", "hooks", "call", "index", "layout", "storage"))
 _FUNCTIONS = (FunctionType, MethodType, functools.partial)
 # What else leads to functions, objects and containers, and to which.
@@ -72,7 +77,9 @@ _LEADS_TO: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     ((UserList, UserDict), lambda v: (v.data,)),
     (ChainMap, lambda v: v.maps),
     (weakref.ref, lambda v: (v(),)),
-    ((tuple, frozenset), tuple),
+    (_VIEWS, gc.get_referents),
+    (Enum, lambda v: (v._value_,)),
+    ((tuple, frozenset), elements),
 )
 _GETTERS = (attrgetter, methodcaller)  # which say what they get where they are pickled
 _KNOWN = (MethodType, BuiltinMethodType, ContextVar, property, staticmethod, classmethod, weakref.ref)
@@ -113,6 +120,10 @@ class Guards:
         self._names: Uses = {"__call__": {READ}}  # attributes that functions load, and what for
         self._new_names: Uses = {}
         self._whole = False  # functions read all attributes of objects
+        self._computing: set[Any] = set()  # codes of methods that get attributes of theirs by computed names, or ANY
+        self._strings: Uses = {}  # in functions
+        self._codes_of: dict[type, frozenset[CodeType]] = {}  # the methods of a class
+        self._caches: list[Cached] = []
         self._version = VERSION[0]
         self.own_change: str | None = None  # what the traced function read and changed by itself
 
@@ -156,6 +167,9 @@ class Guards:
                 self.visit(part, kind)
         elif users or isinstance(value, _FUNCTIONS):
             self.visit(value, f"{kind}.{name}")
+        elif isinstance(value, tuple):  # parameters of an optimiser
+            for part in value:
+                self.visit(part if isinstance(part, TensorMethods) else None, kind)
 
     def wrote(self, owner: Any, name: str) -> None:
         """An attribute was set: what is read of it from here on is the trace's own."""
@@ -177,7 +191,7 @@ class Guards:
         if is_read(uses, value):
             return True
         self._was.setdefault(key, value)
-        inside = items(value) if isinstance(value, CONTAINERS) and len(value) <= MOST_ELEMENTS else ()
+        inside = items(value)[:MOST_ELEMENTS] if isinstance(value, CONTAINERS) else ()
         for container in (value, *inside):
             if isinstance(container, (*CONTAINERS, np.ndarray)) and id(container) not in self._before:
                 self._before[id(container)] = Contents(container, what)
@@ -210,6 +224,7 @@ class Guards:
             if _class_is_users(value) if isinstance(value, type) else _is_users(_file(value)):
                 self._new_objects.append((value, f"{value.__name__}."))
                 self._visit_operators(value)
+                self.visit(type(value), what)  # of the user's, where it is a metaclass
             return
         elif isinstance(value, ContextVar):
             self._slot(functools.partial(value.get, MISSING), f"context variable {value.name}", value.name)
@@ -218,6 +233,10 @@ class Guards:
             return
         elif isinstance(value, _CONTENTS):
             self._visit_contents(value, what)
+        elif isinstance(value, _CACHED):
+            self._caches.append(cached := Cached(value))
+            for part in cached.results():
+                self.visit(part, what)
         else:
             parts = next((parts(value) for leading, parts in _LEADS_TO if isinstance(value, leading)), ())
             for part in parts:
@@ -231,17 +250,17 @@ class Guards:
             self._new_objects.append((value, f"{kind.__name__}."))
 
     def _visit_operators(self, kind: Any) -> None:
-        """The functions of a user's class that operators, built-in functions and the making of an object call."""
+        """What operators, built-in functions and the making of an object call of a user's class."""
         for base in filter(_class_is_users, getattr(kind, "__mro__", ())):
             for name, method in list(vars(base).items()):
-                if name.startswith("__") and isinstance(method, FunctionType):
+                called = (name.startswith("__") or name in _CALLED) and hasattr(type(method), "__get__")
+                if called and not isinstance(method, (GetSetDescriptorType, MemberDescriptorType, type)):
                     self._name(base, vars(base), name, f"{base.__name__}.")
 
     def _visit_contents(self, value: Any, what: str) -> None:
-        self._contents[id(value)] = self._before.get(id(value)) or Contents(value, what)
-        if not isinstance(value, np.ndarray) and len(value) <= MOST_ELEMENTS:
-            for part in [*value, *(value.values() if isinstance(value, MAPPINGS) else ())]:
-                self.visit(part, what)
+        contents = self._contents[id(value)] = self._before.get(id(value)) or Contents(value, what)
+        for part in contents.parts():
+            self.visit(part, what)
 
     def _visit_function(self, function: FunctionType) -> None:
         if not _is_users(function.__code__.co_filename):
@@ -255,9 +274,14 @@ class Guards:
             self._modules[absolute] = None
             self.visit(sys.modules.get(absolute), absolute)
         self._load(found.attributes)
-        if found.whole and not self._whole:
-            self._whole = True
-            self._new_objects, self._objects = [*self._objects, *self._new_objects], []
+        self._strings.update(found.strings)
+        whole = self._whole
+        self._whole |= found.whole
+        self._compute(function, found.computed)
+        if self._computing:  # a string in one may be a name in another
+            self._load({name: {READ, MAYBE} for name in found.strings})
+        if self._whole and not whole:
+            self._look_again(lambda value: True)
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             if name in found.free and self._is_read(found.free[name], _contents_of(cell), name, id(cell)):
                 self._slot(functools.partial(_contents_of, cell), f"closure variable {name}", name, id(cell))
@@ -271,6 +295,24 @@ class Guards:
             if getattr(function, attribute):
                 read = functools.partial(getattr, function, attribute)
                 self._slot(read, f"defaults of {function.__name__}", function.__name__)
+
+    def _compute(self, function: FunctionType, computed: frozenset[str]) -> None:
+        """A function gets attributes by names that it computes."""
+        of = {function.__code__} if OWN in computed else set()
+        if any(path != OWN and (path == ANY or not _is_module(path, function.__globals__)) for path in computed):
+            of.add(ANY)
+        of -= self._computing
+        if of:
+            if not self._computing:
+                self._load({name: {READ, MAYBE} for name in self._strings})
+            self._computing |= of
+            self._look_again(lambda value: ANY in of or not of.isdisjoint(self._methods(type(value))))
+
+    def _look_again(self, chosen: Callable[[Any], bool]) -> None:
+        again = [x for x in self._objects if chosen(x[0])]
+        if again:
+            self._objects = [x for x in self._objects if not chosen(x[0])]
+            self._new_objects += again
 
     def _slot(self, read: Callable[[], Any], what: str, name: str, key: Any = None) -> None:
         value = self._was[key] if key in self._was else read()
@@ -305,12 +347,34 @@ class Guards:
             self._objects += objects
             for value, owner in objects:
                 self._watch_attributes(value, owner, dict(self._names))
+                if ANY in self._computing or not self._computing.isdisjoint(self._methods(type(value))):
+                    self._watch_attributes(value, owner, self._all_names(value))
                 if self._whole:
                     self._watch_whole(value, owner)
+
+    def _methods(self, kind: type) -> frozenset[CodeType]:
+        """The code of what the user's classes of an object define."""
+        if kind not in self._codes_of:
+            members = [m for base in kind.__mro__ if _class_is_users(base) for m in list(vars(base).values())]
+            functions = [f for m in members for f in (m, *(getattr(m, n, None) for n in ("__func__", "fget", "func")))]
+            self._codes_of[kind] = frozenset(f.__code__ for f in functions if isinstance(f, FunctionType))
+        return self._codes_of[kind]
+
+    def _all_names(self, value: Any) -> Uses:
+        """What may be meant by a computed name; a name that functions only write to is not."""
+        if isinstance(value, (ModuleType, type, TensorMethods, *_FUNCTIONS)):
+            return {}
+        names = set(attributes(value))
+        for base in filter(_class_is_users, type(value).__mro__):
+            names.update(n for n, m in list(vars(base).items()) if n[:2] != "__" and not hasattr(type(m), "__get__"))
+        used = {name: self._names.get(name, set()) for name in names}
+        return {name: {READ} if uses <= {STORED} else uses for name, uses in used.items()}
 
     def _watch_whole(self, value: Any, owner: str) -> None:
         """All attributes of an object."""
         held = None if isinstance(value, (ModuleType, *_FUNCTIONS)) else getattr(value, "__dict__", None)
+        if isinstance(held, MappingProxyType):
+            held = gc.get_referents(held)[0]
         if held is not None and id(held) not in self._seen:
             self._seen[id(held)] = held
             self._visit_contents(held, owner.rstrip("."))
@@ -386,15 +450,22 @@ class Guards:
         """The trace is over; `variables`: the identities of those tensors that the graph watches itself."""
         for name in self._modules:  # those that were imported just now
             self.visit(sys.modules.get(name), name)
+        for cached in self._caches:
+            for part in cached.new():
+                self.visit(part, cached.function.__name__)
         self._spread()
         self._leaves = [x for x in self._leaves if id(x) not in variables]
         self._take_gradients = [self._flags[id(x)] for x in self._leaves]
         self._watched = [a for a in self._attributes.values() if a is not None]
-        self._quick: list[Space | Contents] = [*self._spaces.values(), *self._contents.values()]
+        self._quick: list[Space | Contents | Cached] = [*self._spaces.values(), *self._contents.values()]
         for space in self._spaces.values():
             space.seal()
-        self.own_change = self.broken()
-        for kept in (self._seen, self._pending, self._was, self._before, self._objects, self._names):
+        self.own_change = self.broken() or next((w for w in map(_filled, self._caches) if w), None)
+        self._quick += [cached.renewed() for cached in self._caches]
+        for kept in (
+            *(self._seen, self._pending, self._was, self._before, self._objects, self._names),
+            *(self._strings, self._computing, self._codes_of, self._caches),
+        ):
             kept.clear()
 
     def hold(self) -> bool:
@@ -430,6 +501,21 @@ class Guards:
                 return f"{function.__name__}: its code changed"
         reasons = (watched.broken() for watched in (*self._slots, *self._quick))
         return next((reason for reason in reasons if reason is not None), None)
+
+
+def _is_module(path: str, names: dict[str, Any]) -> bool:
+    """Whether a dotted name means a module, by the globals of a function."""
+    first, *rest = path.split(".")
+    found = names.get(first)
+    for name in rest:
+        found = vars(found).get(name) if isinstance(found, ModuleType) else None
+    return isinstance(found, ModuleType)
+
+
+def _filled(cached: Cached) -> str | None:
+    """Objects that the function put into a cache may have been changed since, as no later call will change them."""
+    objects = [x for x in cached.new() if not (isinstance(x, (TensorMethods, np.ndarray, FunctionType)) or is_plain(x))]
+    return f"the cache of {cached.function.__name__}: a new {type(objects[0]).__name__}" if objects else None
 
 
 def _gotten(getter: Any) -> list[str]:
