@@ -74,7 +74,7 @@ def reads(code: CodeType) -> Reads:
         for uses in found.attributes.values():
             uses.add(MAYBE)
     whole = not (_WHOLE.isdisjoint(found.globals) and _WHOLE_ATTRIBUTES.isdisjoint(found.attributes))
-    return found._replace(whole=whole, computed=frozenset().union(*map(_computed, _codes(code))))
+    return found._replace(whole=whole, computed=frozenset().union(*(_computed(inner, code) for inner in _codes(code))))
 
 
 def _codes(code: CodeType) -> list[CodeType]:
@@ -82,9 +82,9 @@ def _codes(code: CodeType) -> list[CodeType]:
     return [code, *(c for inner in code.co_consts if isinstance(inner, CodeType) for c in _codes(inner))]
 
 
-def _computed(code: CodeType) -> set[str]:
-    """Whose attributes a code object gets by names that it computes."""
-    found = set()
+def _computed(code: CodeType, function: CodeType) -> set[str]:
+    """Whose attributes a code object, inside of that of a function, gets by names that it computes."""
+    found: set[str] = set()
     instructions = _instructions(code)
     for number, instruction in enumerate(instructions):
         if instruction.opname not in (*_GLOBAL, *_ATTRIBUTE) or instruction.argval not in _COMPUTING:
@@ -98,7 +98,8 @@ def _computed(code: CodeType) -> set[str]:
         if after[0].opname in _GLOBAL and after[0].argval != instruction.argval:
             found.add(".".join([first, *path]))
         else:
-            own = after[0].opname.startswith("LOAD_FAST") and first in code.co_varnames[:1] and not path
+            local = after[0].opname.startswith("LOAD_FAST") and code is function
+            own = (local or after[0].opname in _FREE) and first in function.co_varnames[:1] and not path
             found.add(OWN if own else ANY)
     return found
 

@@ -298,9 +298,12 @@ class Guards:
 
     def _compute(self, function: FunctionType, computed: frozenset[str]) -> None:
         """A function gets attributes by names that it computes."""
-        of = {function.__code__} if OWN in computed else set()
-        if any(path != OWN and (path == ANY or not _is_module(path, function.__globals__)) for path in computed):
-            of.add(ANY)
+        of: set[Any] = set()
+        for path in computed:
+            if path == OWN and function.__qualname__.rpartition(".")[0].rpartition(".")[2] not in ("", "<locals>"):
+                of.add(function.__code__)  # of a class
+            elif path in (OWN, ANY) or not _is_module(path, function.__globals__):
+                of.add(ANY)
         of -= self._computing
         if of:
             if not self._computing:
