@@ -75,7 +75,7 @@ def exact(value: Any, inside: tuple[int, ...] = ()) -> Any:
         return Identity(value)
     below = (*inside, id(value))
     if isinstance(value, Enum):
-        return kind, value.name, exact(value.value, below)
+        return kind, value._name_, exact(value._value_, below)
     if isinstance(value, MethodType):
         return kind, Identity(value.__func__), Identity(value.__self__)
     if isinstance(value, complex):

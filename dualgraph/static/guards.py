@@ -253,7 +253,8 @@ class Guards:
         """What operators, built-in functions and the making of an object call of a user's class."""
         for base in filter(_class_is_users, getattr(kind, "__mro__", ())):
             for name, method in list(vars(base).items()):
-                called = (name.startswith("__") or name in _CALLED) and hasattr(type(method), "__get__")
+                called = name.startswith("__") or name in _CALLED
+                called &= callable(method) or hasattr(type(method), "__get__")
                 if called and not isinstance(method, (GetSetDescriptorType, MemberDescriptorType, type)):
                     self._name(base, vars(base), name, f"{base.__name__}.")
 
@@ -431,7 +432,8 @@ class Guards:
         key = (id(value), name)
         if key not in self._in_slots:
             self._in_slots.add(key)
-            self._slot(functools.partial(getattr, value, name, MISSING), f"{owner}{name}", f"{owner}{name}")
+            member = inspect.getattr_static(type(value), name)
+            self._slot(functools.partial(_in_slot, member, value), f"{owner}{name}", f"{owner}{name}")
 
     def _class_attribute(self, kind: type, name: str, maybe: bool = False) -> bool:
         """Watch what the user's classes hold under a name, each of them, for `super()`; `maybe`: also if none does.
@@ -516,9 +518,17 @@ def _is_module(path: str, names: dict[str, Any]) -> bool:
 
 
 def _filled(cached: Cached) -> str | None:
-    """Objects that the function put into a cache may have been changed since, as no later call will change them."""
-    objects = [x for x in cached.new() if not (isinstance(x, (TensorMethods, np.ndarray, FunctionType)) or is_plain(x))]
-    return f"the cache of {cached.function.__name__}: a new {type(objects[0]).__name__}" if objects else None
+    """Whether a function put objects into a cache and may have changed them since, as no later call will."""
+    for x in cached.new():
+        if not (isinstance(x, (TensorMethods, np.ndarray, FunctionType)) or is_plain(x) or _holds_tensor(x, 2)):
+            return f"the cache of {cached.function.__name__}: a new {type(x).__name__}"
+    return None
+
+
+def _holds_tensor(x: Any, depth: int) -> bool:
+    """Whether an object holds a tensor: it is made once, for it belongs to the trace."""
+    held = [*attributes(x).values(), *(items(x) if isinstance(x, CONTAINERS) else x if isinstance(x, tuple) else ())]
+    return any(isinstance(v, TensorMethods) or (depth > 0 and _holds_tensor(v, depth - 1)) for v in held[:64])
 
 
 def _gotten(getter: Any) -> list[str]:
@@ -546,6 +556,13 @@ def _contents_of(cell: CellType) -> Any:
     try:
         return cell.cell_contents
     except ValueError:
+        return MISSING
+
+
+def _in_slot(member: MemberDescriptorType, owner: Any) -> Any:
+    try:
+        return member.__get__(owner)
+    except AttributeError:
         return MISSING
 
 

@@ -131,12 +131,13 @@ class Cached:
         self._ids = {id(x) for x in self._then}
 
     def results(self) -> list[Any]:
-        """What the cache holds, and what else the function does; only the garbage collector is told of it."""
+        """What the cache holds; only the garbage collector is told of it."""
         held = gc.get_referents(self.function)
-        number = next((n for n in range(len(held) - 1, 0, -1) if held[n] is self.function.__wrapped__), 0)
-        table = held[number - 1] if number else None
-        inside = islice(table.values(), MOST_RESULTS) if type(table) is dict else ()
-        return [x for x in (*held[:number], *inside) if x is not table and type(x).__name__ != "_lru_list_elem"]
+        number = next((n for n in range(len(held) - 1, 0, -1) if held[n] is self.function.__wrapped__), 1)
+        table = held[number - 1]  # of results, or of links: of each there is its key, its result and its type
+        if type(table) is dict and type(next(iter(table.values()), None)).__name__ != "_lru_list_elem":
+            return list(islice(table.values(), MOST_RESULTS))
+        return held[2 : number - 1 : 3]
 
     def new(self) -> list[Any]:
         """What was put there since."""

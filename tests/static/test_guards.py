@@ -838,6 +838,65 @@ def test_an_object_that_is_made_for_a_cache_while_tracing():
     assert [fast(dg.ones(1)).item() for _ in range(4)] == [1.0, 2.0, 3.0, 4.0]
 
 
+def test_tensors_that_are_made_for_a_cache_while_tracing():
+    """They belong to the trace; so it stays the only one."""
+
+    @functools.lru_cache
+    def angles(n):
+        return dg.sin(dg.arange(n) * 1.0), dg.cos(dg.arange(n) * 1.0)
+
+    def f(x):
+        sine, cosine = angles(x.shape[0])
+        return x * sine + cosine
+
+    fast, x = static.jit(f), dg.ones(3)
+    first = fast(x).tolist()
+    assert [fast(x).tolist() for _ in range(3)] == [first] * 3
+    assert fast.misses == ["first call"]
+
+
+@pytest.mark.parametrize("kind", [types.SimpleNamespace, dict])
+def test_objects_that_calls_make_and_change(kind):
+    @functools.cache
+    def state():
+        return kind(n=0)
+
+    def f(x):
+        held = state()
+        held = held if kind is dict else vars(held)
+        held["n"] += 1
+        return x * held["n"]
+
+    fast = static.jit(f)
+    assert [fast(dg.ones(1)).item() for _ in range(4)] == [1.0, 2.0, 3.0, 4.0]
+
+
+class Asked:
+    """An object with code of its own for attributes that are not there: a guard does not run it."""
+
+    __slots__ = ("absent", "k")
+    asked: ClassVar[list[str]] = []
+
+    def __init__(self):
+        self.k = 2.0
+
+    def __getattr__(self, name):
+        Asked.asked.append(name)
+        raise AttributeError(name)
+
+
+def test_no_code_of_an_object_runs_in_a_guard():
+    held, x = Asked(), dg.ones(1)
+    fast = static.jit(lambda x: x * held.k * getattr(held, "absent", 1.0))
+    fast(x)
+    asked = len(Asked.asked)
+    fast(x)
+    fast(x)
+    assert len(Asked.asked) == asked
+    held.absent = 3.0
+    assert fast(x).item() == 6.0
+
+
 class Decorated:
     """A descriptor in the place of a function."""
 
