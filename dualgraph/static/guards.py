@@ -59,7 +59,7 @@ _CONTENTS: tuple[type, ...] = (
     np.void,
 )
 # What shows the contents of a dictionary.
-_VIEWS = (MappingProxyType, type({}.keys()), type({}.values()), type({}.items()))
+_VIEWS: tuple[type, ...] = (MappingProxyType, type({}.keys()), type({}.values()), type({}.items()))
 _CACHED = type(functools.lru_cache(lambda: None))
 # What Python calls by itself, besides methods with two underscores.
 _CALLED = ("keys", "_missing_")
@@ -121,7 +121,11 @@ class Guards:
         self._new_names: Uses = {}
         self._whole = False  # functions read all attributes of objects
         self._computing: set[Any] = set()  # codes of methods that get attributes of theirs by computed names, or ANY
+        self._class_names: dict[type, tuple[int, set[str]]] = {}
         self._strings: Uses = {}  # in functions
+        self._having: dict[CodeType, list[tuple[Any, str]]] = {}  # objects, by their methods
+        self._again: list[tuple[Any, str]] = []  # objects whose attributes are found to be got by computed names
+        self._by_name: dict[int, tuple[Any, str]] = {}  # those that were looked at for it
         self._codes_of: dict[type, frozenset[CodeType]] = {}  # the methods of a class
         self._caches: list[Cached] = []
         self._version = VERSION[0]
@@ -276,13 +280,10 @@ class Guards:
             self.visit(sys.modules.get(absolute), absolute)
         self._load(found.attributes)
         self._strings.update(found.strings)
-        whole = self._whole
-        self._whole |= found.whole
         self._compute(function, found.computed)
-        if self._computing:  # a string in one may be a name in another
-            self._load({name: {READ, MAYBE} for name in found.strings})
-        if self._whole and not whole:
-            self._look_again(lambda value: True)
+        if found.whole and not self._whole:
+            self._whole = True
+            self._new_objects, self._objects = [*self._objects, *self._new_objects], []
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             if name in found.free and self._is_read(found.free[name], _contents_of(cell), name, id(cell)):
                 self._slot(functools.partial(_contents_of, cell), f"closure variable {name}", name, id(cell))
@@ -305,18 +306,9 @@ class Guards:
                 of.add(function.__code__)  # of a class
             elif path in (OWN, ANY) or not _is_module(path, function.__globals__):
                 of.add(ANY)
-        of -= self._computing
-        if of:
-            if not self._computing:
-                self._load({name: {READ, MAYBE} for name in self._strings})
-            self._computing |= of
-            self._look_again(lambda value: ANY in of or not of.isdisjoint(self._methods(type(value))))
-
-    def _look_again(self, chosen: Callable[[Any], bool]) -> None:
-        again = [x for x in self._objects if chosen(x[0])]
-        if again:
-            self._objects = [x for x in self._objects if not chosen(x[0])]
-            self._new_objects += again
+        for code in of - self._computing:
+            self._again += self._objects if code == ANY else self._having.get(code, ())
+        self._computing |= of
 
     def _slot(self, read: Callable[[], Any], what: str, name: str, key: Any = None) -> None:
         value = self._was[key] if key in self._was else read()
@@ -343,18 +335,24 @@ class Guards:
 
     def _spread(self) -> None:
         """Attributes of objects, by the names that functions read: each may lead to further functions and objects."""
-        while self._new_objects or self._new_names:
+        while self._new_objects or self._new_names or self._again:
             objects, self._new_objects = self._new_objects, []
             names, self._new_names = self._new_names, {}
+            again, self._again = self._again, []
             for value, owner in self._objects:
                 self._watch_attributes(value, owner, names)
             self._objects += objects
             for value, owner in objects:
                 self._watch_attributes(value, owner, dict(self._names))
-                if ANY in self._computing or not self._computing.isdisjoint(self._methods(type(value))):
-                    self._watch_attributes(value, owner, self._all_names(value))
                 if self._whole:
                     self._watch_whole(value, owner)
+                methods = self._methods(type(value))
+                for code in methods:
+                    self._having.setdefault(code, []).append((value, owner))
+                if ANY in self._computing or not self._computing.isdisjoint(methods):
+                    again.append((value, owner))
+            for value, owner in again:
+                self._watch_computed(value, owner)
 
     def _methods(self, kind: type) -> frozenset[CodeType]:
         """The code of what the user's classes of an object define."""
@@ -364,15 +362,20 @@ class Guards:
             self._codes_of[kind] = frozenset(f.__code__ for f in functions if isinstance(f, FunctionType))
         return self._codes_of[kind]
 
-    def _all_names(self, value: Any) -> Uses:
+    def _watch_computed(self, value: Any, owner: str) -> None:
         """What may be meant by a computed name; a name that functions only write to is not."""
         if isinstance(value, (ModuleType, type, TensorMethods, *_FUNCTIONS)):
-            return {}
+            return
+        held = getattr(value, "__dict__", None)
+        if held is not None and id(value) not in self._by_name:
+            self._slot(held.__len__, f"how many attributes a {owner.rstrip('.')} has", owner)
+        self._by_name[id(value)] = (value, owner)
         names = set(attributes(value))
         for base in filter(_class_is_users, type(value).__mro__):
             names.update(n for n, m in list(vars(base).items()) if n[:2] != "__" and not hasattr(type(m), "__get__"))
-        used = {name: self._names.get(name, set()) for name in names}
-        return {name: {READ} if uses <= {STORED} else uses for name, uses in used.items()}
+        used = {name: {READ} if name in self._strings else self._names.get(name, set()) for name in names}
+        found = {name: {READ} if uses <= {STORED} else uses for name, uses in used.items()}
+        self._watch_attributes(value, owner, found)
 
     def _watch_whole(self, value: Any, owner: str) -> None:
         """All attributes of an object."""
@@ -395,6 +398,10 @@ class Guards:
                 if present or (held_now is MISSING and MAYBE in uses):
                     self._name(value, vars(value), name, owner)
             return
+        kind = value if isinstance(value, type) else type(value)
+        held = getattr(value, "__dict__", None)
+        there = self._names_of(kind)
+        names = {n: u for n, u in names.items() if n in there or (held is not None and n in held) or MAYBE in u}
         if isinstance(value, type):
             for name, uses in names.items():
                 if self._of_class(value, name, uses):
@@ -403,7 +410,6 @@ class Guards:
         if isinstance(value, TensorMethods):  # a variable: dualgraph's own attributes are known to the graph
             own = _class_is_users(type(value))
             names = {n: uses for n, uses in names.items() if n == "name" or (own and n not in _OF_TENSORS)}
-        held = getattr(value, "__dict__", None)
         for name, uses in names.items():
             if held is not None and name in held:
                 if self._is_read(uses, held[name], f"{owner}{name}", (id(value), name)):
@@ -417,6 +423,14 @@ class Guards:
                 users = self._class_attribute(type(value), name, maybe) or maybe or _class_is_users(type(value))
                 if users and held is not None:
                     self._name(value, held, name, owner)  # absent, as long as the class's holds
+
+    def _names_of(self, kind: type) -> set[str]:
+        """What a class and its bases hold; a function that is traced may add to it."""
+        size = sum([len(vars(base)) for base in kind.__mro__])
+        known = self._class_names.get(kind)
+        if known is None or known[0] != size:
+            known = self._class_names[kind] = (size, {name for base in kind.__mro__ for name in vars(base)})
+        return known[1]
 
     def _matters(self, uses: set[str], value: Any, holder: Any, name: str) -> bool:
         """Whether what a class holds under a name is read, or does something where the name is set."""
@@ -455,6 +469,7 @@ class Guards:
         """The trace is over; `variables`: the identities of those tensors that the graph watches itself."""
         for name in self._modules:  # those that were imported just now
             self.visit(sys.modules.get(name), name)
+        self._again += self._by_name.values()  # more strings are known now
         for cached in self._caches:
             for part in cached.new():
                 self.visit(part, cached.function.__name__)
@@ -469,7 +484,15 @@ class Guards:
         self._quick += [cached.renewed() for cached in self._caches]
         for kept in (
             *(self._seen, self._pending, self._was, self._before, self._objects, self._names),
-            *(self._strings, self._computing, self._codes_of, self._caches),
+            *(
+                self._strings,
+                self._computing,
+                self._codes_of,
+                self._caches,
+                self._having,
+                self._by_name,
+                self._class_names,
+            ),
         ):
             kept.clear()
 

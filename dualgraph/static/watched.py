@@ -24,7 +24,9 @@ def is_plain(value: Any) -> bool:
     """Whether a value is a constant that counts by type and bits."""
     if isinstance(value, (tuple, frozenset)):
         return all(is_plain(v) for v in elements(value))
-    return not isinstance(value, np.void) and isinstance(value, (*PLAIN, float, complex, Enum, np.generic, range, slice))
+    if isinstance(value, np.void):  # a record, which may be changed in place
+        return False
+    return isinstance(value, (*PLAIN, float, complex, Enum, np.generic, range, slice))
 
 
 def unchanged(now: Any, then: Any) -> bool:
