@@ -20,6 +20,7 @@ import gc
 import inspect
 import sys
 import sysconfig
+import types
 import weakref
 from array import array
 from collections import ChainMap, UserDict, UserList
@@ -95,6 +96,8 @@ def _class_is_users(kind: type) -> bool:
     module = sys.modules.get(kind.__module__)
     if module is builtins:
         return bool(kind.__flags__ & _MADE_IN_PYTHON)  # by a code without a name of its own
+    if module is types:
+        return not hasattr(types, kind.__name__)  # made by a call: dataclasses.make_dataclass, types.new_class
     return module is None or kind.__module__ == "__main__" or _is_users(getattr(module, "__file__", None))
 
 
@@ -593,7 +596,7 @@ def _attribute_holds(owner: Any, name: str, then: Any) -> bool:
     if name == "__class__":
         return type(owner) is then
     if name == "__dict__":
-        return tuple(vars(owner)) == then
+        return bool(tuple(vars(owner)) == then)
     now = vars(owner).get(name, MISSING)
     if isinstance(now, Table):
         items = tuple(now.items())

@@ -19,8 +19,8 @@ import types
 import warnings
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import Enum
+from dataclasses import dataclass, make_dataclass
+from enum import Enum, member
 from typing import Any, ClassVar
 
 import numpy as np
@@ -952,7 +952,7 @@ def test_special_methods_that_are_no_plain_functions(name):
 
 
 class Held(Enum):
-    FUNCTION = functools.partial(lambda x: x * GLOBAL)
+    FUNCTION = member(functools.partial(lambda x: x * GLOBAL))
     TABLE: ClassVar[dict[str, float]] = {"w": 2.0}
     OTHER = ((2.0,), [3.0])
 
@@ -961,7 +961,7 @@ VALUES: dict[str, Case] = {
     "function": (lambda x: Held.FUNCTION.value(x), raised_global),
     "list": (lambda x: x * Held.OTHER.value[1][0], lambda: Held.OTHER.value[1].__setitem__(0, 5.0)),
     "member": (
-        (lambda member: lambda x: x * member.value[1][0])(Held.OTHER),
+        (lambda other: lambda x: x * other.value[1][0])(Held.OTHER),
         lambda: Held.OTHER.value[1].insert(0, 7.0),
     ),
 }
@@ -1142,6 +1142,12 @@ def test_flags_of_the_parameters_of_an_optimiser(name):
         lambda x: x * float(sum(p.requires_grad for p in FLAGS[name](opt))),
         lambda: setattr(model.weight, "requires_grad", False),
     ))  # fmt: skip
+
+
+@case
+def a_class_that_a_call_made():
+    made = make_dataclass("made", ["x"], namespace={"k": 2.0})
+    return (lambda x: x * made.k), lambda: setattr(made, "k", 5.0)
 
 
 @case
