@@ -11,7 +11,7 @@ import heapq
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dualgraph.errors import ArgumentError, DTypeError, GradientError, ShapeError, shown
+from dualgraph.errors import ArgumentError, DTypeError, DualgraphError, GradientError, ShapeError, shown
 from dualgraph.ops.arguments import flag
 from dualgraph.ops.elementwise import add
 from dualgraph.ops.op import Call, contribution, current, within
@@ -31,7 +31,7 @@ def key_of(x: Any) -> Key:
 def sweep(
     outputs: Sequence[Any],
     seeds: Sequence[Any],
-    wanted: set[Key] | None,
+    targets: Sequence[Any] | None,
     retain: bool,
     create_graph: bool,
     leaf: Callable[[Any, Any], None],
@@ -40,7 +40,7 @@ def sweep(
     """Propagate `seeds` from `outputs` to the leaves.
 
     `leaf(x, g)` receives the finished gradient of each leaf, `intermediate(call, number, g)` that of each call's result.
-    `wanted` restricts the sweep to paths that lead to the given values.
+    `targets` restricts the sweep to paths that lead to these values.
     """
     front = current().with_grad(create_graph)
     gradients: dict[Key, Any] = {}
@@ -76,7 +76,7 @@ def sweep(
             leaf(x, _finished(x.hooks, gradients[key]))
 
     started = front.begin_sweep()
-    useful = _paths_to(outputs, wanted) if wanted is not None else None
+    useful = _paths_to(outputs, targets) if targets is not None else None
     within(front, run)
     front.end_sweep(started)
 
@@ -92,7 +92,7 @@ def _finished(hooks: Sequence[Callable[[Any], Any]] | None, g: Any) -> Any:
                 )
             if replacement.spec != g.spec:
                 raise ShapeError(f"hook: got a gradient of {replacement.spec}, the tensor's is {g.spec}; keep its spec")
-            g = replacement
+            g = current().unchanged(replacement)
     return g
 
 
@@ -108,10 +108,7 @@ def _propagate(
     """Apply the gradient rules of one call to the gradients of its results."""
     op = call.op
     if call.freed:
-        raise GradientError(
-            f"backward: the values saved by {op.name} were freed by an earlier backward; "
-            "call the first backward with retain_graph=True to go through a graph again"
-        ).at(call.where)
+        raise _freed(call)
     if op.vjp == ():
         why = f"{op.name} has no gradient rule; detach its input, or define the op with a vjp"
         raise GradientError(f"backward: {op.no_gradient or why}").at(call.where)
@@ -126,9 +123,9 @@ def _propagate(
         found.append(arrived)
     inputs = call.inputs
     if useful is None:
-        wanted = tuple([(x if x.source is None else x.source).requires_grad for x in inputs])
+        wanted = tuple([(x if x.source is None else x.source).tracked for x in inputs])
     else:  # a leaf may have been switched since
-        wanted = tuple([(x if x.source is None else x.source).requires_grad and _leads(x, useful) for x in inputs])
+        wanted = tuple([(x if x.source is None else x.source).tracked and _leads(x, useful) for x in inputs])
     if len(found) > 1:
         found = [zeros_like(front.result(call, n)) if g is None else g for n, g in enumerate(found)]
     if call.plan is not None and front.joint and op.joint_vjp and not create_graph:
@@ -152,22 +149,49 @@ def _propagate(
                 reach(inputs[number], part if same else sum_to(part, inputs[number].spec))
 
 
+def _freed(call: Call) -> DualgraphError:
+    return GradientError(
+        f"backward: the values saved by {call.op.name} were freed by an earlier backward; "
+        "call the first backward with retain_graph=True to go through a graph again"
+    ).at(call.where)
+
+
+def leads_to(x: Any, targets: Sequence[Any]) -> bool:
+    """Whether a value was computed from one of the targets, as far as can be known."""
+    keys = {key_of(target) for target in targets}
+    stack, seen = [x], set()
+    while stack:
+        x = stack.pop()
+        key = key_of(x)
+        if key in keys:
+            return True
+        if x.call is not None and id(x.call) not in seen:
+            if x.call.freed or x.call.op.no_gradient:
+                return True
+            seen.add(id(x.call))
+            stack.extend(x.call.inputs)
+    return False
+
+
 def _leads(x: Any, useful: set[int]) -> bool:
     return key_of(x)[0] in useful
 
 
-def _paths_to(outputs: Sequence[Any], wanted: set[Key]) -> set[int]:
+def _paths_to(outputs: Sequence[Any], targets: Sequence[Any]) -> set[int]:
     """Identities of the calls and leaves from which a wanted value can be reached."""
     calls: dict[int, Call] = {}
+    calls_wanted = [] if any(x.call is None for x in targets) else [x.call.serial for x in targets]
     stack = [x.call for x in outputs if x.call is not None]
     while stack:
         call = stack.pop()
         if id(call) not in calls:
             if call.op.no_gradient:  # what lies behind it cannot be known, so it might matter
                 raise GradientError(f"grad: {call.op.no_gradient}").at(call.where)
+            if call.freed and (not calls_wanted or call.serial > min(calls_wanted)):  # nor behind a freed one
+                raise _freed(call)
             calls[id(call)] = call
             stack.extend(x.call for x in call.inputs if x.call is not None)
-    useful = {key[0] for key in wanted}
+    useful = {key_of(x)[0] for x in targets}
     for call in sorted(calls.values(), key=lambda c: c.serial):
         if any(_leads(x, useful) for x in call.inputs):
             useful.add(id(call))
@@ -175,7 +199,7 @@ def _paths_to(outputs: Sequence[Any], wanted: set[Key]) -> set[int]:
 
 
 def _seed(output: Any, gradient: Any, name: str) -> Any:
-    if not output.requires_grad:
+    if not output.tracked:
         raise GradientError(
             f"{name}: the output {output.spec} needs no gradient (nothing it was computed from has requires_grad, or it "
             "was computed under no_grad); set requires_grad=True on a parameter or input first"
@@ -186,7 +210,7 @@ def _seed(output: Any, gradient: Any, name: str) -> Any:
                 f"{name}: got an output of shape {output.shape}; only a scalar has an implied gradient of 1; "
                 "reduce it with sum or mean, or pass the gradient"
             )
-        return current().constant(1.0, output.layout[1])
+        gradient = current().constant(1.0, output.layout[1])
     gradient = current().unchanged(current().lift(gradient))
     if gradient.shape != output.shape:
         raise ShapeError(
@@ -203,7 +227,7 @@ def backward(output: Any, gradient: Any = None, retain_graph: bool = False, crea
     create_graph = flag("backward", "create_graph", create_graph)
 
     def accumulate(x: Any, g: Any) -> None:
-        held = x.grad
+        held = current().held_before(x)
         x.grad = g if held is None else add(held, g)
 
     seed = within(current().with_grad(create_graph), _seed, output, gradient, "backward")
@@ -248,7 +272,7 @@ def grad(
     for x in targets:
         if not is_float(x.layout[1]):
             raise DTypeError(f"grad: got an input of {x.spec}; gradients exist for floats only; cast it first")
-        if not x.requires_grad:
+        if not x.tracked:
             raise GradientError(
                 f"grad: an input of {x.spec} needs no gradient; set requires_grad=True before it is used"
             )
@@ -264,7 +288,8 @@ def grad(
         if (id(call), number) in wanted:
             found[id(call), number] = g
 
-    sweep(outs, seeds, wanted, retain, create_graph, leaf, intermediate)
+    front.differentiates(outs, targets)
+    sweep(outs, seeds, targets, retain, create_graph, leaf, intermediate)
     results = []
     for x in targets:
         g = found.get(key_of(x))

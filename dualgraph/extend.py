@@ -216,7 +216,7 @@ def _pullback(function: Callable[..., Any], number: int, count: int) -> Callable
         def differentiated() -> Any:
             out = function(*leaves, **params)
             outs = [current().lift(o) for o in (out if isinstance(out, tuple) else (out,))]
-            pairs = [(o, g) for o, g in zip(outs, gradients, strict=True) if o.requires_grad]
+            pairs = [(o, g) for o, g in zip(outs, gradients, strict=True) if o.tracked]
             return autodiff.grad(
                 [o for o, _ in pairs], [leaves[number]], [g for _, g in pairs], create_graph=True, allow_unused=True
             )[0]

@@ -108,13 +108,13 @@ class Eager:
                 x, y = inputs
                 saved: Any = (x.storage, y.storage)
                 key: Any = (x.layout, y.layout)
-                needs_grad = x.requires_grad or y.requires_grad
+                needs_grad = x.tracked or y.tracked
             else:
                 saved = [x.storage for x in inputs]
                 key = tuple([x.layout for x in inputs])
                 needs_grad = False
                 for x in inputs:
-                    if x.requires_grad:
+                    if x.tracked:
                         needs_grad = True
                         break
         except AttributeError:
@@ -242,7 +242,7 @@ class Eager:
         restored = []
         for x, storage in zip(call.inputs, call.saved, strict=True):
             if x.storage is not storage:
-                if create_graph and x.requires_grad:
+                if create_graph and x.tracked:
                     raise GradientError(
                         f"backward: a parameter used by {call.op.name} was assigned a new value before this backward; with "
                         "create_graph=True do the backward before the update"
@@ -283,7 +283,7 @@ class Eager:
     def release(self, call: Call) -> None:
         call.freed = True
         if self.tapes:
-            call.inputs = tuple(Tensor(_EMPTY, x.layout, x.requires_grad, x.call, x.index) for x in call.inputs)
+            call.inputs = tuple(Tensor(_EMPTY, x.layout, x.tracked, x.call, x.index) for x in call.inputs)
         else:
             call.inputs = ()
         call.saved = call.results = ()
@@ -339,9 +339,15 @@ class Eager:
         variable.storage = value.storage
 
     def unchanged(self, x: Tensor) -> Tensor:
-        if not (x.requires_grad and self.grad_enabled):
+        if not (x.tracked and self.grad_enabled):
             return Tensor(x.storage, x.layout)
         return Alias(x) if x.call is None else x
+
+    def differentiates(self, outputs: Any, targets: Any) -> None:
+        pass
+
+    def held_before(self, x: Tensor) -> Any:
+        return x.grad
 
     def fresh(self, x: Tensor) -> Tensor:
         return x

@@ -38,14 +38,14 @@ class Tensor(TensorMethods):
     Made by `dualgraph.tensor` and by operations. `grad` holds the gradient after `backward`.
     """
 
-    __slots__ = ("__weakref__", "_grad", "call", "hooks", "index", "layout", "requires_grad", "storage")
+    __slots__ = ("__weakref__", "_grad", "call", "hooks", "index", "layout", "storage", "tracked")
 
     source: Any = None  # symbols and aliases may stand for a tensor; tensors stand for themselves
 
     def __init__(
         self, storage: Array, layout: Any, requires_grad: bool = False, call: Call | None = None, index: int = -1
     ):
-        self.storage, self.layout, self.requires_grad, self.call, self.index = (
+        self.storage, self.layout, self.tracked, self.call, self.index = (
             storage,
             layout,
             requires_grad,
@@ -78,7 +78,7 @@ class Tensor(TensorMethods):
 
     def _value_now(self) -> None:
         """Reading the value of what a graph reads at every run would bake it in."""
-        if self.requires_grad:
+        if self.tracked:
             _refuse_while_tracing(self)
 
     def numpy(self) -> Array:
@@ -113,7 +113,7 @@ class Tensor(TensorMethods):
                 "detach() it first"
             ).at(here(2))
         held = self.held_gradient()
-        state = (np.array(array_of(self.storage, self.layout), order="C"), self.requires_grad, held, self._more())
+        state = (np.array(array_of(self.storage, self.layout), order="C"), self.tracked, held, self._more())
         return _remade, (type(self), *state), getattr(self, "__dict__", None)
 
     def _more(self) -> dict[str, Any]:
@@ -140,7 +140,7 @@ class Tensor(TensorMethods):
     def __repr__(self) -> str:
         text = np.array2string(array_of(self.storage, self.layout), separator=", ", prefix="tensor(", threshold=100)
         dtype = "" if self.layout[1] in ("float32", "int64", "bool") else f", dtype={self.layout[1]}"
-        grad = f", from {self.call.op.name}" if self.call else ", requires_grad=True" if self.requires_grad else ""
+        grad = f", from {self.call.op.name}" if self.call else ", requires_grad=True" if self.tracked else ""
         return f"tensor({text}{dtype}{grad})"
 
 
@@ -176,12 +176,24 @@ class Variable(Tensor):
 class Alias(Tensor):
     """The value that a leaf has now, under the leaf's gradient: what a view that changes nothing gives."""
 
-    __slots__ = ("source",)
+    __slots__ = ("_tracked", "source")
 
     def __init__(self, leaf: Tensor):
-        self.storage, self.layout, self.requires_grad = leaf.storage, leaf.layout, leaf.requires_grad
-        self.call, self.index, self._grad = None, -1, None
         self.source = leaf if leaf.source is None else leaf.source
+        self.storage, self.layout, self.tracked = leaf.storage, leaf.layout, leaf.tracked
+        self.call, self.index, self._grad = None, -1, None
+
+    @property
+    def tracked(self) -> bool:
+        """Whether it takes a gradient, and the leaf still does."""
+        return self._tracked and self.source.tracked
+
+    @tracked.setter
+    def tracked(self, tracked: bool) -> None:
+        self._tracked = tracked
+
+    def __reduce__(self) -> Any:
+        return _alias, (self.source, np.array(array_of(self.storage, self.layout), order="C"), self._tracked)
 
     @property
     def grad(self) -> Any:
@@ -202,12 +214,23 @@ class Alias(Tensor):
         self.source.hooks = hooks
 
 
+def _alias(leaf: Tensor, array: Array, tracked: bool) -> Alias:
+    x = Alias(leaf)
+    x.storage, x.layout, x.tracked = _owned(array), Spec(array.shape, array.dtype.name), tracked
+    return x
+
+
+def _owned(array: Array) -> Array:
+    """An array that nobody else can write to: what is unpickled may lie in the caller's buffers."""
+    return array if array.flags.owndata else array.copy()
+
+
 def _remade(kind: Any, array: Array, requires_grad: bool, held: Any, more: dict[str, Any]) -> Any:
     """A copy of a tensor, made without its `__init__`."""
     x = kind.__new__(kind)
     if isinstance(x, Variable):
         current().created(x)
-    Tensor.__init__(x, array, Spec(array.shape, array.dtype.name), requires_grad)
+    Tensor.__init__(x, _owned(array), Spec(array.shape, array.dtype.name), requires_grad)
     x._grad = held
     for name, value in more.items():
         setattr(x, name, value)

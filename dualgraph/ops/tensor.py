@@ -28,7 +28,7 @@ class TensorMethods:
     __array_ufunc__ = None  # NumPy leaves mixed expressions to our reflected operators
     layout: Any
     source: Any  # the tensor to whose gradient this one's belongs, if that is another one
-    requires_grad: bool
+    tracked: bool  # what `requires_grad` says, without its door
     call: Any
     hooks: Any
     grad: Any
@@ -237,6 +237,15 @@ class TensorMethods:
         """The last two axes exchanged."""
         return FUNCTIONS["matrix_transpose"](self)
 
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients with respect to this tensor are recorded; setting it is `requires_grad_`."""
+        return self.tracked
+
+    @requires_grad.setter
+    def requires_grad(self, requires_grad: bool) -> None:
+        self.requires_grad_(requires_grad)
+
     def requires_grad_(self, requires_grad: bool = True) -> Any:
         """Switch gradient tracking of a leaf; returns the tensor."""
         if not isinstance(requires_grad, bool):
@@ -252,7 +261,7 @@ class TensorMethods:
                 here(2)
             )
         current().switching(self)
-        self.requires_grad = requires_grad  # type: ignore[misc]  # a slot of both subclasses
+        self.tracked = requires_grad  # type: ignore[misc]  # a slot of both subclasses
         return self
 
     def backward(self, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None:
@@ -269,7 +278,7 @@ class TensorMethods:
             raise ArgumentError(f"register_hook: got {shown(hook)}; a hook is a function of the gradient; pass one").at(
                 here(2)
             )
-        if not self.requires_grad:
+        if not self.tracked:
             raise GradientError("register_hook: the tensor needs no gradient; set requires_grad=True first").at(here(2))
         if self.call is None:
             current().switching(self)

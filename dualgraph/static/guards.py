@@ -404,7 +404,7 @@ class Guards:
             if not all(_attribute_holds(*a) for a in self._watched):
                 return False
             self._version = now
-        if self._leaves and [x.requires_grad for x in self._leaves] != self._take_gradients:
+        if self._leaves and [x.tracked for x in self._leaves] != self._take_gradients:
             return False
         for function, code in self._codes:
             if function.__code__ is not code:
@@ -464,7 +464,7 @@ def _attribute_holds(owner: Any, name: str, then: Any) -> bool:
     if name == "__class__":
         return type(owner) is then
     if name == "__dict__":
-        return tuple(vars(owner)) == then
+        return bool(tuple(vars(owner)) == then)
     now = vars(owner).get(name, MISSING)
     if isinstance(now, Table):
         items = tuple(now.items())

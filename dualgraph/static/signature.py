@@ -46,7 +46,7 @@ def signature(leaves: list[Any], structure: Any, grad_enabled: bool) -> Signatur
 def describe(x: Any) -> Any:
     """A tensor's spec, or a Python constant."""
     if isinstance(x, TensorMethods):
-        return GradSpec(*x.spec) if x.requires_grad else x.spec
+        return GradSpec(*x.spec) if x.tracked else x.spec
     if isinstance(x, np.ndarray):
         return Spec(x.shape, dtype_name(x.dtype))
     if isinstance(x, np.generic) and not isinstance(x, float):  # numpy.float64 is a Python float, and weak as one
