@@ -94,7 +94,7 @@ def test_composites_that_return_constants():
 
 
 WRONG: list[tuple[str, Any]] = [
-    ("a name", lambda: extend.composite(3, lambda x: x)),
+    ("the name", lambda: extend.composite(3, lambda x: x)),
     ("function", lambda: extend.composite("f", 3)),
     ("vjp", lambda: extend.composite("f", lambda x: x, vjp=3)),
     ("vjp", lambda: extend.elementwise("f", lambda x: x, vjp=("a",))),
