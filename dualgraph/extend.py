@@ -8,7 +8,12 @@ Three forms, from small to large:
 - `external`: a function over NumPy arrays, for what no kernel of dualgraph computes.
 
 A `vjp` is called as `vjp[i](g, out, *inputs, **params)`: `g` is the gradient of the result, the answer that of input i,
-written in public operations so that it can be differentiated again.
+written in public operations so that it can be differentiated again. It has the shape of the input, or one that the input
+broadcasts to; a tuple of rules has one for each input (None: no gradient), an empty one says that there is no gradient.
+
+What the functions take and return is checked where the operation is used: `ArgumentError`, `GraphError` and
+`GradientError` name the user's line, and what they raise themselves is left alone. An operation is the function that is
+returned, its name need not be unique; pickle finds it as it finds any function: by the name, in the module of its definition.
 
 >>> import dualgraph as dg
 >>> from dualgraph import extend
@@ -31,7 +36,7 @@ from typing import Any
 
 import numpy as np
 
-from dualgraph import autodiff
+from dualgraph import autodiff, tree
 from dualgraph.errors import ArgumentError, shown
 from dualgraph.exact import exact
 from dualgraph.kernels.expr import call, cast, literal, select
@@ -47,6 +52,7 @@ from dualgraph.ops.elementwise import Expression, elementwise_op
 from dualgraph.ops.op import Op, Operand, Vjp, as_view, bind, current, using
 from dualgraph.ops.shape import contiguous
 from dualgraph.ops.symbol import Symbol
+from dualgraph.ops.tensor import TensorMethods
 from dualgraph.spec import Spec, is_float
 
 MOST_OPS = 1024  # sets of parameters of one operation
@@ -173,15 +179,10 @@ def _applied(name: str, make: Callable[[dict[str, Any]], Op], definer: FrameType
     ops: dict[Any, Op] = {}
 
     def apply(*inputs: Any, **params: Any) -> Any:
-        try:
-            hash(tuple(params.values()))  # what may change is no constant
-        except TypeError:
-            raise ArgumentError(
-                f"{name}: got parameters {shown(params)}; they are hashable constants; pass arrays and tensors as inputs"
-            ) from None
         key = exact(dict(sorted(params.items())))
         op = ops.get(key)
         if op is None:
+            _check_constants(name, params)
             if len(ops) >= MOST_OPS:
                 ops.clear()
             op = ops[key] = make(params)
@@ -189,6 +190,20 @@ def _applied(name: str, make: Callable[[dict[str, Any]], Op], definer: FrameType
         return front.apply(op, tuple(front.lift(x) for x in inputs), {})
 
     return _named(apply, name, definer)
+
+
+def _check_constants(name: str, params: dict[str, Any]) -> None:
+    """What may change is no constant, nor is a tensor: its value may be known only when a compiled graph runs."""
+    try:
+        hash(tuple(params.values()))
+    except (TypeError, RecursionError):
+        constant = False
+    else:
+        constant = not any(isinstance(x, TensorMethods) for x in tree.flatten(params)[0])
+    if not constant:
+        raise ArgumentError(
+            f"{name}: got parameters {shown(params)}; they are hashable constants; pass arrays and tensors as inputs"
+        )
 
 
 def _named(function: Any, name: str, definer: FrameType) -> Any:

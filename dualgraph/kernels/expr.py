@@ -235,13 +235,9 @@ def _lift(value: Any, like: Expr) -> Expr:
 
 def call(op: str, *args: Any) -> Expr:
     """Apply one instruction; Python numbers become literals of the dtype of the first expression among `args`."""
-    row = INSTRUCTIONS.get(op) if isinstance(op, str) and op != "cast" else None
-    if row is None:
-        near = difflib.get_close_matches(op, INSTRUCTIONS, 1) if isinstance(op, str) else ()
-        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(INSTRUCTIONS)}"
-        raise ArgumentError(
-            f"got instruction {shown(op)}; there is none of this name; {'use cast(x, dtype)' if op == 'cast' else hint}"
-        )
+    row = INSTRUCTIONS.get(op) if isinstance(op, str) else None
+    if row is None or op == "cast":  # which needs to know what to
+        raise ArgumentError(f"got instruction {shown(op)}; there is none of this name; {_instead(op)}")
     if len(args) != row.arity:
         raise ArgumentError(f"{op}: got {len(args)} operands; it takes {row.arity}; pass these")
     numbers = args[1:] if op == "select" else args  # those that meet in one dtype
@@ -265,6 +261,14 @@ def call(op: str, *args: Any) -> Expr:
         raise DTypeError(f"{op}: got {dtype}; it is defined for {allowed} dtypes; cast with astype first")
     exprs = (args[0], *operands) if op == "select" else operands
     return Expr(op, exprs, "bool" if row.predicate else dtype)
+
+
+def _instead(op: Any) -> str:
+    """What may have been meant by the name of no instruction."""
+    near = difflib.get_close_matches(op, INSTRUCTIONS, 1) if isinstance(op, str) else []
+    if near == ["cast"]:
+        return "use cast(x, dtype)"
+    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(n for n in INSTRUCTIONS if n != 'cast')}"
 
 
 def linearise(results: Sequence[Expr]) -> tuple[Code, tuple[int, ...]]:
