@@ -160,7 +160,7 @@ def _fitted(call: Call, part: Any, spec: Spec) -> Any:
     try:
         return sum_to(part, spec)
     except ShapeError as error:
-        raise GradientError(f"{call.op.name}: its gradient rule gave what does not fit: {error.args[0]}").at(
+        raise ShapeError(f"{call.op.name}: its gradient rule gave what does not fit: {error.args[0]}").at(
             call.where
         ) from None
 

@@ -11,8 +11,8 @@ A `vjp` is called as `vjp[i](g, out, *inputs, **params)`: `g` is the gradient of
 written in public operations so that it can be differentiated again. It has the shape of the input, or one that the input
 broadcasts to; a tuple of rules has one for each input (None: no gradient), an empty one says that there is no gradient.
 
-What the functions take and return is checked where the operation is used: `ArgumentError`, `GraphError` and
-`GradientError` name the user's line, and what they raise themselves is left alone. An operation is the function that is
+What the functions take and return is checked where the operation is used: errors of ours name
+the user's line, and what they raise themselves is left alone. An operation is the function that is
 returned, its name need not be unique; pickle finds it as it finds any function: by the name, in the module of its definition.
 
 >>> import dualgraph as dg
