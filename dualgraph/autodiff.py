@@ -18,7 +18,7 @@ from dualgraph.ops.op import Call, contribution, current, within
 from dualgraph.ops.reduce import sum_to
 from dualgraph.ops.shape import zeros_like
 from dualgraph.ops.tensor import FUNCTIONS, TensorMethods
-from dualgraph.spec import is_float
+from dualgraph.spec import Spec, is_float
 
 Key = tuple[int, int]  # (id of the call or leaf, result number)
 
@@ -146,7 +146,22 @@ def _propagate(
                     ).at(call.where)
                 have, target = part.layout, inputs[number].layout
                 same = have[0] == target[0] and have[1] == target[1]
-                reach(inputs[number], part if same else sum_to(part, inputs[number].spec))
+                reach(inputs[number], part if same else _fitted(call, part, inputs[number].spec))
+
+
+def _fitted(call: Call, part: Any, spec: Spec) -> Any:
+    """What a gradient rule gave, in the shape and dtype of the input."""
+    if not is_float(part.layout[1]):
+        raise GradientError(
+            f"{call.op.name}: its gradient rule gave {part.spec} for an input of {spec}; gradients are floats; cast it with "
+            "astype"
+        ).at(call.where)
+    try:
+        return sum_to(part, spec)
+    except ShapeError as error:
+        raise ShapeError(f"{call.op.name}: its gradient rule gave what does not fit: {error.args[0]}").at(
+            call.where
+        ) from None
 
 
 def _freed(call: Call) -> DualgraphError:

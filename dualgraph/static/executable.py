@@ -22,6 +22,7 @@ from dualgraph.errors import DualgraphError, FeedError, GraphError, OutOfMemoryE
 from dualgraph.kernels import memory, provider
 from dualgraph.kernels.failure import checked_operand, explain
 from dualgraph.kernels.program import Program
+from dualgraph.kernels.replay import recording
 from dualgraph.kernels.state import State
 from dualgraph.locks import lock
 from dualgraph.ops.op import Call, Op, current, default
@@ -144,12 +145,11 @@ class Executable:
                     "none; clear it, or define the graph again (static.jit does so by itself)"
                 ).at(here())
         with self._lock:
-            if self._first:
-                self._first_run(arrays, passed)
+            launch = self._first_run(arrays, passed) if self._first else self._launch
             given = [*arrays, *self._held(passed)]
             before = [(number, self._loaded.redirect(number, passed[id(x)])) for number, x in self._redirected]
             try:
-                results = self._launch(*given)
+                results = launch(*given)
             except MemoryError:
                 raise self._out_of_memory() from None
             finally:  # nobody is kept alive, and a call that a signal or finaliser makes in between harms none
@@ -326,12 +326,17 @@ class Executable:
         deque(map(setattr, owners, ["_grad"] * len(owners), values), maxlen=0)  # at once: one call of C
         return found[0] if count == 1 else found[:count] if count else None
 
-    def _first_run(self, arrays: Sequence[Array], passed: dict[int, Any]) -> None:
-        if self._verified:
-            verify(self, arrays, passed)
-        if not self.compilation.exact:
-            self.ulp_distance = ulp_distance(self, arrays, passed)
+    def _first_run(self, arrays: Sequence[Array], passed: dict[int, Any]) -> Callable[..., Any]:
+        """What comes before the first launch, which is returned: functions from outside are called once for all of it."""
+        exact = self.compilation.exact
+        calls = recording(compared=exact)
+        with calls:
+            if not exact:  # first: what the functions get is then what they get in the launch
+                self.ulp_distance = ulp_distance(self, arrays, passed)
+            if self._verified:
+                verify(self, arrays, passed)
         self._first = False
+        return calls.inside(self._launch) if calls.calls else self._launch
 
     def state(
         self,
@@ -437,13 +442,14 @@ class Watched:
         flow = Dataflow(exe.compilation.defined.calls, tuple(symbol for _, symbol in self._symbols))
         program = lower(flow, exe.compilation.leaves, len(self._symbols), ()).program
         state = exe.state(feeds, passed)
-        values = provider.load(program, memory.plan(program)).launch(*state)
-        if values.__class__ is int:
-            raise exe.failure(program, values, state)
-        values = values if isinstance(values, tuple) else (values,)
-        cut = exe._cut(given)
-        seen = {name: exe._made(v, s, cut) for (name, s), v in zip(self._symbols, values, strict=True)}
-        return exe(*args, **named), seen
+        with recording(compared=exe.compilation.exact):  # functions from outside are called once
+            values = provider.load(program, memory.plan(program)).launch(*state)
+            if values.__class__ is int:
+                raise exe.failure(program, values, state)
+            values = values if isinstance(values, tuple) else (values,)
+            cut = exe._cut(given)
+            seen = {name: exe._made(v, s, cut) for (name, s), v in zip(self._symbols, values, strict=True)}
+            return exe(*args, **named), seen
 
 
 def _found(item: Any, calls: dict[str, Call]) -> Symbol:

@@ -16,7 +16,8 @@ import numpy as np
 
 import dualgraph as dg
 import dualgraph.nn.functional as F
-from dualgraph import data, errors, nn, optim, static
+from dualgraph import data, errors, extend, nn, optim, static
+from dualgraph.kernels import expr
 from dualgraph.ops.tensor import TensorMethods
 
 FLOAT = np.arange(1, 7, dtype=np.float32).reshape(2, 3)
@@ -29,6 +30,12 @@ MODULES = {
     "Sequential": nn.Sequential(nn.Tanh()), "TensorDataset": data.TensorDataset(FLOAT),
 }  # fmt: skip
 ADAM = optim.Adam([nn.Parameter(FLOAT)])
+SCALAR = expr.input(0, "float32")
+
+# One operation of each kind that `extend` makes.
+HYPOTENUSE = extend.elementwise("hypotenuse", lambda x, y: extend.call("sqrt", x * x + y * y), arity=2)
+SCALED = extend.composite("scaled", lambda x, k: x * k)
+SORTED = extend.external("sorted", lambda a, k: np.sort(a, axis=None).reshape(a.shape), lambda s, k: s)
 
 
 class Given(NamedTuple):
@@ -85,6 +92,11 @@ CALLS: dict[str, dict[str, Any]] = {
     "static.gradients": {"loss": Made(lambda x: dg.sum(x * x)), "inputs": Made(lambda x: [x])},
     "DataLoader.load_state_dict": {"state": LOADER.state_dict()},
     "Adam.load_state_dict": {"state": ADAM.state_dict()},
+    "extend.call": {"op": "abs", "args": SCALAR},
+    "extend.cast": {"x": SCALAR},
+    "extend.elementwise": {"expression": lambda x: x},
+    "extend.external": {"spec": lambda s: s},
+    "extend.select": {"condition": SCALAR > 0, "x": SCALAR, "y": SCALAR},
     "Tensor.register_hook": {"self": Made(lambda x: x * 2.0)},
 }  # fmt: skip
 
@@ -205,6 +217,15 @@ OPERATIONS = {
     **functions(public("F", F)),
     **functions(methods()),
     **functions(layers()),
+    **functions(
+        iter(
+            [
+                ("extend.elementwise()", lambda x, y: HYPOTENUSE(x, y)),
+                ("extend.composite()", lambda x, k=2.0: SCALED(x, k=k)),
+                ("extend.external()", lambda x, k=2.0: SORTED(x, k=k)),
+            ]
+        )
+    ),
 }
 IN_GRAPHS = functions(item for item in public("static", static) if item[0] in INSIDE)
 
@@ -216,6 +237,7 @@ OUTSIDE = {
     **functions(classes("optim", optim)),
     **functions(classes("data", data)),
     **functions(public("init", nn.init)),
+    **functions(public("extend", extend)),
     **functions(public("data", data)),
     **functions(item for item in public("static", static) if item[0] not in INSIDE),
     **METHODS,
