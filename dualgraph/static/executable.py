@@ -20,7 +20,7 @@ from dualgraph import tree
 from dualgraph.autodiff import leads_to
 from dualgraph.errors import DualgraphError, FeedError, GraphError, OutOfMemoryError, here
 from dualgraph.kernels import memory, provider
-from dualgraph.kernels.failure import checked_operand, explain
+from dualgraph.kernels.failure import checked_operand, explain, searches_call_functions
 from dualgraph.kernels.program import Program
 from dualgraph.kernels.replay import recording
 from dualgraph.kernels.state import State
@@ -110,6 +110,7 @@ class Executable:
         ]
         absent = [v for v in graph.variables.values() if v.gradient_was_none]
         self._without_gradient = [v.tensor for v in absent] if graph.spelled_out else []
+        self._keeps_calls = searches_call_functions(self.program)
         self._exposed = getattr(self._loaded, "releases_gil", True)  # other Python threads may run during a launch
         self._result_specs = [s.spec for s in wanted]
         self._histories = [_history(s) for s in wanted]
@@ -145,7 +146,10 @@ class Executable:
                     "none; clear it, or define the graph again (static.jit does so by itself)"
                 ).at(here())
         with self._lock:
-            launch = self._first_run(arrays, passed) if self._first else self._launch
+            calls = self._first_run(arrays, passed) if self._first else None
+            if calls is None and self._keeps_calls:
+                calls = recording(compared=False)
+            launch = self._launch if calls is None else calls.inside(self._launch)
             given = [*arrays, *self._held(passed)]
             before = [(number, self._loaded.redirect(number, passed[id(x)])) for number, x in self._redirected]
             try:
@@ -156,7 +160,8 @@ class Executable:
                 for number, receiver in before:
                     self._loaded.redirect(number, receiver)
             if results.__class__ is int:
-                raise self.failure(self.program, results, self.state(arrays, passed))
+                search = self.failure if calls is None else calls.inside(self.failure)
+                raise search(self.program, results, self.state(arrays, passed))
             if self._left:
                 results = self._leave(results, passed)
             for argument, requires_grad, hooks in self._switched:
@@ -326,8 +331,8 @@ class Executable:
         deque(map(setattr, owners, ["_grad"] * len(owners), values), maxlen=0)  # at once: one call of C
         return found[0] if count == 1 else found[:count] if count else None
 
-    def _first_run(self, arrays: Sequence[Array], passed: dict[int, Any]) -> Callable[..., Any]:
-        """What comes before the first launch, which is returned: functions from outside are called once for all of it."""
+    def _first_run(self, arrays: Sequence[Array], passed: dict[int, Any]) -> recording | None:
+        """What comes before the first launch; returns what functions from outside gave, which are called once for all."""
         exact = self.compilation.exact
         calls = recording(compared=exact)
         with calls:
@@ -336,7 +341,7 @@ class Executable:
             if self._verified:
                 verify(self, arrays, passed)
         self._first = False
-        return calls.inside(self._launch) if calls.calls else self._launch
+        return calls if calls.calls else None
 
     def state(
         self,
