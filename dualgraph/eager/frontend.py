@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dualgraph.eager.tensor import Alias, Tensor, Variable, Window, array_of, layout_of, tensor, view_of
-from dualgraph.errors import DualgraphError, GradientError, GraphError, here
+from dualgraph.errors import DualgraphError, GradientError, GraphError, OutOfMemoryError, here
 from dualgraph.kernels import memory, provider
 from dualgraph.kernels.failure import checked_operand, explain
 from dualgraph.kernels.fusion import fuse
@@ -175,6 +175,12 @@ class Eager:
             plan = Plan(op, tuple(x.layout for x in inputs), params)
         except DualgraphError as error:
             raise error.at(here(3)) from None
+        except MemoryError:
+            operands = " and ".join(str(x.spec) for x in inputs)
+            raise OutOfMemoryError(
+                f"{op.name}: got operands of {operands}, and there is no memory for what is computed between; compute it in "
+                "parts"
+            ).at(here(3)) from None
         if len(op.plans) >= MOST_PLANS:
             op.plans.clear()
         op.plans[key] = plan

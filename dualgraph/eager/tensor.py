@@ -14,7 +14,7 @@ import numpy as np
 from dualgraph.errors import DTypeError, GradientError, ShapeError, SymbolError, here
 from dualgraph.kernels.program import View
 from dualgraph.ops.arguments import flag
-from dualgraph.ops.arrays import as_array
+from dualgraph.ops.arrays import as_array, copied
 from dualgraph.ops.op import Call, current, default
 from dualgraph.ops.tensor import TensorMethods, check_gradient
 from dualgraph.spec import Shape, Spec, contiguous_strides, is_float
@@ -157,7 +157,7 @@ class Variable(Tensor):
     def __init__(self, value: Any, requires_grad: bool = False, name: str = ""):
         current().created(self)
         source = value if isinstance(value, Tensor) else tensor(value)
-        array = np.array(array_of(source.storage, source.layout), order="C")  # its own: nobody else may see it change
+        array = copied(array_of(source.storage, source.layout))  # its own: nobody else may see it change
         super().__init__(array, Spec(*source.spec), False)
         self.requires_grad_(flag(type(self).__name__, "requires_grad", requires_grad))
         self.name = name

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dualgraph.errors import DTypeError, FeedError, ShapeError, here
-from dualgraph.ops.arrays import as_array
+from dualgraph.ops.arrays import as_array, copied
 from dualgraph.ops.op import current, default
 from dualgraph.ops.symbol import Symbol
 from dualgraph.ops.tensor import TensorMethods
@@ -59,7 +59,7 @@ class Feeds:
             if array.dtype.name != spec.dtype and not hasattr(value, "dtype"):
                 array = _weak(array, spec.dtype)
         self._check_spec(number, array.shape, array.dtype.name)
-        return array if array.flags.c_contiguous else np.ascontiguousarray(array).reshape(spec.shape)
+        return array if array.flags.c_contiguous else copied(array)
 
     def _check_spec(self, number: int, shape: Shape, dtype: str) -> None:
         spec, name = self.specs[number], self.names[number]
