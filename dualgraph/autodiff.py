@@ -17,7 +17,7 @@ from dualgraph.ops.elementwise import add
 from dualgraph.ops.op import Call, contribution, current, within
 from dualgraph.ops.reduce import sum_to
 from dualgraph.ops.shape import zeros_like
-from dualgraph.ops.tensor import FUNCTIONS, TensorMethods
+from dualgraph.ops.tensor import FUNCTIONS, Tensor
 from dualgraph.spec import Spec, is_float
 
 Key = tuple[int, int]  # (id of the call or leaf, result number)
@@ -86,7 +86,7 @@ def _finished(hooks: Sequence[Callable[[Any], Any]] | None, g: Any) -> Any:
     for hook in hooks or ():
         replacement = hook(g)
         if replacement is not None:
-            if not isinstance(replacement, TensorMethods):
+            if not isinstance(replacement, Tensor):
                 raise DTypeError(
                     f"hook: got {shown(replacement)} in place of a gradient of {g.spec}; return a tensor, or None to keep it"
                 )
@@ -139,7 +139,7 @@ def _propagate(
         if want:
             part = contribution(op, number, g, out, values, call.params)
             if part is not None:
-                if not isinstance(part, TensorMethods):
+                if not isinstance(part, Tensor):
                     raise GradientError(
                         f"{op.name}: its gradient rule gave {shown(part)}; it must give a tensor, or None where there is no "
                         "gradient; write it in public operations"

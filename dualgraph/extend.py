@@ -52,7 +52,7 @@ from dualgraph.ops.elementwise import Expression, elementwise_op
 from dualgraph.ops.op import Op, Operand, Vjp, as_view, bind, current, within
 from dualgraph.ops.shape import contiguous
 from dualgraph.ops.symbol import Symbol
-from dualgraph.ops.tensor import TensorMethods
+from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import Spec, is_float
 
 MOST_OPS = 1024  # sets of parameters of one operation
@@ -199,7 +199,7 @@ def _check_constants(name: str, params: dict[str, Any]) -> None:
     except (TypeError, RecursionError):
         constant = False
     else:
-        constant = not any(isinstance(x, TensorMethods) for x in tree.flatten(params)[0])
+        constant = not any(isinstance(x, Tensor) for x in tree.flatten(params)[0])
     if not constant:
         raise ArgumentError(
             f"{name}: got parameters {shown(params)}; they are hashable constants; pass arrays and tensors as inputs"

@@ -16,7 +16,7 @@ from dualgraph.kernels.program import View
 from dualgraph.ops.arguments import flag
 from dualgraph.ops.arrays import as_array, copied
 from dualgraph.ops.op import Call, current, default
-from dualgraph.ops.tensor import TensorMethods, check_gradient
+from dualgraph.ops.tensor import Tensor, check_gradient
 from dualgraph.spec import Shape, Spec, contiguous_strides, is_float
 
 Array = np.ndarray[Any, Any]
@@ -32,7 +32,7 @@ class Window(NamedTuple):
     offset: int
 
 
-class Tensor(TensorMethods):
+class EagerTensor(Tensor):
     """An n-dimensional array that remembers how it was computed.
 
     Made by `dualgraph.tensor` and by operations. `grad` holds the gradient after `backward`.
@@ -62,7 +62,7 @@ class Tensor(TensorMethods):
 
     @grad.setter
     def grad(self, g: Any) -> None:
-        if g is not None and (g.__class__ is not Tensor or g.layout != self.layout):
+        if g is not None and (g.__class__ is not EagerTensor or g.layout != self.layout):
             check_gradient(g, self.spec)
         current().set_grad(self, g)
 
@@ -70,7 +70,7 @@ class Tensor(TensorMethods):
         """What `.grad` holds outside of graphs. Compiled steps leave arrays, which become tensors when looked at."""
         g = self._grad
         if g.__class__ is np.ndarray:
-            made = Tensor(g, Spec(self.layout[0], self.layout[1]))
+            made = EagerTensor(g, Spec(self.layout[0], self.layout[1]))
             if self._grad is g:  # else a step of another thread left another; nothing comes between test and store
                 self._grad = made
             return made
@@ -144,7 +144,7 @@ class Tensor(TensorMethods):
         return f"tensor({text}{dtype}{grad})"
 
 
-class Variable(Tensor):
+class Variable(EagerTensor):
     """A leaf tensor whose value may be replaced: a parameter, a buffer, a piece of optimiser state.
 
     Static graphs read its value at every run and write it back; plain tensors are constants of a graph.
@@ -156,7 +156,7 @@ class Variable(Tensor):
 
     def __init__(self, value: Any, requires_grad: bool = False, name: str = ""):
         current().created(self)
-        source = value if isinstance(value, Tensor) else tensor(value)
+        source = value if isinstance(value, EagerTensor) else tensor(value)
         array = copied(array_of(source.storage, source.layout))  # its own: nobody else may see it change
         super().__init__(array, Spec(*source.spec), False)
         self.requires_grad_(flag(type(self).__name__, "requires_grad", requires_grad))
@@ -173,12 +173,12 @@ class Variable(Tensor):
         current().assign(self, value)
 
 
-class Alias(Tensor):
+class Alias(EagerTensor):
     """The value that a leaf has now, under the leaf's gradient: what a view that changes nothing gives."""
 
     __slots__ = ("_tracked", "source")
 
-    def __init__(self, leaf: Tensor):
+    def __init__(self, leaf: EagerTensor):
         self.source = leaf if leaf.source is None else leaf.source
         self.storage, self.layout, self.tracked = leaf.storage, leaf.layout, leaf.tracked
         self.call, self.index, self._grad = None, -1, None
@@ -214,7 +214,7 @@ class Alias(Tensor):
         self.source.hooks = hooks
 
 
-def _alias(leaf: Tensor, array: Array, tracked: bool) -> Alias:
+def _alias(leaf: EagerTensor, array: Array, tracked: bool) -> Alias:
     x = Alias(leaf)
     x.storage, x.layout, x.tracked = _owned(array), Spec(array.shape, array.dtype.name), tracked
     return x
@@ -230,14 +230,14 @@ def _remade(kind: Any, array: Array, requires_grad: bool, held: Any, more: dict[
     x = kind.__new__(kind)
     if isinstance(x, Variable):
         current().created(x)
-    Tensor.__init__(x, _owned(array), Spec(array.shape, array.dtype.name), requires_grad)
+    EagerTensor.__init__(x, _owned(array), Spec(array.shape, array.dtype.name), requires_grad)
     x._grad = held
     for name, value in more.items():
         setattr(x, name, value)
     return x
 
 
-def _refuse_while_tracing(x: Tensor) -> None:
+def _refuse_while_tracing(x: EagerTensor) -> None:
     front = current()
     if front is not default() and front.lift(x) is not x:
         raise SymbolError(
@@ -273,7 +273,7 @@ def array_of(storage: Array, layout: Any) -> Array:
     return storage.reshape(layout[0]) if storage.shape != layout[0] else storage
 
 
-def tensor(data: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+def tensor(data: Any, *, dtype: Any = None, requires_grad: bool = False) -> EagerTensor:
     """A tensor holding a copy of `data` (numbers, nested lists, arrays, tensors).
 
     Python floats become float32 and integers int64; arrays keep their dtype. Raises `DTypeError` for data that no
@@ -283,12 +283,12 @@ def tensor(data: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tens
     Spec(shape=(1, 2), dtype='float32')
     """
     requires_grad = flag("tensor", "requires_grad", requires_grad)
-    source = data.numpy() if isinstance(data, Tensor) else data
-    if isinstance(data, TensorMethods) and not isinstance(data, Tensor):
+    source = data.numpy() if isinstance(data, EagerTensor) else data
+    if isinstance(data, Tensor) and not isinstance(data, EagerTensor):
         data.numpy()  # type: ignore[attr-defined]  # a symbol: raises, saying what to do
     try:
         array = as_array(source, dtype, copy_tensors=True)
     except (DTypeError, ShapeError) as error:
         raise error.at(here(2)) from None
-    result = Tensor(array, Spec(array.shape, array.dtype.name))
+    result = EagerTensor(array, Spec(array.shape, array.dtype.name))
     return current().fresh(result).requires_grad_() if requires_grad else result

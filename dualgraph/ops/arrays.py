@@ -8,7 +8,7 @@ import numpy as np
 
 from dualgraph.errors import DTypeError, DualgraphError, OutOfMemoryError, ShapeError, shown
 from dualgraph.ops.broadcast import checked_scalar
-from dualgraph.ops.tensor import TensorMethods
+from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, INTEGERS, MOST_AXES, NUMPY_DTYPES, dtype_name
 
 Array = np.ndarray[Any, Any]
@@ -87,12 +87,10 @@ def _converted(array: Array, name: str) -> Array:
 def _holds_tensors(data: Any, level: int) -> bool:
     if level == MOST_AXES:
         raise ShapeError(f"tensor: got data nested more than {MOST_AXES} deep; that is the most axes; flatten it")
-    return any(
-        isinstance(x, TensorMethods) or (isinstance(x, (list, tuple)) and _holds_tensors(x, level + 1)) for x in data
-    )
+    return any(isinstance(x, Tensor) or (isinstance(x, (list, tuple)) and _holds_tensors(x, level + 1)) for x in data)
 
 
 def _plain(data: Any) -> Any:
     if isinstance(data, (list, tuple)):
         return [_plain(x) for x in data]
-    return data.tolist() if isinstance(data, TensorMethods) else data  # type: ignore[attr-defined]
+    return data.tolist() if isinstance(data, Tensor) else data  # type: ignore[attr-defined]

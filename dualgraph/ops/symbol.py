@@ -14,11 +14,11 @@ import numpy as np
 from dualgraph.errors import DualgraphError, GraphError, SymbolError, here
 from dualgraph.ops.arrays import as_array
 from dualgraph.ops.op import Call, Op, default, specs_of
-from dualgraph.ops.tensor import TensorMethods, check_gradient
+from dualgraph.ops.tensor import Tensor, check_gradient
 from dualgraph.spec import NUMPY_DTYPES, Spec, is_float
 
 
-class Symbol(TensorMethods):
+class Symbol(Tensor):
     """A value that is not computed yet: result `index` of `node` in a recorder.
 
     `call` is what differentiation sees: the node, or None where the symbol is a leaf of the recorded graph.
@@ -252,7 +252,7 @@ class Recorder:
 
 def _value_of(x: Any) -> Any:
     """What comes from outside without the history that it may have there."""
-    outside = isinstance(x, TensorMethods) and not isinstance(x, Symbol)
+    outside = isinstance(x, Tensor) and not isinstance(x, Symbol)
     return default().detach(x) if outside and x.call is not None else x
 
 

@@ -17,7 +17,7 @@ from dualgraph import tree
 from dualgraph.errors import ArgumentError, FeedError, RecompileWarning, here
 from dualgraph.locks import lock
 from dualgraph.ops.op import current, default
-from dualgraph.ops.tensor import TensorMethods
+from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import Spec
 from dualgraph.static.executable import Executable
 from dualgraph.static.graph import Graph
@@ -53,14 +53,14 @@ def compile(
             raise ArgumentError("compile: a graph needs outputs=[…] and no specs; its inputs are its placeholders").at(
                 here(2)
             )
-        outputs = tree.map_leaves(lambda x: target.lift(x) if isinstance(x, TensorMethods) else x, outputs)
+        outputs = tree.map_leaves(lambda x: target.lift(x) if isinstance(x, Tensor) else x, outputs)
         return Executable(target, outputs, selected, 0.0, target.differentiate_seconds, verify)
     if not callable(target):
         raise ArgumentError(f"compile: got {type(target).__name__}; pass a static.Graph or a function").at(here(2))
     if outputs is not None:
         raise ArgumentError("compile: outputs belong to a graph; a function returns its own").at(here(2))
     for leaf in tree.flatten(specs)[0]:
-        if isinstance(leaf, (TensorMethods, np.ndarray)):
+        if isinstance(leaf, (Tensor, np.ndarray)):
             raise ArgumentError(
                 "compile: got a tensor among the specs; give static.spec(shape, dtype) for each tensor argument, or use "
                 "static.jit, which reads them off its arguments"
@@ -142,7 +142,7 @@ class Variant:
             if then.held != now.held and number in self.reads_held:
                 return f"argument {name}: .grad {'None → a gradient' if now.held else 'a gradient → None'}"
             x = tensors[number] if number < len(tensors) else None
-            if now.same >= 0 or not isinstance(x, TensorMethods):
+            if now.same >= 0 or not isinstance(x, Tensor):
                 continue
             met = then.captured if x.source is None else then.under
             if met is not owner_of(x) and (met is not None or id(owner_of(x)) in self.captured):

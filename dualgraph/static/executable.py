@@ -27,7 +27,7 @@ from dualgraph.kernels.state import State
 from dualgraph.locks import lock
 from dualgraph.ops.op import Call, Op, current, default
 from dualgraph.ops.symbol import Symbol
-from dualgraph.ops.tensor import TensorMethods
+from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import Spec, is_float
 from dualgraph.static import report
 from dualgraph.static.dataflow import Dataflow
@@ -183,7 +183,7 @@ class Executable:
         owner = symbol.source
         if isinstance(owner, Argument):
             record, owner = self.graph.arguments[id(owner)], values[owner.position]
-            if not isinstance(owner, TensorMethods):
+            if not isinstance(owner, Tensor):
                 return result
             if symbol is record.value:
                 return owner
@@ -271,10 +271,10 @@ class Executable:
         """A gradient that the graph takes ends at its arguments: it must not have to go on behind them."""
         for number, argument in enumerate(self.graph.arguments.values()):
             x, behind = values[number], self.graph.behind.get(id(argument.tensor), ())
-            if not behind or not isinstance(x, TensorMethods) or not x.tracked or x.call is None:
+            if not behind or not isinstance(x, Tensor) or not x.tracked or x.call is None:
                 continue
             targets = [values[t.position] if isinstance(t, Argument) else t for t in behind]
-            if leads_to(x, [t for t in targets if isinstance(t, TensorMethods)]):
+            if leads_to(x, [t for t in targets if isinstance(t, Tensor)]):
                 raise self._has_history(number, x)
 
     def _has_history(self, number: int, x: Any) -> DualgraphError:
@@ -311,8 +311,8 @@ class Executable:
     def _passed(self, argument: Argument, values: Sequence[Any]) -> Any:
         x, name = values[argument.position], self.feeds.names[argument.position]
         wanted = self.graph.arguments[id(argument)].tracked
-        if not isinstance(x, TensorMethods) or (wanted and not x.tracked):
-            got = "a tensor that needs no gradient" if isinstance(x, TensorMethods) else type(x).__name__
+        if not isinstance(x, Tensor) or (wanted and not x.tracked):
+            got = "a tensor that needs no gradient" if isinstance(x, Tensor) else type(x).__name__
             raise FeedError(
                 f"feed {name!r}: got {got}; the function leaves a gradient in this argument: pass a tensor with "
                 "requires_grad=True"

@@ -25,7 +25,7 @@ from dualgraph.ops.arguments import checked_shape, flag, members
 from dualgraph.ops.arrays import as_array
 from dualgraph.ops.op import Call, Chosen, Op, current, default
 from dualgraph.ops.symbol import CONSTANT, PLACEHOLDER, Constant, Recorder, Symbol
-from dualgraph.ops.tensor import TensorMethods, check_assigned, check_gradient
+from dualgraph.ops.tensor import Tensor, check_assigned, check_gradient
 from dualgraph.spec import DEFAULT_FLOAT, Spec, dtype_name, is_float
 from dualgraph.static.guards import Guards
 
@@ -175,7 +175,7 @@ class Graph(Recorder):
     # Capturing what comes from outside
 
     def capture(self, value: Any) -> Symbol:
-        if not isinstance(value, TensorMethods):
+        if not isinstance(value, Tensor):
             return self.constant_array(as_array(value))
         if value.source is not None:  # what a variable was once: a constant, under the variable's gradient
             self.variable(value.source)

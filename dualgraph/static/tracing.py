@@ -16,7 +16,7 @@ from dualgraph.ops.arguments import checked_shape, flag
 from dualgraph.ops.observed import Observed, observing
 from dualgraph.ops.op import current, default, within
 from dualgraph.ops.symbol import Symbol
-from dualgraph.ops.tensor import TensorMethods
+from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import DEFAULT_FLOAT, Spec, dtype_name
 from dualgraph.static.graph import Graph, hooks_of
 
@@ -141,7 +141,7 @@ def _result(graph: Graph, x: Any) -> Any:
                 "gradients stay behind: return its .grad beside it"
             )
         return graph.lift(x)
-    if isinstance(x, TensorMethods):
+    if isinstance(x, Tensor):
         return x
     if isinstance(x, (GeneratorType, CoroutineType, AsyncGeneratorType)) or _holds_symbol(x, 3):
         raise GraphError(
@@ -174,7 +174,7 @@ def given_of(tensors: Sequence[Any]) -> dict[int, Given]:
     objects: dict[int, int] = {}
     owners: dict[int, int] = {}
     for number, x in enumerate(tensors):
-        if isinstance(x, TensorMethods) and (x.tracked or x.is_variable or x.grad is not None):
+        if isinstance(x, Tensor) and (x.tracked or x.is_variable or x.grad is not None):
             same = objects.setdefault(id(x), number)
             owner = owners.setdefault(id(owner_of(x)), number)
             found[number] = Given(
