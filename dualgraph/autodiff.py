@@ -29,6 +29,7 @@ def key_of(x: Any) -> Key:
 
 
 def sweep(
+    front: Any,
     outputs: Sequence[Any],
     seeds: Sequence[Any],
     targets: Sequence[Any] | None,
@@ -37,12 +38,11 @@ def sweep(
     leaf: Callable[[Any, Any], None],
     intermediate: Callable[[Any, int, Any], None] | None = None,
 ) -> None:
-    """Propagate `seeds` from `outputs` to the leaves.
+    """Propagate `seeds` from `outputs` to the leaves; `front` is the current front end.
 
     `leaf(x, g)` receives the finished gradient of each leaf, `intermediate(call, number, g)` that of each call's result.
     `targets` restricts the sweep to paths that lead to these values.
     """
-    front = current().with_grad(create_graph)
     gradients: dict[Key, Any] = {}
     leaves: dict[Key, Any] = {}
     pending: list[tuple[int, Call]] = []
@@ -60,24 +60,21 @@ def sweep(
         else:
             heapq.heappush(pending, (-call.serial, call))
 
-    def run() -> None:
-        for x, seed in zip(outputs, seeds, strict=True):
-            reach(x, seed)
-        last = None
-        while pending:
-            call = heapq.heappop(pending)[1]
-            if call is last:  # reached through several of its results
-                continue
-            last = call
-            _propagate(front, call, gradients, reach, useful, create_graph, intermediate)
-            if not retain:
-                front.release(call)
-        for key, x in leaves.items():
-            leaf(x, _finished(x.hooks, gradients[key]))
-
     started = front.begin_sweep()
     useful = _paths_to(outputs, targets) if targets is not None else None
-    within(front, run)
+    for x, seed in zip(outputs, seeds, strict=True):
+        reach(x, seed)
+    last = None
+    while pending:
+        call = heapq.heappop(pending)[1]
+        if call is last:  # reached through several of its results
+            continue
+        last = call
+        _propagate(front, call, gradients, reach, useful, create_graph, intermediate)
+        if not retain:
+            front.release(call)
+    for key, x in leaves.items():
+        leaf(x, _finished(x.hooks, gradients[key]))
     front.end_sweep(started)
 
 
@@ -213,7 +210,7 @@ def _paths_to(outputs: Sequence[Any], targets: Sequence[Any]) -> set[int]:
     return useful
 
 
-def _seed(output: Any, gradient: Any, name: str) -> Any:
+def _seed(front: Any, output: Any, gradient: Any, name: str) -> Any:
     if not output.tracked:
         raise GradientError(
             f"{name}: the output {output.spec} needs no gradient (nothing it was computed from has requires_grad, or it "
@@ -225,8 +222,8 @@ def _seed(output: Any, gradient: Any, name: str) -> Any:
                 f"{name}: got an output of shape {output.shape}; only a scalar has an implied gradient of 1; "
                 "reduce it with sum or mean, or pass the gradient"
             )
-        gradient = current().constant(1.0, output.layout[1])
-    gradient = current().unchanged(current().lift(gradient))
+        return front.unchanged(front.constant(1.0, output.layout[1]))
+    gradient = front.unchanged(front.lift(gradient))
     if gradient.shape != output.shape:
         raise ShapeError(
             f"{name}: got a gradient of shape {gradient.shape} for an output of shape {output.shape}; "
@@ -241,12 +238,17 @@ def backward(output: Any, gradient: Any = None, retain_graph: bool = False, crea
     retain_graph = flag("backward", "retain_graph", retain_graph)
     create_graph = flag("backward", "create_graph", create_graph)
 
+    front = current().with_grad(create_graph)
+
     def accumulate(x: Any, g: Any) -> None:
-        held = current().held_before(x)
+        held = front.held_before(x)
         x.grad = g if held is None else add(held, g)
 
-    seed = within(current().with_grad(create_graph), _seed, output, gradient, "backward")
-    sweep([output], [seed], None, retain_graph or create_graph, create_graph, accumulate)
+    def run() -> None:
+        seed = _seed(front, output, gradient, "backward")
+        sweep(front, [output], [seed], None, retain_graph or create_graph, create_graph, accumulate)
+
+    within(front, run)
 
 
 def grad(
@@ -291,8 +293,7 @@ def grad(
             raise GradientError(
                 f"grad: an input of {x.spec} needs no gradient; set requires_grad=True before it is used"
             )
-    inner = front.with_grad(create_graph)
-    seeds = [within(inner, _seed, o, g, "grad") for o, g in zip(outs, given, strict=True)]
+    front = front.with_grad(create_graph)
     found: dict[Key, Any] = {}
     wanted = {key_of(x) for x in targets}
 
@@ -303,8 +304,12 @@ def grad(
         if (id(call), number) in wanted:
             found[id(call), number] = g
 
+    def run() -> None:
+        seeds = [_seed(front, o, g, "grad") for o, g in zip(outs, given, strict=True)]
+        sweep(front, outs, seeds, targets, retain, create_graph, leaf, intermediate)
+
     front.differentiates(outs, targets)
-    sweep(outs, seeds, targets, retain, create_graph, leaf, intermediate)
+    within(front, run)
     results = []
     for x in targets:
         g = found.get(key_of(x))
