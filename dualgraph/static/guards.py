@@ -47,7 +47,7 @@ import numpy as np
 from dualgraph.errors import is_internal
 from dualgraph.exact import attributes, elements
 from dualgraph.ops.observed import MISSING, VERSION, Observed, Table
-from dualgraph.ops.tensor import TensorMethods
+from dualgraph.ops.tensor import Tensor
 from dualgraph.static.bytecode import ANY, CONTAINERS, MAYBE, OWN, READ, STORED, Uses, is_read, items, reads, use
 from dualgraph.static.watched import MOST_ELEMENTS, Cached, Contents, Slot, Space, is_plain, unchanged, worded
 
@@ -64,7 +64,7 @@ _VIEWS: tuple[type, ...] = (MappingProxyType, type({}.keys()), type({}.values())
 _CACHED = type(functools.lru_cache(lambda: None))
 # What Python calls by itself, besides methods with two underscores.
 _CALLED = ("keys", "_missing_")
-_OF_TENSORS = frozenset((*dir(TensorMethods), "requires_grad", "grad", "hooks", "call", "index", "layout", "storage"))
+_OF_TENSORS = frozenset((*dir(Tensor), "requires_grad", "grad", "hooks", "call", "index", "layout", "storage"))
 _FUNCTIONS = (FunctionType, MethodType, functools.partial)
 # What else leads to functions, objects and containers, and to which.
 _LEADS_TO: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
@@ -176,7 +176,7 @@ class Guards:
             self.visit(value, f"{kind}.{name}")
         elif isinstance(value, tuple):  # parameters of an optimiser
             for part in value:
-                self.visit(part if isinstance(part, TensorMethods) else None, kind)
+                self.visit(part if isinstance(part, Tensor) else None, kind)
 
     def wrote(self, owner: Any, name: str) -> None:
         """An attribute was set: what is read of it from here on is the trace's own."""
@@ -214,7 +214,7 @@ class Guards:
             return  # such a one is watched by identity, where a name holds it
 
     def _look_into(self, value: Any, what: str) -> None:
-        if isinstance(value, TensorMethods):
+        if isinstance(value, Tensor):
             if value.call is None:
                 self._leaves.append(value)
                 self._flags[id(value)] = value.requires_grad
@@ -367,7 +367,7 @@ class Guards:
 
     def _watch_computed(self, value: Any, owner: str) -> None:
         """What may be meant by a computed name; a name that functions only write to is not."""
-        if isinstance(value, (ModuleType, type, TensorMethods, *_FUNCTIONS)):
+        if isinstance(value, (ModuleType, type, Tensor, *_FUNCTIONS)):
             return
         held = getattr(value, "__dict__", None)
         if held is not None and id(value) not in self._by_name:
@@ -410,7 +410,7 @@ class Guards:
                 if self._of_class(value, name, uses):
                     self._class_attribute(value, name, MAYBE in uses)
             return
-        if isinstance(value, TensorMethods):  # a variable: dualgraph's own attributes are known to the graph
+        if isinstance(value, Tensor):  # a variable: dualgraph's own attributes are known to the graph
             own = _class_is_users(type(value))
             names = {n: uses for n, uses in names.items() if n == "name" or (own and n not in _OF_TENSORS)}
         for name, uses in names.items():
@@ -506,7 +506,7 @@ class Guards:
             if not all(_attribute_holds(*a) for a in self._watched):
                 return False
             self._version = now
-        if self._leaves and [x.requires_grad for x in self._leaves] != self._take_gradients:
+        if self._leaves and [x.tracked for x in self._leaves] != self._take_gradients:
             return False
         for function, code in self._codes:
             if function.__code__ is not code:
@@ -546,7 +546,7 @@ def _is_module(path: str, names: dict[str, Any]) -> bool:
 def _filled(cached: Cached) -> str | None:
     """Whether a function put objects into a cache and may have changed them since, as no later call will."""
     for x in cached.new():
-        if not (isinstance(x, (TensorMethods, np.ndarray, FunctionType)) or is_plain(x) or _holds_tensor(x, 2)):
+        if not (isinstance(x, (Tensor, np.ndarray, FunctionType)) or is_plain(x) or _holds_tensor(x, 2)):
             return f"the cache of {cached.function.__name__}: a new {type(x).__name__}"
     return None
 
@@ -554,7 +554,7 @@ def _filled(cached: Cached) -> str | None:
 def _holds_tensor(x: Any, depth: int) -> bool:
     """Whether an object holds a tensor: it is made once, for it belongs to the trace."""
     held = [*attributes(x).values(), *(items(x) if isinstance(x, CONTAINERS) else x if isinstance(x, tuple) else ())]
-    return any(isinstance(v, TensorMethods) or (depth > 0 and _holds_tensor(v, depth - 1)) for v in held[:64])
+    return any(isinstance(v, Tensor) or (depth > 0 and _holds_tensor(v, depth - 1)) for v in held[:64])
 
 
 def _gotten(getter: Any) -> list[str]:

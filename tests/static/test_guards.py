@@ -953,7 +953,6 @@ def test_special_methods_that_are_no_plain_functions(name):
 
 class Held(Enum):
     FUNCTION = member(functools.partial(lambda x: x * GLOBAL))
-    TABLE: ClassVar[dict[str, float]] = {"w": 2.0}
     OTHER = ((2.0,), [3.0])
 
 
