@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dis
 import functools
-import itertools
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Sequence
 from types import CodeType
@@ -37,7 +36,9 @@ _BY_STRING = frozenset("getattr hasattr vars attrgetter methodcaller __dict__ __
 _WHOLE = frozenset("vars asdict astuple replace copy deepcopy dataclasses".split())
 _WHOLE_ATTRIBUTES = frozenset("asdict astuple deepcopy __dict__".split())
 
-OWN, ANY = "self", "*"
+# Whose attributes are got by computed names: those of the first argument, of what is held under a name as an attribute,
+# a closure variable or a global (before that name), of anything.
+OWN, UNDER, FREE, GLOBAL, ANY = "self", ".", "free ", "global ", "*"
 _COMPUTING = frozenset("getattr hasattr attrgetter methodcaller __getattribute__".split())
 _IMPORTING = frozenset("import_module __import__".split())
 
@@ -53,7 +54,7 @@ class Reads(NamedTuple):
     modules: Uses  # that are imported inside
     strings: Uses  # that may be names of attributes
     whole: bool  # all attributes of some object
-    computed: frozenset[str]  # what has attributes that are got by computed names: OWN, ANY, or the path of a global
+    computed: frozenset[str]  # what has attributes that are got by computed names, see OWN to ANY
 
 
 @functools.lru_cache(maxsize=4096)
@@ -89,32 +90,44 @@ def _computed(code: CodeType, function: CodeType) -> set[str]:
     for number, instruction in enumerate(instructions):
         if instruction.opname not in (*_GLOBAL, *_ATTRIBUTE) or instruction.argval not in _COMPUTING:
             continue
+        getter = instruction.argval in ("attrgetter", "methodcaller")
         after = instructions[number + 1 :]
-        if _is_constant(after, 0 if instruction.argval in ("attrgetter", "methodcaller") else 1):
-            continue
-        path = [i.argval for i in itertools.takewhile(lambda i: i.opname in _ATTRIBUTE, after[1:])]
-        loaded = after[0].argval
-        first = loaded[0] if isinstance(loaded, tuple) and loaded else loaded  # two of them at once
-        if after[0].opname in _GLOBAL and after[0].argval != instruction.argval:
-            found.add(".".join([first, *path]))
-        else:
-            local = after[0].opname.startswith("LOAD_FAST") and code is function
-            own = (local or after[0].opname in _FREE) and first in function.co_varnames[:1] and not path
-            found.add(OWN if own else ANY)
+        length, is_constant = _arguments(after, 0 if getter else 1)
+        if not is_constant:
+            found.add(ANY if getter else _holder(after[: max(length, 1)], code, function))
     return found
 
 
-def _is_constant(after: Sequence[dis.Instruction], number: int) -> bool:
-    """Whether the argument of this number is a constant string, in a call that begins before these instructions."""
-    depth, pushed = 0, None
-    for i in after:
+def _holder(expression: Sequence[dis.Instruction], code: CodeType, function: CodeType) -> str:
+    """What an expression means, as far as one can see."""
+    load, attributes = expression[0], expression[1:]
+    name = load.argval[0] if isinstance(load.argval, tuple) and load.argval else load.argval  # loaded with the next one
+    if any(i.opname not in _ATTRIBUTE for i in attributes):
+        return ANY
+    if load.opname in _GLOBAL:
+        return GLOBAL + ".".join([name, *(i.argval for i in attributes)])
+    if attributes:
+        return UNDER + str(attributes[-1].argval)
+    local = load.opname.startswith("LOAD_FAST") and code is function
+    if (local or load.opname in _FREE) and name in function.co_varnames[:1]:
+        return OWN
+    return FREE + name if load.opname in _FREE and name in function.co_freevars else ANY
+
+
+def _arguments(after: Sequence[dis.Instruction], number: int) -> tuple[int, bool]:
+    """In a call that begins before these instructions: how many make what comes before the argument of this number, and
+    whether that is a constant string."""
+    depth, start, pushed = 0, 0, None
+    for at, i in enumerate(after):
         above = depth + dis.stack_effect(i.opcode, i.arg, jump=False)
         if above < 1 or "JUMP" in i.opname:
             break
+        if depth <= number < above:
+            start = at
         if depth <= number < above or above == number + 1:
             pushed = i  # or computed from what was pushed
         depth = above
-    return pushed is not None and pushed.opname == "LOAD_CONST" and isinstance(pushed.argval, str)
+    return start, pushed is not None and pushed.opname == "LOAD_CONST" and isinstance(pushed.argval, str)
 
 
 def _collect(code: CodeType, found: Reads) -> bool:

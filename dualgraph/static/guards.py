@@ -48,7 +48,22 @@ from dualgraph.errors import is_internal
 from dualgraph.exact import attributes, elements
 from dualgraph.ops.observed import MISSING, VERSION, Observed, Table
 from dualgraph.ops.tensor import Tensor
-from dualgraph.static.bytecode import ANY, CONTAINERS, MAYBE, OWN, READ, STORED, Uses, is_read, items, reads, use
+from dualgraph.static.bytecode import (
+    ANY,
+    CONTAINERS,
+    FREE,
+    GLOBAL,
+    MAYBE,
+    OWN,
+    READ,
+    STORED,
+    UNDER,
+    Uses,
+    is_read,
+    items,
+    reads,
+    use,
+)
 from dualgraph.static.watched import MOST_ELEMENTS, Cached, Contents, Slot, Space, is_plain, unchanged, worded
 
 _MADE_IN_PYTHON = 1 << 9  # among the flags of a class
@@ -123,10 +138,10 @@ class Guards:
         self._names: Uses = {"__call__": {READ}}  # attributes that functions load, and what for
         self._new_names: Uses = {}
         self._whole = False  # functions read all attributes of objects
-        self._computing: set[Any] = set()  # codes of methods that get attributes of theirs by computed names, or ANY
+        self._computing: set[Any] = set()  # whose attributes are got by computed names: of the objects with a method, …
         self._class_names: dict[type, tuple[int, set[str]]] = {}
         self._strings: Uses = {}  # in functions
-        self._having: dict[CodeType, list[tuple[Any, str]]] = {}  # objects, by their methods
+        self._having: dict[Any, list[tuple[Any, str]]] = {}  # objects, by their methods and by names that hold them
         self._again: list[tuple[Any, str]] = []  # objects whose attributes are found to be got by computed names
         self._by_name: dict[int, tuple[Any, str]] = {}  # those that were looked at for it
         self._codes_of: dict[type, frozenset[CodeType]] = {}  # the methods of a class
@@ -164,6 +179,7 @@ class Guards:
             self._pending.setdefault(key, value)
             return
         self._pending.pop(key, None)
+        self._held_under(name, value)
         self._attributes[key] = (owner, name, tuple(value.items()) if isinstance(value, Table) else value)
         if value is MISSING:
             if isinstance(inspect.getattr_static(type(owner), name, None), MemberDescriptorType):
@@ -302,16 +318,33 @@ class Guards:
                 self._slot(read, f"defaults of {function.__name__}", function.__name__)
 
     def _compute(self, function: FunctionType, computed: frozenset[str]) -> None:
-        """A function gets attributes by names that it computes."""
+        """A function gets attributes by names that it computes, of some objects."""
         of: set[Any] = set()
-        for path in computed:
-            if path == OWN and function.__qualname__.rpartition(".")[0].rpartition(".")[2] not in ("", "<locals>"):
+        cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+        for whose in computed:
+            if whose == OWN and function.__qualname__.rpartition(".")[0].rpartition(".")[2] not in ("", "<locals>"):
                 of.add(function.__code__)  # of a class
-            elif path in (OWN, ANY) or not _is_module(path, function.__globals__):
-                of.add(ANY)
-        for code in of - self._computing:
-            self._again += self._objects if code == ANY else self._having.get(code, ())
+            elif whose.startswith(FREE):
+                self._by_names_of(_contents_of(cells[whose.removeprefix(FREE)]))
+            elif whose.startswith(GLOBAL):
+                found, last = _resolved(whose.removeprefix(GLOBAL), function.__globals__)
+                self._by_names_of(found)
+                of |= {UNDER + last} if last else set()
+            else:
+                of.add(ANY if whose == OWN else whose)
+        for whose in of - self._computing:
+            self._again += self._objects if whose == ANY else self._having.get(whose, ())
         self._computing |= of
+
+    def _held_under(self, name: str, value: Any) -> None:
+        """An attribute: its own attributes may be got by computed names."""
+        part = (value, f"{type(value).__name__}.")
+        self._having.setdefault(UNDER + name, []).append(part)
+        if UNDER + name in self._computing:
+            self._again.append(part)
+
+    def _by_names_of(self, value: Any) -> None:
+        self._again.append((value, f"{getattr(value, '__name__', type(value).__name__)}."))
 
     def _slot(self, read: Callable[[], Any], what: str, name: str, key: Any = None) -> None:
         value = self._was[key] if key in self._was else read()
@@ -327,6 +360,7 @@ class Guards:
             key = (id(holder), name)
             value = space.values[name] = self._was[key] if key in self._was else names.get(name, MISSING)
             self.visit(value, name if owner == "global " else f"{owner}{name}")
+            self._held_under(name, value)
 
     def _load(self, names: Uses) -> None:
         """Functions load attributes of these names."""
@@ -367,18 +401,31 @@ class Guards:
 
     def _watch_computed(self, value: Any, owner: str) -> None:
         """What may be meant by a computed name; a name that functions only write to is not."""
-        if isinstance(value, (ModuleType, type, Tensor, *_FUNCTIONS)):
+        if hasattr(type(value), "__get__") and not isinstance(value, (*_FUNCTIONS, type)):
+            self._again += () if ANY in self._computing else self._objects  # a property: who knows of what
+            self._computing.add(ANY)
+        if isinstance(value, (Tensor, Observed, *_FUNCTIONS)):
             return
-        held = getattr(value, "__dict__", None)
-        if held is not None and id(value) not in self._by_name:
-            self._slot(held.__len__, f"how many attributes a {owner.rstrip('.')} has", owner)
-        self._by_name[id(value)] = (value, owner)
-        names = set(attributes(value))
-        for base in filter(_class_is_users, type(value).__mro__):
-            names.update(n for n, m in list(vars(base).items()) if n[:2] != "__" and not hasattr(type(m), "__get__"))
+        if isinstance(value, ModuleType):
+            held = dict(vars(value)) if _is_users(_file(value)) else {}
+            names = {n for n, m in held.items() if n[:2] != "__" and not isinstance(m, ModuleType)}
+        else:
+            names = self._names_by_value(value, owner)
         used = {name: {READ} if name in self._strings else self._names.get(name, set()) for name in names}
         found = {name: {READ} if uses <= {STORED} else uses for name, uses in used.items()}
         self._watch_attributes(value, owner, found)
+
+    def _names_by_value(self, value: Any, owner: str) -> set[str]:
+        """The attributes of an object or a class that are no functions."""
+        kind = value if isinstance(value, type) else type(value)
+        held = None if kind is value else getattr(value, "__dict__", None)
+        if held is not None and id(value) not in self._by_name:
+            self._slot(held.__len__, f"how many attributes a {owner.rstrip('.')} has", owner)
+        self._by_name[id(value)] = (value, owner)
+        names = set() if kind is value else set(attributes(value))
+        for base in filter(_class_is_users, kind.__mro__):
+            names.update(n for n, m in list(vars(base).items()) if n[:2] != "__" and not hasattr(type(m), "__get__"))
+        return names
 
     def _watch_whole(self, value: Any, owner: str) -> None:
         """All attributes of an object."""
@@ -451,6 +498,7 @@ class Guards:
             self._in_slots.add(key)
             member = inspect.getattr_static(type(value), name)
             self._slot(functools.partial(_in_slot, member, value), f"{owner}{name}", f"{owner}{name}")
+            self._held_under(name, _in_slot(member, value))
 
     def _class_attribute(self, kind: type, name: str, maybe: bool = False) -> bool:
         """Watch what the user's classes hold under a name, each of them, for `super()`; `maybe`: also if none does.
@@ -473,6 +521,10 @@ class Guards:
         for name in self._modules:  # those that were imported just now
             self.visit(sys.modules.get(name), name)
         self._again += self._by_name.values()  # more strings are known now
+        unknown = [x for x in self._computing if type(x) is str and x not in self._having]  # of what was made meanwhile
+        if unknown and ANY not in self._computing:
+            self._computing.add(ANY)
+            self._again += self._objects
         for cached in self._caches:
             for part in cached.new():
                 self.visit(part, cached.function.__name__)
@@ -534,13 +586,15 @@ class Guards:
         return next((reason for reason in reasons if reason is not None), None)
 
 
-def _is_module(path: str, names: dict[str, Any]) -> bool:
-    """Whether a dotted name means a module, by the globals of a function."""
+def _resolved(path: str, names: dict[str, Any]) -> tuple[Any, str]:
+    """What a dotted name means by the globals of a function, and the last part of it where that is no module's."""
     first, *rest = path.split(".")
-    found = names.get(first)
+    found = names.get(first, MISSING)
     for name in rest:
-        found = vars(found).get(name) if isinstance(found, ModuleType) else None
-    return isinstance(found, ModuleType)
+        if not isinstance(found, ModuleType):
+            return MISSING, rest[-1]
+        found = vars(found).get(name, MISSING)
+    return found, ""
 
 
 def _filled(cached: Cached) -> str | None:

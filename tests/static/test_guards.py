@@ -11,6 +11,7 @@ import copy
 import functools
 import gc
 import importlib
+import operator
 import os
 import signal
 import sys
@@ -1027,6 +1028,31 @@ def got(owner, name):
     return getattr(owner, name)
 
 
+class Settings:
+    scale = 2.0
+
+
+class Outer:
+    def __init__(self, config):
+        self.config = config
+
+    @property
+    def found(self):
+        return self.config
+
+    def direct(self, x, name):
+        return x * getattr(self.config, name)
+
+    def by_property(self, x, name):
+        return x * getattr(self.found, name)
+
+    def listed(self, x, name):
+        return x * sum(getattr(c, name) for c in [self.config])
+
+
+SETTINGS = types.SimpleNamespace(scale=2.0)
+SETTINGS_MODULE = types.ModuleType("settings_of_the_user")
+SETTINGS_MODULE.scale = 2.0
 NAMES = ["scale"]
 COMPUTED: dict[str, tuple[Callable[[], Any], Callable[[Any, Any], Any]]] = {
     "item": (ByName, lambda c, x: x * c["scale"]),
@@ -1038,6 +1064,14 @@ COMPUTED: dict[str, tuple[Callable[[], Any], Callable[[Any, Any], Any]]] = {
     "dictionary": (lambda: ByDictionary(scale=2.0), lambda c, x: x * c["scale"]),
     "slots": (ByNameSlotted, lambda c, x: x * c["scale"]),
     "helper": (lambda: types.SimpleNamespace(scale=2.0), lambda c, x: x * got(c, NAMES[0])),
+    "global": (lambda: SETTINGS, lambda c, x: x * getattr(SETTINGS, NAMES[0])),
+    "module": (lambda: SETTINGS_MODULE, lambda c, x: x * getattr(SETTINGS_MODULE, NAMES[0])),
+    "type": (lambda: Settings, lambda c, x: x * getattr(Settings, NAMES[0])),
+    "closure": (lambda: types.SimpleNamespace(scale=2.0), lambda c, x: x * (lambda: getattr(c, NAMES[0]))()),
+    "attribute": (lambda: types.SimpleNamespace(scale=2.0), lambda c, x: Outer(c).direct(x, NAMES[0])),
+    "property": (lambda: types.SimpleNamespace(scale=2.0), lambda c, x: Outer(c).by_property(x, NAMES[0])),
+    "listed": (lambda: types.SimpleNamespace(scale=2.0), lambda c, x: Outer(c).listed(x, NAMES[0])),
+    "getter": (lambda: types.SimpleNamespace(scale=2.0), lambda c, x: x * operator.attrgetter(NAMES[0])(c)),
     "descriptor": (WithDescribed, lambda c, x: x * c.scale),
 }
 
@@ -1052,8 +1086,12 @@ def test_attributes_by_computed_names(name):
 
 def test_a_function_of_a_module_by_a_computed_name_costs_nothing():
     class Activated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.part = Scaled()
+
         def forward(self, x):
-            return getattr(F, NAME[0])(x)
+            return getattr(F, NAME[0])(x) * getattr(self.part, f"{'k'}")
 
     NAME = ["relu"]
     trainer = Trainer()
