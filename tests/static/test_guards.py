@@ -1209,6 +1209,20 @@ def test_two_compiled_functions_of_one_name():
     assert two.double.misses == two.triple.misses == ["first call"]
 
 
+def test_attributes_of_arguments_whose_names_are_no_identifiers():
+    class Options:
+        def __init__(self, held):
+            self.__dict__.update(held)
+
+        def __eq__(self, other):
+            return True
+
+        __hash__ = None  # type: ignore[assignment]
+
+    fast, x = static.jit(lambda x, c: x * vars(c)["lr-max"]), dg.ones(1)
+    assert [fast(x, Options({"a": 1, "lr-max": lr})).item() for lr in (2.0, 3.0, 2.0)] == [2.0, 3.0, 2.0]
+
+
 class SlottedList(list):
     __slots__ = ("__scale", "by")
 
