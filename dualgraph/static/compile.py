@@ -22,7 +22,7 @@ from dualgraph.spec import Spec
 from dualgraph.static.executable import Executable
 from dualgraph.static.graph import Graph
 from dualgraph.static.passes import Pass, chosen
-from dualgraph.static.tracing import PLAIN, Given, Traced, given_of, owner_of, same_constant, trace_given, tracing
+from dualgraph.static.tracing import PLAIN, Given, given_of, owner_of, same_constant, trace_given, tracing
 from dualgraph.static.watched import worded
 
 MOST_VARIANTS = 16  # kept of one signature
@@ -150,6 +150,16 @@ class Variant:
         return None
 
 
+def _met(graph: Graph, given: dict[int, Given], tensors: Sequence[Any]) -> dict[int, Given]:
+    """The arguments that the function also reaches in another way: one tensor, by whichever way."""
+    captured = {id(v.tensor) for v in graph.variables.values()}
+    return {
+        number: g._replace(captured=x) if x.source is None else g._replace(under=x.source)
+        for number, g in given.items()
+        if g.captured is None and g.under is None and id(owner_of(x := tensors[number])) in captured
+    }
+
+
 def _named(tensor: Any) -> str:
     name = getattr(tensor, "name", "")
     return f"{name!r} ({tensor.spec})" if name else f"a tensor of {tensor.spec}"
@@ -182,23 +192,16 @@ class Compiled:
     def prepare(self, given: dict[int, Given], tensors: Sequence[Any] = (), reason: str = "first call") -> Variant:
         """Trace and compile for the present state."""
         graph = Graph()
-        traced: Traced | None = None
-        error: Exception | None = None
         try:
             traced = trace_given(graph, self.function, self._specs, self._named, given)
-        except Exception as found:  # maybe because what is one tensor came as two
-            error = found
-        captured = {id(v.tensor) for v in graph.variables.values()}
-        met = {
-            number: g._replace(captured=x) if x.source is None else g._replace(under=x.source)
-            for number, g in given.items()
-            if g.captured is None and g.under is None and id(owner_of(x := tensors[number])) in captured
-        }
-        if met:  # passed in and reached in another way: one tensor, by whichever way
+        except Exception:  # maybe because what is one tensor came as two
+            met = _met(graph, given, tensors)
+            if not met:
+                raise
+        else:
+            met = _met(graph, given, tensors)
+        if met:
             return self.prepare({**given, **met}, tensors, reason)
-        if traced is None:
-            assert error is not None
-            raise error
         executable = Executable(
             graph, traced.outputs, self._passes, traced.seconds, graph.differentiate_seconds, self._verify
         )

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import dualgraph as dg
-from dualgraph import nn, optim, static
+from dualgraph import extend, nn, optim, static
 from dualgraph.errors import DualgraphError, FeedError, GradientError, GraphError, ShapeError
 
 
@@ -559,18 +559,91 @@ def hooked_and_removed(w: Any, x: Any) -> Any:
     return x * 1.0
 
 
-@pytest.mark.parametrize("step", [hooked_and_left, hooked_and_removed])
+def made_and_seen_again(w: Any, x: Any) -> Any:
+    t = (x.detach() * 1.0).requires_grad_()
+    t.register_hook(lambda g: g * 2.0)
+    u = dg.asarray(t)
+    dg.sum(u * u * w).backward()
+    (g,) = dg.grad(dg.sum(u * t * w), [t])
+    u.requires_grad_(False)
+    return t.grad + g, u.detach()
+
+
+def frozen_after_a_view(w: Any, x: Any) -> Any:
+    y = w[:]
+    w.requires_grad_(False)
+    dg.sum(y * x).backward()
+    w.requires_grad_(True)
+    return y * 1.0
+
+
+def made_and_seen_in_a_composite(w: Any, x: Any) -> Any:
+    dg.sum(seen_again(w, x) * x).backward()
+    (g,) = dg.grad(dg.sum(seen_again(w, x)), [w], create_graph=True)
+    (h,) = dg.grad(dg.sum(g * g), [w])
+    return g.detach() + h
+
+
+seen_again = extend.composite("seen_again", lambda w, x: dg.reshape(w, (2,)) * w[:] * dg.asarray(w) * x.flatten())
+
+
+@pytest.mark.parametrize(
+    "step",
+    [hooked_and_left, hooked_and_removed, made_and_seen_again, frozen_after_a_view, made_and_seen_in_a_composite],
+)
 def test_hooks_that_a_step_registers(step):
     def run(mode: Callable[[Any], Any]) -> Any:
         w, x = nn.Parameter([1.0, 2.0]), dg.tensor([3.0, 4.0], requires_grad=True)
         f = mode(lambda x: step(w, x))
         seen = []
         for _ in range(3):
-            f(x)
-            seen.append([(p.grad.tolist(), len(p.hooks or ())) for p in (w, x)])
+            result = f(x)
+            seen.append([described(r) for r in (result if isinstance(result, tuple) else (result,))])
+            seen.append([(described(p), len(p.hooks or ())) for p in (w, x)])
         return seen
 
     assert run(static.jit) == run(lambda f: f)
+
+
+def test_gradients_through_a_composite_with_a_view_that_changes_nothing():
+    op = extend.composite("op", lambda x: dg.reshape(x, (2,)) * 3.0)
+    x = dg.tensor([1.0, 2.0], requires_grad=True)
+    dg.sum(op(x)).backward()
+    assert x.grad.tolist() == [3.0, 3.0]
+
+
+def test_a_passed_view_is_frozen_alone():
+    for mode in (lambda f: f, static.jit):
+        w = nn.Parameter([1.0, 2.0])
+        old = dg.asarray(w)
+        mode(lambda x: (x.requires_grad_(False), x * 2.0)[1])(old)
+        assert w.requires_grad
+        assert not old.requires_grad
+
+
+def test_a_view_that_is_passed_comes_back():
+    w = nn.Parameter([1.0, 2.0])
+    old = dg.asarray(w)
+    f = static.jit(lambda x: (x, w * 1.0)[0])
+    assert f(old) is old
+    assert f(old) is old
+
+
+def test_removers_of_hooks_on_arguments():
+    for mode in (lambda f: f, static.jit):
+        x = dg.tensor([1.0], requires_grad=True)
+        remove = x.register_hook(lambda g: g)
+        mode(lambda x: (x.register_hook(lambda g: g * 2.0), x * 1.0)[1])(x)
+        assert len(x.hooks) == 2
+        remove()
+        assert len(x.hooks) == 1
+
+
+def test_hooks_of_results_without_a_history():
+    w = nn.Parameter([1.0, 2.0])
+    result = static.jit(lambda: w * 2.0)()
+    with pytest.raises(GradientError, match="compiled"):
+        result.register_hook(lambda g: g)
 
 
 def test_hooks_that_a_step_removes():
@@ -888,11 +961,36 @@ def test_gradients_through_what_was_freed():
 
 
 def test_gradients_in_front_of_what_was_freed():
+    def heads(w: Any, v: Any) -> Any:
+        h = dg.exp(w)
+        k = h * 2.0
+        dg.sum(h).backward()
+        w.grad = None
+        return dg.grad(dg.sum(k * k), [k], retain_graph=True)[0], dg.grad(dg.sum(k * v), [v], retain_graph=True)[0]
+
+    def taken(w: Any, v: Any) -> Any:
+        h = dg.exp(w)
+        dg.grad(dg.sum(h), [w])
+        return dg.grad(dg.sum(h * v), [v])[0]
+
+    w, v = (dg.tensor([1.0, 2.0], requires_grad=True) for _ in range(2))
+    for step in (heads, taken):
+        found = [mode(step)(w, v) for mode in (lambda f: f, static.jit)]
+        assert len({str([described(g) for g in (r if isinstance(r, tuple) else (r,))]) for r in found}) == 1
+
+
+def test_gradients_after_a_sweep_that_failed():
+    def fails(g: Any, out: Any, x: Any) -> Any:
+        raise ValueError("no")
+
+    op = extend.composite("op", lambda x: x * 2.0, vjp=(fails,))
     w = dg.tensor([1.0, 2.0], requires_grad=True)
     h = dg.exp(w)
-    k = h * 2.0
-    dg.sum(h).backward()
-    assert dg.grad(dg.sum(k * k), [k])[0].tolist() == (k.detach() * 2.0).tolist()
+    loss = dg.sum(op(h * 3.0) * h)
+    with pytest.raises(ValueError, match="no"):
+        loss.backward()
+    with pytest.raises(GradientError, match="retain_graph=True"):
+        dg.grad(loss + dg.sum(w), [w], allow_unused=True)
 
 
 def test_seeds_are_each_callers_own():
