@@ -131,6 +131,14 @@ class Variant:
             return self._unfit(given, tensors)
         return None
 
+    def _same_identity(self, then: Given, x: Any) -> bool:
+        """Whether an argument is, or is no more than, what the function reaches in another way, too."""
+        if then.captured is not None:
+            return x is then.captured
+        if not isinstance(x, Tensor):
+            return then.under is None
+        return x.source is then.under if then.under is not None else id(owner_of(x)) not in self.captured
+
     def _unfit(self, given: dict[int, Given], tensors: Sequence[Any]) -> str | None:
         """Why arguments with gradients, or that are variables, do not fit."""
         for number in sorted({*given, *self.given}):
@@ -141,11 +149,7 @@ class Variant:
                 return f"argument {name}: its hooks changed"
             if then.held != now.held and number in self.reads_held:
                 return f"argument {name}: .grad {'None → a gradient' if now.held else 'a gradient → None'}"
-            x = tensors[number] if number < len(tensors) else None
-            if now.same >= 0 or not isinstance(x, Tensor):
-                continue
-            met = then.captured if x.source is None else then.under
-            if met is not owner_of(x) and (met is not None or id(owner_of(x)) in self.captured):
+            if now.same < 0 and number < len(tensors) and not self._same_identity(then, tensors[number]):
                 return f"argument {name}: a tensor that the function also reaches in another way, or no more"
         return None
 

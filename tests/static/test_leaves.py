@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import pickle  # noqa: TID251 - what users do with models
 from collections.abc import Callable
 from typing import Any
@@ -1022,3 +1023,26 @@ def test_parameters_that_are_passed_and_reached_in_the_model():
         return [[described(g) for g in f(list(model.parameters()))] for _ in range(3)]
 
     assert train(static.jit) == train(lambda f: f)
+
+
+def test_what_is_captured_is_passed_and_others_too():
+    """A parameter that the function also uses, an older value of it, other leaves, and arrays, in every order."""
+
+    def trained(mode: Callable[[Any], Any], order: Any) -> Any:
+        w, v, b = nn.Parameter([1.0, 2.0]), nn.Parameter([3.0, 4.0]), dg.Variable([5.0, 6.0])
+        old = w[:]
+        w.assign(w.detach() * 10.0)
+        values = [w, old, v, v[:], b, b[:], dg.tensor([7.0, 8.0], requires_grad=True), np.array([9.0, 1.0], np.float32)]
+
+        def step(x: Any) -> Any:
+            loss = dg.sum(x * w * b)
+            loss.backward()
+            b.assign(b + 1.0)
+            return loss
+
+        f = mode(step)
+        return [(described(f(values[n]).detach()), [described(p) for p in (w, v, b)]) for n in order]
+
+    numbers = range(8)
+    for order in itertools.chain(itertools.permutations(numbers, 2), [(*numbers, *reversed(numbers))]):
+        assert trained(static.jit, order) == trained(lambda f: f, order), order
