@@ -1046,3 +1046,23 @@ def test_what_is_captured_is_passed_and_others_too():
     numbers = range(8)
     for order in itertools.chain(itertools.permutations(numbers, 2), [(*numbers, *reversed(numbers))]):
         assert trained(static.jit, order) == trained(lambda f: f, order), order
+
+
+def test_second_derivatives_at_a_value_that_was_assigned_over():
+    def run(mode: Callable[[Any], Any]) -> Any:
+        w, x = nn.Parameter([1.0, 2.0]), nn.Parameter([3.0, 4.0])
+
+        def step() -> Any:
+            loss = dg.sum(w * w * w * x)
+            w.assign(w.detach() * 10.0)
+            (g,) = dg.grad(loss, [w], create_graph=True)
+            dg.sum(g * g).backward()
+            return g.detach()
+
+        f = mode(step)
+        return [(described(f()), described(w), described(x)) for _ in range(3)]
+
+    eager = run(lambda f: f)
+    assert run(static.jit) == eager
+    assert np.frombuffer(eager[0][0][1], np.float32).tolist() == [9.0, 48.0]
+    assert np.frombuffer(eager[0][1][2], np.float32).tolist() == [2 * 9.0 * 18.0, 2 * 48.0 * 48.0]
