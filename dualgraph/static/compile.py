@@ -19,11 +19,11 @@ from dualgraph.locks import lock
 from dualgraph.ops.op import current, default
 from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import Spec
+from dualgraph.static.conditions import worded
 from dualgraph.static.executable import Executable
 from dualgraph.static.graph import Graph
 from dualgraph.static.passes import Pass, chosen
 from dualgraph.static.tracing import PLAIN, Given, given_of, owner_of, same_constant, trace_given, tracing
-from dualgraph.static.watched import worded
 
 MOST_VARIANTS = 16  # kept of one signature
 WARN_AFTER = 16  # traces of one function; then at four times as many, and so on

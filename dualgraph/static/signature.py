@@ -10,8 +10,8 @@ from dualgraph.exact import exact
 from dualgraph.ops.arrays import as_array
 from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import Spec, dtype_name
+from dualgraph.static.conditions import worded
 from dualgraph.static.tracing import GradSpec
-from dualgraph.static.watched import worded
 
 
 class Constant:

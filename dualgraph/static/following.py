@@ -1,0 +1,489 @@
+"""What a traced function leads to: from its code and what it holds to objects, classes, containers and further functions.
+
+Names that a function reads are found in its bytecode. What they hold is watched, and looked into; attributes of the
+objects that are met are watched under the names that functions load, whichever of the functions loads them.
+"""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import gc
+import inspect
+import sys
+import sysconfig
+import types
+import weakref
+from array import array
+from collections import ChainMap, UserDict, UserList
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from enum import Enum
+from operator import attrgetter, methodcaller
+from types import (
+    BuiltinMethodType,
+    CellType,
+    CodeType,
+    FunctionType,
+    GetSetDescriptorType,
+    MappingProxyType,
+    MemberDescriptorType,
+    MethodType,
+    MethodWrapperType,
+    ModuleType,
+)
+from typing import Any
+
+import numpy as np
+
+from dualgraph.errors import is_internal
+from dualgraph.exact import attributes, elements
+from dualgraph.ops.observed import MISSING, Observed
+from dualgraph.ops.op import default
+from dualgraph.ops.tensor import Tensor
+from dualgraph.static.bytecode import (
+    ANY,
+    CONTAINERS,
+    FREE,
+    GLOBAL,
+    MAYBE,
+    OWN,
+    READ,
+    STORED,
+    UNDER,
+    Uses,
+    is_read,
+    items,
+    reads,
+)
+from dualgraph.static.conditions import MOST_ELEMENTS, Cached, Contents, Slot, Space, is_plain
+
+_MADE_IN_PYTHON = 1 << 9  # among the flags of a class
+_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+_CONTENTS: tuple[type, ...] = (
+    *CONTAINERS,
+    array,
+    np.ndarray,
+    np.void,
+)
+# What shows the contents of a dictionary.
+_VIEWS: tuple[type, ...] = (MappingProxyType, type({}.keys()), type({}.values()), type({}.items()))
+_CACHED = type(functools.lru_cache(lambda: None))
+# What Python calls by itself, besides methods with two underscores.
+_CALLED = ("keys", "_missing_")
+_OF_TENSORS = frozenset(dir(type(default().constant(0.0, "float32"))))  # known to the graph
+FUNCTIONS = (FunctionType, MethodType, functools.partial)
+# What else leads to functions, objects and containers, and to which.
+_LEADS_TO: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
+    (MethodType, lambda v: (v.__func__, v.__self__)),
+    ((BuiltinMethodType, MethodWrapperType), lambda v: (v.__self__,)),
+    (functools.singledispatchmethod, lambda v: (v.dispatcher,)),
+    ((functools.partial, functools.partialmethod), lambda v: (v.func, *v.args, *([v.keywords] if v.keywords else ()))),
+    ((staticmethod, classmethod), lambda v: (v.__func__,)),
+    (property, lambda v: (v.fget, v.fset, v.fdel)),
+    (functools.cached_property, lambda v: (v.func,)),
+    ((UserList, UserDict), lambda v: (v.data,)),
+    (ChainMap, lambda v: v.maps),
+    (weakref.ref, lambda v: (v(),)),
+    (_VIEWS, gc.get_referents),
+    (Enum, lambda v: (v._value_,)),
+    ((tuple, frozenset), elements),
+)
+_GETTERS = (attrgetter, methodcaller)  # which say what they get where they are pickled
+_KNOWN = (MethodType, BuiltinMethodType, ContextVar, property, staticmethod, classmethod, weakref.ref)
+
+
+@functools.lru_cache(maxsize=1024)
+def is_users(file: str | None) -> bool:
+    """Whether a file is neither of dualgraph nor of an installed library."""
+    return file is None or not (is_internal(file) or file.startswith(_LIBRARIES))
+
+
+def class_is_users(kind: type) -> bool:
+    module = sys.modules.get(kind.__module__)
+    if module is builtins:
+        return bool(kind.__flags__ & _MADE_IN_PYTHON)  # by a code without a name of its own
+    if module is types:
+        return not hasattr(types, kind.__name__)  # made by a call: dataclasses.make_dataclass, types.new_class
+    return module is None or kind.__module__ == "__main__" or is_users(getattr(module, "__file__", None))
+
+
+class Following:
+    """What one trace depends on, as far as it can be found from functions, classes and objects."""
+
+    def __init__(self) -> None:
+        self._in_slots: set[tuple[int, str]] = set()
+        self._was: dict[Any, Any] = {}  # of names that are written to and were not read so far
+        self._before: dict[int, Contents] = {}  # of containers that are changed and were not read so far
+        self._spaces: dict[int, Space] = {}
+        self._slots: list[Slot] = []
+        self._codes: list[tuple[FunctionType, CodeType]] = []  # an editor that reloads replaces them
+        self._leaves: list[Any] = []  # tensors: whether they take gradients may be asked
+        self._flags: dict[int, bool] = {}  # whether they did when they were met
+        self._contents: dict[int, Contents] = {}
+        self._seen: dict[int, Any] = {}  # objects that were looked at, kept alive by it
+        self._objects: list[tuple[Any, str]] = []  # those whose attributes are watched where functions read them
+        self._new_objects: list[tuple[Any, str]] = []  # that were met just now
+        self._modules: dict[str, None] = {}  # that are imported inside of functions
+        self._names: Uses = {"__call__": {READ}}  # attributes that functions load, and what for
+        self._new_names: Uses = {}
+        self._whole = False  # functions read all attributes of objects
+        self._computing: set[Any] = set()  # whose attributes are got by computed names: of the objects with a method, …
+        self._class_names: dict[type, tuple[int, set[str]]] = {}
+        self._strings: Uses = {}  # in functions
+        self._having: dict[Any, list[tuple[Any, str]]] = {}  # objects, by their methods and by names that hold them
+        self._again: list[tuple[Any, str]] = []  # objects whose attributes are found to be got by computed names
+        self._by_name: dict[int, tuple[Any, str]] = {}  # those that were looked at for it
+        self._codes_of: dict[type, frozenset[CodeType]] = {}  # the methods of a class
+        self._caches: list[Cached] = []
+
+    def _is_read(self, uses: set[str], value: Any, what: str, key: Any) -> bool:
+        """Whether a name is read. What is only written to may yet be read elsewhere: remember what it was."""
+        if is_read(uses, value):
+            return True
+        self._was.setdefault(key, value)
+        inside = items(value)[:MOST_ELEMENTS] if isinstance(value, CONTAINERS) else ()
+        for container in (value, *inside):
+            if isinstance(container, (*CONTAINERS, np.ndarray)) and id(container) not in self._before:
+                self._before[id(container)] = Contents(container, what)
+        return False
+
+    def visit(self, value: Any, what: str) -> None:
+        if id(value) in self._seen or type(value) in (bool, int, float, type(None)):
+            return
+        self._seen[id(value)] = value
+        try:
+            self._look_into(value, what)
+        except Exception:
+            return  # such a one is watched by identity, where a name holds it
+
+    def _look_into(self, value: Any, what: str) -> None:
+        if isinstance(value, Tensor):
+            if value.call is None:
+                self._leaves.append(value)
+                self._flags[id(value)] = value.requires_grad
+            if value.is_variable:
+                self._new_objects.append((value, f"{type(value).__name__}."))
+            return
+        if isinstance(value, Observed):
+            self.visit(type(value), what)
+            return
+        kind = type(value)
+        if isinstance(value, FunctionType):
+            self._visit_function(value)
+        elif isinstance(value, (type, ModuleType)):
+            if class_is_users(value) if isinstance(value, type) else is_users(_file(value)):
+                self._new_objects.append((value, f"{value.__name__}."))
+                self._visit_operators(value)
+                self.visit(type(value), what)  # of the user's, where it is a metaclass
+            return
+        elif isinstance(value, ContextVar):
+            self._slot(functools.partial(value.get, MISSING), f"context variable {value.name}", value.name)
+        elif isinstance(value, _GETTERS):
+            self._load({name: {READ, MAYBE} for name in _gotten(value)})
+            return
+        elif isinstance(value, _CONTENTS):
+            self._visit_contents(value, what)
+        elif isinstance(value, _CACHED):
+            self._caches.append(cached := Cached(value))
+            for part in cached.results():
+                self.visit(part, what)
+        else:
+            parts = next((parts(value) for leading, parts in _LEADS_TO if isinstance(value, leading)), ())
+            for part in parts:
+                self.visit(part, what)
+        if isinstance(value, _KNOWN):
+            return
+        for inner in ("__wrapped__", "__origin__"):
+            self.visit(inspect.getattr_static(value, inner, None), what)
+        self._visit_operators(kind)
+        if not is_plain(value) or class_is_users(kind):
+            self._new_objects.append((value, f"{kind.__name__}."))
+
+    def _visit_operators(self, kind: Any) -> None:
+        """What operators, built-in functions and the making of an object call of a user's class."""
+        for base in filter(class_is_users, getattr(kind, "__mro__", ())):
+            for name, method in list(vars(base).items()):
+                called = name.startswith("__") or name in _CALLED
+                called &= callable(method) or hasattr(type(method), "__get__")
+                if called and not isinstance(method, (GetSetDescriptorType, MemberDescriptorType, type)):
+                    self._name(base, vars(base), name, f"{base.__name__}.")
+
+    def _visit_contents(self, value: Any, what: str) -> None:
+        contents = self._contents[id(value)] = self._before.get(id(value)) or Contents(value, what)
+        for part in contents.parts():
+            self.visit(part, what)
+
+    def _visit_function(self, function: FunctionType) -> None:
+        if not is_users(function.__code__.co_filename):
+            self.visit(getattr(function, "__wrapped__", None), function.__name__)
+            self.visit(getattr(function, "registry", None), function.__name__)  # of functools.singledispatch
+            return
+        self._codes.append((function, function.__code__))
+        found = reads(function.__code__)
+        for name in found.modules:
+            absolute = _absolute(name, function.__globals__)
+            self._modules[absolute] = None
+            self.visit(sys.modules.get(absolute), absolute)
+        self._load(found.attributes)
+        self._strings.update(found.strings)
+        self._compute(function, found.computed)
+        if found.whole and not self._whole:
+            self._whole = True
+            self._new_objects, self._objects = [*self._objects, *self._new_objects], []
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+            if name in found.free and self._is_read(found.free[name], _contents_of(cell), name, id(cell)):
+                self._slot(functools.partial(_contents_of, cell), f"closure variable {name}", name, id(cell))
+        space = function.__globals__
+        for name, uses in found.globals.items():
+            if (name in space or not hasattr(builtins, name)) and self._is_read(
+                uses, space.get(name), name, (id(space), name)
+            ):
+                self._name(space, space, name, "global ")
+        for attribute in ("__defaults__", "__kwdefaults__"):
+            if getattr(function, attribute):
+                read = functools.partial(getattr, function, attribute)
+                self._slot(read, f"defaults of {function.__name__}", function.__name__)
+
+    def _compute(self, function: FunctionType, computed: frozenset[str]) -> None:
+        """A function gets attributes by names that it computes, of some objects."""
+        of: set[Any] = set()
+        cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+        for whose in computed:
+            if whose == OWN and function.__qualname__.rpartition(".")[0].rpartition(".")[2] not in ("", "<locals>"):
+                of.add(function.__code__)  # of a class
+            elif whose.startswith(FREE):
+                self._by_names_of(_contents_of(cells[whose.removeprefix(FREE)]))
+            elif whose.startswith(GLOBAL):
+                found, last = _resolved(whose.removeprefix(GLOBAL), function.__globals__)
+                self._by_names_of(found)
+                of |= {UNDER + last} if last else set()
+            else:
+                of.add(ANY if whose == OWN else whose)
+        for whose in of - self._computing:
+            self._again += self._objects if whose == ANY else self._having.get(whose, ())
+        self._computing |= of
+
+    def _held_under(self, name: str, value: Any) -> None:
+        """An attribute: its own attributes may be got by computed names."""
+        part = (value, f"{type(value).__name__}.")
+        self._having.setdefault(UNDER + name, []).append(part)
+        if UNDER + name in self._computing:
+            self._again.append(part)
+
+    def _by_names_of(self, value: Any) -> None:
+        self._again.append((value, f"{getattr(value, '__name__', type(value).__name__)}."))
+
+    def _slot(self, read: Callable[[], Any], what: str, name: str, key: Any = None) -> None:
+        value = self._was[key] if key in self._was else read()
+        self._slots.append(Slot(read, value, what))
+        self.visit(value, name)
+
+    def _name(self, holder: Any, names: Mapping[str, Any], name: str, owner: str) -> None:
+        space = self._spaces.get(id(holder))
+        if space is None:
+            self._seen.setdefault(id(holder), holder)
+            space = self._spaces[id(holder)] = Space(names, owner)
+        if name not in space.values:
+            key = (id(holder), name)
+            value = space.values[name] = self._was[key] if key in self._was else names.get(name, MISSING)
+            self.visit(value, name if owner == "global " else f"{owner}{name}")
+            self._held_under(name, value)
+
+    def _load(self, names: Uses) -> None:
+        """Functions load attributes of these names."""
+        for name, uses in names.items():
+            known = self._names.setdefault(name, set())
+            if not uses <= known:
+                known |= uses
+                self._new_names[name] = known
+
+    def _spread(self) -> None:
+        """Attributes of objects, by the names that functions read: each may lead to further functions and objects."""
+        while self._new_objects or self._new_names or self._again:
+            objects, self._new_objects = self._new_objects, []
+            names, self._new_names = self._new_names, {}
+            again, self._again = self._again, []
+            for value, owner in self._objects:
+                self._watch_attributes(value, owner, names)
+            self._objects += objects
+            for value, owner in objects:
+                self._watch_attributes(value, owner, dict(self._names))
+                if self._whole:
+                    self._watch_whole(value, owner)
+                methods = self._methods(type(value))
+                for code in methods:
+                    self._having.setdefault(code, []).append((value, owner))
+                if ANY in self._computing or not self._computing.isdisjoint(methods):
+                    again.append((value, owner))
+            for value, owner in again:
+                self._watch_computed(value, owner)
+
+    def _methods(self, kind: type) -> frozenset[CodeType]:
+        """The code of what the user's classes of an object define."""
+        if kind not in self._codes_of:
+            members = [m for base in kind.__mro__ if class_is_users(base) for m in list(vars(base).values())]
+            functions = [f for m in members for f in (m, *(getattr(m, n, None) for n in ("__func__", "fget", "func")))]
+            self._codes_of[kind] = frozenset(f.__code__ for f in functions if isinstance(f, FunctionType))
+        return self._codes_of[kind]
+
+    def _watch_computed(self, value: Any, owner: str) -> None:
+        """What may be meant by a computed name; a name that functions only write to is not."""
+        if hasattr(type(value), "__get__") and not isinstance(value, (*FUNCTIONS, type)):
+            self._again += () if ANY in self._computing else self._objects  # a property: who knows of what
+            self._computing.add(ANY)
+        if isinstance(value, (Tensor, Observed, *FUNCTIONS)):
+            return
+        if isinstance(value, ModuleType):
+            held = dict(vars(value)) if is_users(_file(value)) else {}
+            names = {n for n, m in held.items() if n[:2] != "__" and not isinstance(m, ModuleType)}
+        else:
+            names = self._names_by_value(value, owner)
+        used = {name: {READ} if name in self._strings else self._names.get(name, set()) for name in names}
+        found = {name: {READ} if uses <= {STORED} else uses for name, uses in used.items()}
+        self._watch_attributes(value, owner, found)
+
+    def _names_by_value(self, value: Any, owner: str) -> set[str]:
+        """The attributes of an object or a class that are no functions."""
+        kind = value if isinstance(value, type) else type(value)
+        held = None if kind is value else getattr(value, "__dict__", None)
+        if held is not None and id(value) not in self._by_name:
+            self._slot(held.__len__, f"how many attributes a {owner.rstrip('.')} has", owner)
+        self._by_name[id(value)] = (value, owner)
+        names = set() if kind is value else set(attributes(value))
+        for base in filter(class_is_users, kind.__mro__):
+            names.update(n for n, m in list(vars(base).items()) if n[:2] != "__" and not hasattr(type(m), "__get__"))
+        return names
+
+    def _watch_whole(self, value: Any, owner: str) -> None:
+        """All attributes of an object."""
+        held = None if isinstance(value, (ModuleType, *FUNCTIONS)) else getattr(value, "__dict__", None)
+        if isinstance(held, MappingProxyType):
+            held = gc.get_referents(held)[0]
+        if held is not None and id(held) not in self._seen:
+            self._seen[id(held)] = held
+            self._visit_contents(held, owner.rstrip("."))
+        for base in () if isinstance(value, type) else type(value).__mro__:
+            for name, member in list(vars(base).items()):
+                if isinstance(member, MemberDescriptorType) and class_is_users(base):
+                    self._slot_of(value, name, owner)
+
+    def _watch_attributes(self, value: Any, owner: str, names: Uses) -> None:
+        if isinstance(value, ModuleType):
+            for name, uses in names.items():
+                held_now = vars(value).get(name, MISSING)
+                present = held_now is not MISSING and self._is_read(uses, held_now, name, (id(value), name))
+                if present or (held_now is MISSING and MAYBE in uses):
+                    self._name(value, vars(value), name, owner)
+            return
+        kind = value if isinstance(value, type) else type(value)
+        held = getattr(value, "__dict__", None)
+        there = self._names_of(kind)
+        names = {n: u for n, u in names.items() if n in there or (held is not None and n in held) or MAYBE in u}
+        if isinstance(value, type):
+            for name, uses in names.items():
+                if self._of_class(value, name, uses):
+                    self._class_attribute(value, name, MAYBE in uses)
+            return
+        if isinstance(value, Tensor):  # a variable: dualgraph's own attributes are known to the graph
+            own = class_is_users(type(value))
+            names = {n: uses for n, uses in names.items() if n == "name" or (own and n not in _OF_TENSORS)}
+        for name, uses in names.items():
+            if held is not None and name in held:
+                if self._is_read(uses, held[name], f"{owner}{name}", (id(value), name)):
+                    self._name(value, held, name, owner)
+            elif not self._of_class(type(value), name, uses):
+                continue
+            elif isinstance(inspect.getattr_static(type(value), name, None), MemberDescriptorType):
+                self._slot_of(value, name, owner)
+            else:
+                maybe = MAYBE in uses
+                users = self._class_attribute(type(value), name, maybe) or maybe or class_is_users(type(value))
+                if users and held is not None:
+                    self._name(value, held, name, owner)  # absent, as long as the class's holds
+
+    def _names_of(self, kind: type) -> set[str]:
+        """What a class and its bases hold; a function that is traced may add to it."""
+        size = sum([len(vars(base)) for base in kind.__mro__])
+        known = self._class_names.get(kind)
+        if known is None or known[0] != size:
+            known = self._class_names[kind] = (size, {name for base in kind.__mro__ for name in vars(base)})
+        return known[1]
+
+    def _matters(self, uses: set[str], value: Any, holder: Any, name: str) -> bool:
+        """Whether what a class holds under a name is read, or does something where the name is set."""
+        return hasattr(type(value), "__set__") or self._is_read(uses, value, name, (id(holder), name))
+
+    def _of_class(self, kind: type, name: str, uses: set[str]) -> bool:
+        for base in kind.__mro__:
+            if name in vars(base):
+                return self._matters(uses, vars(base)[name], base, name)
+        return MAYBE in uses
+
+    def _slot_of(self, value: Any, name: str, owner: str) -> None:
+        key = (id(value), name)
+        if key not in self._in_slots:
+            self._in_slots.add(key)
+            member = inspect.getattr_static(type(value), name)
+            self._slot(functools.partial(_in_slot, member, value), f"{owner}{name}", f"{owner}{name}")
+            self._held_under(name, _in_slot(member, value))
+
+    def _class_attribute(self, kind: type, name: str, maybe: bool = False) -> bool:
+        """Watch what the user's classes hold under a name, each of them, for `super()`; `maybe`: also if none does.
+
+        Returns whether it is a class of the user's that holds it.
+        """
+        holder = next((base for base in kind.__mro__ if name in vars(base)), None)
+        if holder is None and not maybe:
+            return False
+        if holder is not None and isinstance(vars(holder)[name], (GetSetDescriptorType, MemberDescriptorType)):
+            return False
+        for base in filter(class_is_users, kind.__mro__):
+            self._name(base, vars(base), name, f"{base.__name__}.")
+        return holder is not None and class_is_users(holder)
+
+
+def _resolved(path: str, names: dict[str, Any]) -> tuple[Any, str]:
+    """What a dotted name means by the globals of a function, and the last part of it where that is no module's."""
+    first, *rest = path.split(".")
+    found = names.get(first, MISSING)
+    for name in rest:
+        if not isinstance(found, ModuleType):
+            return MISSING, rest[-1]
+        found = vars(found).get(name, MISSING)
+    return found, ""
+
+
+def _gotten(getter: Any) -> list[str]:
+    """The attributes that an `operator.attrgetter` or `methodcaller` reads."""
+    function, arguments = getter.__reduce__()[:2]
+    found = [*arguments, *getattr(function, "args", ())]  # a partial, where the method is called with keywords
+    return [part for name in found if isinstance(name, str) for part in name.split(".")]
+
+
+def _absolute(name: str, names: dict[str, Any]) -> str:
+    """The full name of a module that is imported by a function with these globals."""
+    level = len(name) - len(name.lstrip("."))
+    if not level:
+        return name
+    package = names.get("__package__") or names.get("__name__", "").rpartition(".")[0]
+    parts = [*package.split(".")[: 1 - level or None], name[level:]]
+    return ".".join(part for part in parts if part)
+
+
+def _file(module: ModuleType) -> str | None:
+    return getattr(module, "__file__", None) or ("<built-in>" if module.__name__ in sys.builtin_module_names else None)
+
+
+def _contents_of(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return MISSING
+
+
+def _in_slot(member: MemberDescriptorType, owner: Any) -> Any:
+    try:
+        return member.__get__(owner)
+    except AttributeError:
+        return MISSING
