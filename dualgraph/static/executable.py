@@ -108,7 +108,7 @@ class Executable:
         self._of_arguments = [
             v.tensor for v in graph.arguments.values() if v.touched or id(v.tensor) in read or id(v.tensor) in switched
         ]
-        absent = [v for v in graph.variables.values() if v.gradient_was_none]
+        absent = [v for v in graph.with_gradients if v.gradient_was_none]
         self._without_gradient = [v.tensor for v in absent] if graph.spelled_out else []
         self._keeps_calls = searches_call_functions(self.program)
         self._exposed = getattr(self._loaded, "releases_gil", True)  # other Python threads may run during a launch
@@ -142,7 +142,9 @@ class Executable:
         if self.graph.behind:
             self._check_histories(values)
         for tensor in self._without_gradient:
-            if tensor.held_gradient() is not None:
+            if isinstance(tensor, Argument):
+                tensor = values[tensor.position]
+            if isinstance(tensor, Tensor) and tensor.grad is not None:
                 raise FeedError(
                     f"got a gradient in .grad of a tensor of {tensor.spec}, but the graph was defined to read that there is "
                     "none; clear it, or define the graph again (static.jit does so by itself)"

@@ -205,7 +205,9 @@ class Graph(Recorder):
     def _captured_constant(self, value: Any) -> Symbol:
         found = self._constants.get(id(value))
         if found is None:
-            found = self._constants[id(value)] = (value, self.constant_array(value.numpy()))
+            symbol = self.constant_array(value.numpy())
+            symbol.source, symbol.hooks = value, hooks_of(value)  # it may take a gradient when one is asked for
+            found = self._constants[id(value)] = (value, symbol)
         return found[1]
 
     @cached_property

@@ -570,6 +570,20 @@ def made_and_seen_again(w: Any, x: Any) -> Any:
     return t.grad + g, u.detach()
 
 
+C = dg.tensor([5.0, 6.0])
+
+
+def a_constant_that_becomes_a_leaf(w: Any, x: Any) -> Any:
+    loss = dg.sum(C * w * x)
+    C.requires_grad_(True)
+    C.grad = None
+    loss.backward()
+    g = C.grad * 1.0
+    C.grad = None
+    C.requires_grad_(False)
+    return g
+
+
 def frozen_after_a_view(w: Any, x: Any) -> Any:
     y = w[:]
     w.requires_grad_(False)
@@ -590,7 +604,14 @@ seen_again = extend.composite("seen_again", lambda w, x: dg.reshape(w, (2,)) * w
 
 @pytest.mark.parametrize(
     "step",
-    [hooked_and_left, hooked_and_removed, made_and_seen_again, frozen_after_a_view, made_and_seen_in_a_composite],
+    [
+        hooked_and_left,
+        hooked_and_removed,
+        made_and_seen_again,
+        a_constant_that_becomes_a_leaf,
+        frozen_after_a_view,
+        made_and_seen_in_a_composite,
+    ],
 )
 def test_hooks_that_a_step_registers(step):
     def run(mode: Callable[[Any], Any]) -> Any:
@@ -805,6 +826,14 @@ def test_a_gradient_that_a_graph_was_told_is_not_there():
     w.grad = dg.ones(2)
     with pytest.raises(FeedError, match="clear it"):
         run()
+    with static.Graph() as graph:
+        p = static.placeholder("p", (2,), requires_grad=True)
+        result = p * (2.0 if p.grad is None else 3.0)
+    run = static.compile(graph, outputs=result)
+    run(x := dg.ones(2).requires_grad_())
+    x.grad = dg.ones(2)
+    with pytest.raises(FeedError, match="clear it"):
+        run(x)
 
 
 def with_flags_set(x: Any) -> Any:
