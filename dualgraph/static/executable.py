@@ -9,32 +9,29 @@ from __future__ import annotations
 
 import copy
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
-from operator import setitem
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from dualgraph import tree
-from dualgraph.autodiff import leads_to
-from dualgraph.errors import DualgraphError, FeedError, GraphError, OutOfMemoryError, here
+from dualgraph.errors import FeedError, GraphError, OutOfMemoryError, here
 from dualgraph.kernels import memory, provider
 from dualgraph.kernels.failure import checked_operand, explain, searches_call_functions
 from dualgraph.kernels.program import Program
 from dualgraph.kernels.replay import Recording
 from dualgraph.kernels.state import State
 from dualgraph.locks import lock
-from dualgraph.ops.op import Call, Op, current, default
+from dualgraph.ops.op import Call, Op, default
 from dualgraph.ops.symbol import Symbol
 from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import Spec, is_float
 from dualgraph.static import report
 from dualgraph.static.dataflow import Dataflow
+from dualgraph.static.effects import Effects, held_gradient
 from dualgraph.static.feeds import Feeds
-from dualgraph.static.graph import Argument, Graph, Variable, hooks_of
+from dualgraph.static.graph import Argument, Graph
 from dualgraph.static.lowering import lower
 from dualgraph.static.passes import Pass
 from dualgraph.static.pipeline import Compilation, PassReport
@@ -73,18 +70,11 @@ class Executable:
         self.graph = graph
         self._outputs, self._structure = tree.flatten(outputs)
         wanted = [graph.lift(x) for x in self._outputs if isinstance(x, Symbol)]
-        touched = [v for v in graph.with_gradients if v.touched]
-        # The launch leaves gradients; those with a history, which it knows nothing of, are left here.
-        self._left = [(v.tensor, g) for v in touched if (g := v.final_gradient) is not None and g.tracked]
-        later = {id(tensor) for tensor, _ in self._left}
-        self._graded = [(v.tensor, v.final_gradient) for v in touched if id(v.tensor) not in later]
-        self._differentiates = bool(touched)
-        self._flagged = [v for v in graph.variables.values() if v.has_other_flags]
-        for v in graph.arguments.values():
-            v.final_tracked, v.final_hooks = v.value.tracked, tuple(v.value.hooks or ())
-        self._switched = [v for v in graph.arguments.values() if v.has_other_flags]
-        results = [*wanted, *(s for _, s in (*self._left, *self._graded) if s is not None)]
-        self.compilation = Compilation(graph, results, passes)
+        self.feeds = Feeds(graph.placeholders)
+        self._effects = Effects(graph, self.feeds.names)
+        self.compilation = Compilation(graph, [*wanted, *self._effects.gradients], passes)
+        self._read_gradients = self.compilation.read_gradients
+        self._effects.read(self._read_gradients)
         start = time.perf_counter()
         self._tensor: Any = type(default().constant(0.0, "float32"))
         self._bound = [_as_cell(v.tensor) for v in self.compilation.variables]
@@ -101,15 +91,6 @@ class Executable:
         }
         graph.closed = "the graph is compiled; its symbols are fixed: define a new graph, or call the compiled one"
 
-        self.feeds = Feeds(graph.placeholders)
-        self._read_gradients = self.compilation.read_gradients
-        read = {id(v.tensor) for v in self._read_gradients}
-        switched = {id(v.tensor) for v in self._switched}
-        self._of_arguments = [
-            v.tensor for v in graph.arguments.values() if v.touched or id(v.tensor) in read or id(v.tensor) in switched
-        ]
-        absent = [v for v in graph.with_gradients if v.gradient_was_none]
-        self._without_gradient = [v.tensor for v in absent] if graph.spelled_out else []
         self._keeps_calls = searches_call_functions(self.program)
         self._exposed = getattr(self._loaded, "releases_gil", True)  # other Python threads may run during a launch
         self._result_specs = [s.spec for s in wanted]
@@ -137,18 +118,7 @@ class Executable:
     def __call__(self, *args: Any, **named: Any) -> Any:
         values = self.feeds.matched(args, named)
         arrays = self.feeds.arrays(values)
-        passed = self.passed(values) if self._of_arguments else {}
-        cut = self._cut(values)
-        if self.graph.behind:
-            self._check_histories(values)
-        for tensor in self._without_gradient:
-            if isinstance(tensor, Argument):
-                tensor = values[tensor.position]
-            if isinstance(tensor, Tensor) and tensor.grad is not None:
-                raise FeedError(
-                    f"got a gradient in .grad of a tensor of {tensor.spec}, but the graph was defined to read that there is "
-                    "none; clear it, or define the graph again (static.jit does so by itself)"
-                ).at(here())
+        passed, cut = self._effects.passed(values), self._effects.cut(values)
         with self._lock:
             calls = self._first_run(arrays, passed) if self._first else None
             if calls is None and self._keeps_calls:
@@ -166,14 +136,11 @@ class Executable:
             if results.__class__ is int:
                 search = self.failure if calls is None else calls.inside(self.failure)
                 raise search(self.program, results, self.state(arrays, passed))
-            if self._left:
-                results = self._leave(results, passed)
-            if self._switched or self._flagged:
-                flags = [(values[v.tensor.position], passed[id(v.tensor)], v) for v in self._switched]
-                leave_flags([*flags, *((v.tensor, v.tensor, v) for v in self._flagged)])
-        if len(self._result_specs) < 2:
-            results = () if results is None else (results,)
-        made = [self._result(array, number, cut) for number, array in enumerate(results)]
+            if len(self._result_specs) + len(self._effects.left) < 2:
+                results = () if results is None else (results,)
+            if not self._effects.usual:
+                self._effects.leave(values, passed, results[len(self._result_specs) :], self._made)
+        made = [self._result(array, number, cut) for number, array in enumerate(results[: len(self._result_specs)])]
         for number, symbol in self._leaves:
             made[number] = self._leaf(made[number], symbol, values)
         found = iter(made)
@@ -195,9 +162,7 @@ class Executable:
 
     def quick_path(self) -> Callable[[tuple[Any, ...]], Any] | None:
         """The usual step (one result, no gradient read, a launch that keeps the interpreter's lock) without detours."""
-        if not self._single or self._exposed or self._read_gradients or self._of_arguments:
-            return None
-        if self._left or self._switched or self._flagged or self._leaves:
+        if not self._single or self._exposed or self._read_gradients or self._leaves or not self._effects.usual:
             return None
         make, launch, specs, feed = self._tensor, self._launch, self.feeds.specs, self.feeds.arrays
         history, spec = self._histories[0], self._result_specs[0]
@@ -236,8 +201,8 @@ class Executable:
             self.compilation.feeds,
             tuple(self._bound),
             frozenset(number for number, v in enumerate(variables) if id(v) in written),
-            [self._receiver(tensor) for tensor, g in self._graded if g is not None],
-            [self._receiver(tensor) for tensor, g in self._graded if g is None],
+            [self._receiver(tensor) for tensor, g in self._effects.graded if g is not None],
+            [self._receiver(tensor) for tensor, g in self._effects.graded if g is None],
             self._tensor,
             Spec,
         )
@@ -249,40 +214,11 @@ class Executable:
     @property
     def _redirected(self) -> list[tuple[int, Argument]]:
         """The gradients that are left in what is passed: their numbers among those that the launch leaves."""
-        order = [*(t for t, g in self._graded if g is not None), *(t for t, g in self._graded if g is None)]
+        order = [
+            *(t for t, g in self._effects.graded if g is not None),
+            *(t for t, g in self._effects.graded if g is None),
+        ]
         return [(number, tensor) for number, tensor in enumerate(order) if isinstance(tensor, Argument)]
-
-    def _cut(self, values: Sequence[Any]) -> bool:
-        """Whether something is passed that takes a gradient, which the graph was not told of."""
-        asked = [getattr(x, "tracked", False) for x in values]
-        if not any(asked) or not current().grad_enabled:
-            return False
-        records = zip(asked, self.graph.arguments.values(), strict=True)
-        found = [v for requires_grad, v in records if requires_grad and not v.tracked]
-        computed = any(tracked and x.call is not None for tracked, x in zip(asked, values, strict=True))
-        if found and (self._differentiates or (computed and self.graph.differentiate_seconds > 0)):
-            raise FeedError(
-                f"feed {found[0].node.params['name']!r}: got a tensor that takes a gradient, and the function, which "
-                "differentiates, was compiled for one that takes none; give static.spec(…, requires_grad=True), or use "
-                "static.jit, or pass x.detach()"
-            ).at(here())
-        return bool(found)
-
-    def _check_histories(self, values: Sequence[Any]) -> None:
-        """A gradient that the graph takes ends at its arguments: it must not have to go on behind them."""
-        for number, argument in enumerate(self.graph.arguments.values()):
-            x, behind = values[number], self.graph.behind.get(id(argument.tensor), ())
-            if not behind or not isinstance(x, Tensor) or not x.tracked or x.call is None:
-                continue
-            targets = [values[t.position] if isinstance(t, Argument) else t for t in behind]
-            if leads_to(x, [t for t in targets if isinstance(t, Tensor)]):
-                raise self._has_history(number, x)
-
-    def _has_history(self, number: int, x: Any) -> DualgraphError:
-        return GraphError(
-            f"feed {self.feeds.names[number]!r}: got a tensor ({x.spec}) that was computed eagerly and still has its history; "
-            "the compiled gradient cannot go back through it: detach() it, or compile the function from its beginning"
-        ).at(here())
 
     def _result(self, array: Array, number: int, cut: bool = False) -> Any:
         history = self._histories[number]
@@ -297,40 +233,6 @@ class Executable:
         return (
             self._tensor(array, symbol.spec) if history is None else self._tensor(array, symbol.spec, True, history, 0)
         )
-
-    def passed(self, values: Sequence[Any]) -> dict[int, Any]:
-        """The tensors that were passed for the arguments in which gradients are looked for and left."""
-        found = {id(argument): self._passed(argument, values) for argument in self._of_arguments}
-        variables = {id(v.tensor) for v in self.graph.variables.values()}
-        if len({id(x) for x in found.values()} - variables) < len(found):
-            raise FeedError(
-                "got a tensor twice, or one that the graph also reads by itself, where a gradient is left in it; one gradient "
-                "would take the place of the other: pass two tensors, or use static.jit, which tells them apart"
-            ).at(here())
-        return found
-
-    def _passed(self, argument: Argument, values: Sequence[Any]) -> Any:
-        x, name = values[argument.position], self.feeds.names[argument.position]
-        wanted = self.graph.arguments[id(argument)].tracked
-        if not isinstance(x, Tensor) or (wanted and not x.tracked):
-            got = "a tensor that needs no gradient" if isinstance(x, Tensor) else type(x).__name__
-            raise FeedError(
-                f"feed {name!r}: got {got}; the function leaves a gradient in this argument: pass a tensor with "
-                "requires_grad=True"
-            ).at(here())
-        if x.call is not None:
-            raise self._has_history(argument.position, x)
-        return x if x.source is None else x.source
-
-    def _leave(self, results: Any, passed: dict[int, Any]) -> Any:
-        """The results without the gradients that are left here."""
-        count, symbols = len(self._result_specs), [g for _, g in self._left if g is not None]
-        found: tuple[Any, ...] = results if count + len(symbols) > 1 else () if results is None else (results,)
-        gradients = map(self._made, found[count:], symbols)
-        owners = [passed.get(id(tensor), tensor) for tensor, _ in self._left]
-        values = [None if g is None else next(gradients) for _, g in self._left]
-        deque(map(setattr, owners, ["_grad"] * len(owners), values), maxlen=0)  # at once: one call of C
-        return found[0] if count == 1 else found[:count] if count else None
 
     def _first_run(self, arrays: Sequence[Array], passed: dict[int, Any]) -> Recording | None:
         """What comes before the first launch; returns what functions from outside gave, which are called once for all."""
@@ -447,7 +349,7 @@ class Watched:
     def _run(self, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         exe = self.executable
         given = exe.feeds.matched(args, named)
-        feeds, passed = exe.feeds.arrays(given), exe.passed(given)
+        feeds, passed = exe.feeds.arrays(given), exe._effects.passed(given)
         flow = Dataflow(exe.compilation.defined.calls, tuple(symbol for _, symbol in self._symbols))
         program = lower(flow, exe.compilation.leaves, len(self._symbols), ()).program
         state = exe.state(feeds, passed)
@@ -455,7 +357,7 @@ class Watched:
         if values.__class__ is int:
             raise exe.failure(program, values, state)
         values = values if isinstance(values, tuple) else (values,)
-        cut = exe._cut(given)
+        cut = exe._effects.cut(given)
         seen = {name: exe._made(v, s, cut) for (name, s), v in zip(self._symbols, values, strict=True)}
         return exe(*args, **named), seen
 
@@ -469,14 +371,6 @@ def _found(item: Any, calls: dict[str, Call]) -> Symbol:
         hint = f"did you mean {', '.join(near[:5])}?" if near else "see executable.graph.calls"
         raise FeedError(f"watch: got {item!r}; no call has this name; {hint}").at(here())
     return Symbol(None, call, 0)  # type: ignore[arg-type]
-
-
-def leave_flags(left: Sequence[tuple[Any, Any, Variable]]) -> None:
-    """What a run leaves of `requires_grad`, and of the hooks in their list: all at once, in one call of C."""
-    flags = map(setattr, [x for x, _, _ in left], ["tracked"] * len(left), [v.final_tracked for _, _, v in left])
-    lists = [hooks_of(owner) for _, owner, _ in left]
-    hooks = map(setitem, lists, [slice(None)] * len(left), [v.final_hooks for _, _, v in left])
-    deque(chain(flags, hooks), maxlen=0)
 
 
 def _own(x: Any) -> Any:
@@ -495,24 +389,6 @@ def _as_cell(tensor: Any) -> Any:
     if tensor.layout.__class__ is Spec:
         return tensor
     return type(tensor)(np.array(tensor.detach().numpy(), order="C"), tensor.spec)
-
-
-def held_gradient(tensor: Any, variable: Variable) -> Array:
-    """What `.grad` of a tensor holds, where the graph reads it."""
-    assert variable.gradient is not None
-    g, spec = tensor.held_gradient(), variable.gradient.spec
-    if g is None and variable.defaulted:
-        return np.full(spec.shape, -0.0, spec.dtype)
-    if g is None or g.spec != spec:
-        raise FeedError(
-            f"got no gradient in .grad of a tensor of {tensor.spec}, but the graph was defined to add to one; run "
-            "backward before, or define the graph again (static.jit does so by itself)"
-        ).at(here())
-    if g.tracked:
-        raise GraphError(
-            f"got a .grad ({g.spec}) that takes a gradient itself; a graph cannot differentiate through it: detach() it first"
-        ).at(variable.gradient.node.where)
-    return np.ascontiguousarray(g.numpy()).reshape(spec.shape)
 
 
 __all__ = ["Executable", "PassReport", "Watched"]

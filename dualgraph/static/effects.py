@@ -1,0 +1,170 @@
+"""What a run meets in tensors besides their values: gradients that it reads and leaves, flags, hooks, histories.
+
+The values of variables, and gradients without a history, are the program's own state (`kernels.state`). What is kept
+here is looked at before the launch, so that nothing has happened where it is refused, and left after it in one piece.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import chain
+from operator import setitem
+from typing import Any
+
+import numpy as np
+
+from dualgraph.autodiff import leads_to
+from dualgraph.errors import DualgraphError, FeedError, GraphError, here
+from dualgraph.ops.op import current
+from dualgraph.ops.symbol import Symbol
+from dualgraph.ops.tensor import Tensor
+from dualgraph.static.graph import Argument, Graph, Variable, hooks_of
+
+Array = np.ndarray[Any, Any]
+
+
+class Effects:
+    """What a graph reads and leaves in the tensors that it captured, and in those that are passed."""
+
+    def __init__(self, graph: Graph, names: Sequence[str]):
+        self._graph, self._names = graph, names
+        touched = [v for v in graph.with_gradients if v.touched]
+        self._differentiates = bool(touched)
+        # The launch leaves gradients; those with a history, which it knows nothing of, are left here.
+        self.left = [(v.tensor, g) for v in touched if (g := v.final_gradient) is not None and g.tracked]
+        later = {id(tensor) for tensor, _ in self.left}
+        self.graded = [(v.tensor, v.final_gradient) for v in touched if id(v.tensor) not in later]
+        for v in graph.arguments.values():
+            v.final_tracked, v.final_hooks = v.value.tracked, tuple(v.value.hooks or ())
+        self._switched = [v for v in graph.arguments.values() if v.has_other_flags]
+        self._flagged = [v for v in graph.variables.values() if v.has_other_flags]
+        absent = [v.tensor for v in graph.with_gradients if v.gradient_was_none]
+        self._without_gradient = absent if graph.spelled_out else []
+        self._of_arguments: list[Argument] = []
+        self._captured = {id(v.tensor) for v in graph.variables.values()}
+
+    @property
+    def gradients(self) -> list[Symbol]:
+        """What is left in `.grad`: first those with a history."""
+        return [g for _, g in (*self.left, *self.graded) if g is not None]
+
+    def read(self, variables: Sequence[Variable]) -> None:
+        """The run reads the gradients of these."""
+        concerned = {id(v.tensor) for v in (*variables, *self._switched)}
+        found = [v.tensor for v in self._graph.arguments.values() if v.touched or id(v.tensor) in concerned]
+        self._of_arguments = found
+
+    @property
+    def usual(self) -> bool:
+        """Whether there is nothing to be done but what the launch does."""
+        return not (self.left or self._switched or self._flagged or self._of_arguments)
+
+    # Before the launch
+
+    def passed(self, values: Sequence[Any]) -> dict[int, Any]:
+        """The tensors that were passed for the arguments in which gradients are looked for and left."""
+        if self._graph.behind:
+            self._check_histories(values)
+        for tensor in self._without_gradient:
+            self._check_absence(values[tensor.position] if isinstance(tensor, Argument) else tensor)
+        found = {id(argument): self._owner(argument, values) for argument in self._of_arguments}
+        if len({id(x) for x in found.values()} - self._captured) < len(found):
+            raise FeedError(
+                "got a tensor twice, or one that the graph also reads by itself, where a gradient is left in it; one gradient "
+                "would take the place of the other: pass two tensors, or compile for it with static.jit"
+            ).at(here())
+        return found
+
+    def _owner(self, argument: Argument, values: Sequence[Any]) -> Any:
+        """The tensor in whose `.grad` a gradient is left."""
+        x, name = values[argument.position], self._names[argument.position]
+        wanted = self._graph.arguments[id(argument)].tracked
+        if not isinstance(x, Tensor) or (wanted and not x.tracked):
+            got = "a tensor that needs no gradient" if isinstance(x, Tensor) else type(x).__name__
+            raise FeedError(
+                f"feed {name!r}: got {got}; the function leaves a gradient in this argument: pass a tensor with "
+                "requires_grad=True"
+            ).at(here())
+        if x.call is not None:
+            raise self._has_history(argument.position, x)
+        return x if x.source is None else x.source
+
+    def _check_absence(self, x: Any) -> None:
+        if isinstance(x, Tensor) and x.grad is not None:
+            raise FeedError(
+                f"got a gradient in .grad of a tensor of {x.spec}, but the graph was defined to read that there is none; "
+                "clear it, or define the graph again (static.jit does so by itself)"
+            ).at(here())
+
+    def _check_histories(self, values: Sequence[Any]) -> None:
+        """A gradient that the graph takes ends at its arguments: it must not have to go on behind them."""
+        for number, argument in enumerate(self._graph.arguments.values()):
+            x, behind = values[number], self._graph.behind.get(id(argument.tensor), ())
+            if not behind or not isinstance(x, Tensor) or not x.tracked or x.call is None:
+                continue
+            targets = [values[t.position] if isinstance(t, Argument) else t for t in behind]
+            if leads_to(x, [t for t in targets if isinstance(t, Tensor)]):
+                raise self._has_history(number, x)
+
+    def _has_history(self, number: int, x: Any) -> DualgraphError:
+        return GraphError(
+            f"feed {self._names[number]!r}: got a tensor ({x.spec}) that was computed eagerly and still has its history; "
+            "the compiled gradient cannot go back through it: detach() it, or compile the function from its beginning"
+        ).at(here())
+
+    def cut(self, values: Sequence[Any]) -> bool:
+        """Whether something is passed that takes a gradient, which the graph was not told of."""
+        asked = [getattr(x, "tracked", False) for x in values]
+        if not any(asked) or not current().grad_enabled:
+            return False
+        records = zip(asked, self._graph.arguments.values(), strict=True)
+        found = [v for tracked, v in records if tracked and not v.tracked]
+        computed = any(tracked and x.call is not None for tracked, x in zip(asked, values, strict=True))
+        if found and (self._differentiates or (computed and self._graph.differentiate_seconds > 0)):
+            raise FeedError(
+                f"feed {found[0].node.params['name']!r}: got a tensor that takes a gradient, and the function, which "
+                "differentiates, was compiled for one that takes none; give static.spec(…, requires_grad=True), or use "
+                "static.jit, or pass x.detach()"
+            ).at(here())
+        return bool(found)
+
+    # After it
+
+    def leave(
+        self,
+        values: Sequence[Any],
+        passed: dict[int, Any],
+        arrays: Sequence[Array],
+        make: Callable[[Array, Symbol], Any],
+    ) -> None:
+        """Leave gradients with a history, made of `arrays`, and flags and hooks: all at once, in one call of C."""
+        gradients = [make(array, g) for array, (_, g) in zip(arrays, self.left, strict=True)]
+        owners = [passed.get(id(tensor), tensor) for tensor, _ in self.left]
+        flags = [(values[v.tensor.position], passed[id(v.tensor)], v) for v in self._switched]
+        flags += [(v.tensor, v.tensor, v) for v in self._flagged]
+        lists = [hooks_of(owner) for _, owner, _ in flags]
+        left = map(setattr, owners, ["_grad"] * len(owners), gradients)
+        switched = map(
+            setattr, [x for x, _, _ in flags], ["tracked"] * len(flags), [v.final_tracked for *_, v in flags]
+        )
+        hooked = map(setitem, lists, [slice(None)] * len(flags), [v.final_hooks for *_, v in flags])
+        deque(chain(left, switched, hooked), maxlen=0)
+
+
+def held_gradient(tensor: Any, variable: Variable) -> Array:
+    """What `.grad` of a tensor holds, where the graph reads it."""
+    assert variable.gradient is not None
+    g, spec = tensor.held_gradient(), variable.gradient.spec
+    if g is None and variable.defaulted:
+        return np.full(spec.shape, -0.0, spec.dtype)
+    if g is None or g.spec != spec:
+        raise FeedError(
+            f"got no gradient in .grad of a tensor of {tensor.spec}, but the graph was defined to add to one; run "
+            "backward before, or define the graph again (static.jit does so by itself)"
+        ).at(here())
+    if g.tracked:
+        raise GraphError(
+            f"got a .grad ({g.spec}) that takes a gradient itself; a graph cannot differentiate through it: detach() it first"
+        ).at(variable.gradient.node.where)
+    return np.ascontiguousarray(g.numpy()).reshape(spec.shape)
