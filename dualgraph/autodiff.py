@@ -39,12 +39,13 @@ def sweep(
 ) -> None:
     """Propagate `seeds` from `outputs` to the leaves.
 
-    `leaf(x, g)` receives the finished gradient of each leaf, `intermediate(call, number, g)` that of each call's result.
+    `leaf(x, g)` receives the finished gradient of each leaf (zeros where only piecewise constant functions lead to it), `intermediate(call, number, g)` that of each call's result.
     `wanted` restricts the sweep to paths that lead to the given values.
     """
     front = current().with_grad(create_graph)
     gradients: dict[Key, Any] = {}
     leaves: dict[Key, Any] = {}
+    flat: dict[Key, Any] = {}  # values of which something reached is a piecewise constant function
     pending: list[tuple[int, Call]] = []
 
     def reach(x: Any, g: Any) -> None:
@@ -69,11 +70,14 @@ def sweep(
             if call is last:  # reached through several of its results
                 continue
             last = call
-            _propagate(front, call, gradients, reach, useful, create_graph, intermediate)
+            _propagate(front, call, gradients, reach, flat, useful, create_graph, intermediate)
             if not retain:
                 front.release(call)
         for key, x in leaves.items():
             leaf(x, _finished(x.hooks, gradients[key]))
+        for key, x in flat.items():
+            if key not in leaves and (x.call is None if wanted is None else key in wanted):
+                leaf(x, _finished(x.hooks, zeros_like(x)))
 
     started = front.begin_sweep()
     useful = _paths_to(outputs, wanted) if wanted is not None else None
@@ -101,6 +105,7 @@ def _propagate(
     call: Call,
     gradients: dict[Key, Any],
     reach: Callable[[Any, Any], None],
+    flat: dict[Key, Any],
     useful: set[int] | None,
     create_graph: bool,
     intermediate: Callable[[Any, int, Any], None] | None,
@@ -132,8 +137,11 @@ def _propagate(
     if len(found) > 1:
         found = [zeros_like(front.result(call, n)) if g is None else g for n, g in enumerate(found)]
     if call.plan is not None and front.joint and op.joint_vjp and not create_graph:
-        for number, g in front.pull(call, found, wanted):
+        pulled = dict(front.pull(call, found, wanted))
+        for number, g in pulled.items():
             reach(inputs[number], g)
+        if len(pulled) < wanted.count(True):
+            _note_flat([x for number, x in enumerate(inputs) if wanted[number] and number not in pulled], flat)
         return
     results = [front.result(call, n) for n in range(len(found))]
     g, out = (found[0], results[0]) if len(found) == 1 else (tuple(found), tuple(results))
@@ -141,7 +149,9 @@ def _propagate(
     for number, want in enumerate(wanted):
         if want:
             part = contribution(op, number, g, out, values, call.params)
-            if part is not None:
+            if part is None:
+                _note_flat([inputs[number]], flat)
+            else:
                 if not isinstance(part, TensorMethods):
                     raise GradientError(
                         f"{op.name}: its gradient rule gave {shown(part)}; it must give a tensor, or None where there is no "
@@ -150,6 +160,17 @@ def _propagate(
                 have, target = part.layout, inputs[number].layout
                 same = have[0] == target[0] and have[1] == target[1]
                 reach(inputs[number], part if same else sum_to(part, inputs[number].spec))
+
+
+def _note_flat(stack: list[Any], flat: dict[Key, Any]) -> None:
+    """Note values to which a rule passes nothing on, and all before them: where nothing else comes, the gradient is 0."""
+    while stack:
+        x = stack.pop()
+        key = key_of(x)
+        if (x if x.source is None else x.source).requires_grad and key not in flat:
+            flat[key] = x
+            if x.call is not None:
+                stack.extend(x.call.inputs)
 
 
 def _leads(x: Any, useful: set[int]) -> bool:
@@ -258,7 +279,7 @@ def grad(
     wanted = {key_of(x) for x in targets}
 
     def leaf(x: Any, g: Any) -> None:
-        found[key_of(x)] = g
+        found.setdefault(key_of(x), g)
 
     def intermediate(call: Any, number: int, g: Any) -> None:
         if (id(call), number) in wanted:

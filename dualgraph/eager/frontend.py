@@ -228,6 +228,8 @@ class Eager:
                 found = _constants[key] = Tensor(np.array(value, NUMPY_DTYPES[dtype]), Spec((), dtype))
         return found
 
+    number = constant
+
     def result(self, call: Call, number: int) -> Tensor:
         layout = call.specs[number]
         return Tensor(call.results[number], layout, is_float(layout[1]), call, number)

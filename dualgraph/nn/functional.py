@@ -16,6 +16,7 @@ from dualgraph.ops.activations import (
     softplus,
 )
 from dualgraph.ops.arguments import flag, probability
+from dualgraph.ops.broadcast import meet
 from dualgraph.ops.composite import composite
 from dualgraph.ops.creation import asarray
 from dualgraph.ops.elementwise import sigmoid, tanh, where
@@ -26,11 +27,11 @@ from dualgraph.ops.op import Op, bind
 from dualgraph.ops.random import bernoulli
 
 
-def _drop(x: Any, keep: Any, *, scale: float) -> Any:
+def _drop(x: Any, keep: Any, scale: Any) -> Any:
     return where(keep, x * scale, 0.0)
 
 
-_DROP: Op = composite("dropout", _drop, (lambda g, out, x, keep, *, scale: bind(_DROP, g, keep, scale=scale), None))
+_DROP: Op = composite("dropout", _drop, (lambda g, out, x, keep, scale: bind(_DROP, g, keep, scale), None, None))
 
 
 def dropout(x: Any, p: float = 0.5, training: bool = True) -> Any:
@@ -44,7 +45,8 @@ def dropout(x: Any, p: float = 0.5, training: bool = True) -> Any:
         return x.reshape(x.shape)  # of a variable its value now
     if p == 1.0:
         return where(False, x, 0.0)  # not x * 0, which keeps infinities and signs
-    return bind(_DROP, x, bernoulli(x.shape, 1.0 - p), scale=1.0 / (1.0 - p))
+    x, scale = meet("dropout", (x, 1.0 / (1.0 - p)))
+    return bind(_DROP, x, bernoulli(x.shape, 1.0 - p), scale)
 
 
 __all__ = [

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from dualgraph.errors import OutOfMemoryError, Where
-from dualgraph.kernels.expr import literal_array
+from dualgraph.kernels import expr as E
 from dualgraph.kernels.program import Program, View
 from dualgraph.spec import Spec, fitting
 
@@ -139,6 +139,9 @@ class FrontEnd(Protocol):
 
     def constant(self, value: Any, dtype: str) -> Any:
         """A scalar as a tensor of this front end."""
+
+    def number(self, value: float, dtype: str) -> Any:
+        """A constant that follows from a shape or an option, as an operand: no code is made for each of its values."""
 
     def lift(self, value: Any) -> Any:
         """A tensor or array-like as a tensor of this front end."""
@@ -347,9 +350,21 @@ def out_of_memory(op: Op, specs: Sequence[Any]) -> OutOfMemoryError:
     )
 
 
+def leaves(operands: Sequence[Operand]) -> tuple[list[E.Expr], list[View]]:
+    """The operands of elementwise code as expressions, and the views among them in the order of its inputs."""
+    exprs, views = list[E.Expr](), list[View]()
+    for operand in operands:
+        if isinstance(operand, View):
+            exprs.append(E.input(len(views), operand.dtype))
+            views.append(operand)
+        else:
+            exprs.append(E.Expr(E.LITERAL, (), operand[1], operand[0]))
+    return exprs, views
+
+
 def as_view(program: Program, operand: Operand) -> View:
     """An operand as a view: literals become constants of the program."""
     if isinstance(operand, View):
         return operand
     bits, dtype = operand
-    return program.constant(literal_array(bits, dtype))
+    return program.constant(E.literal_array(bits, dtype))

@@ -194,8 +194,12 @@ class Recorder:
         with np.errstate(over="ignore"):  # what float32 cannot hold is infinite
             return self.constant_array(np.array(value, NUMPY_DTYPES[dtype]))
 
-    def constant_array(self, array: np.ndarray[Any, Any]) -> Symbol:
-        return self.leaf(CONSTANT, Spec(array.shape, array.dtype.name), value=Constant(array))
+    def number(self, value: float, dtype: str) -> Symbol:
+        """See `ops.op.FrontEnd.number`."""
+        return self.constant(value, dtype)
+
+    def constant_array(self, array: np.ndarray[Any, Any], operand: bool = False) -> Symbol:
+        return self.leaf(CONSTANT, Spec(array.shape, array.dtype.name), value=Constant(array, operand))
 
     def placeholder(self, spec: Spec, name: str, requires_grad: bool = False) -> Symbol:
         """An input of the recording."""
@@ -261,12 +265,15 @@ class _GradSwitch:
 
 
 class Constant:
-    """An array known while the graph is defined. Small ones are equal by their bits, large ones by identity."""
+    """An array known while the graph is defined. Small ones are equal by their bits, large ones by identity.
 
-    __slots__ = ("_key", "array")
+    `operand`: a scalar that kernels read from memory, so that one kernel serves all of its values.
+    """
 
-    def __init__(self, array: np.ndarray[Any, Any]):
-        self.array = array
+    __slots__ = ("_key", "array", "operand")
+
+    def __init__(self, array: np.ndarray[Any, Any], operand: bool = False):
+        self.array, self.operand = array, operand
         self._key = (array.shape, array.dtype.name, array.tobytes()) if array.nbytes <= 64 else (id(self),)
 
     def __eq__(self, other: object) -> bool:
@@ -280,8 +287,8 @@ class Constant:
 
 
 def literal_of(call: Call) -> tuple[int, str] | None:
-    """A scalar constant's bits and dtype; None for any other call."""
-    if call.op is not CONSTANT or call.specs[0].shape != ():
+    """The bits and dtype of a scalar that becomes part of the code; None for any other call."""
+    if call.op is not CONSTANT or call.specs[0].shape != () or call.params["value"].operand:
         return None
     return int.from_bytes(call.params["value"].array.tobytes(), "little"), call.specs[0].dtype
 
