@@ -80,9 +80,14 @@ def exact(value: Any, inside: tuple[int, ...] = ()) -> Any:
 def _attributes(value: Any, inside: tuple[int, ...]) -> Any:
     held = [(n, v) for n, v in getattr(value, "__dict__", {}).items() if n.isidentifier()]  # others are not the user's
     for base in type(value).__mro__:
-        slots = vars(base).get("__slots__", ())
-        held += [(n, getattr(value, _mangled(base, n), None)) for n in ([slots] if isinstance(slots, str) else slots)]
+        held += [(n, getattr(value, n, None)) for n in stored_slots(base)]
     return tuple([(name, exact(v, inside)) for name, v in held])
+
+
+def stored_slots(base: type) -> list[str]:
+    """The slots that a class declares, by the names under which they are stored."""
+    slots = vars(base).get("__slots__", ())
+    return [_mangled(base, n) for n in ([slots] if isinstance(slots, str) else slots)]
 
 
 def _mangled(base: type, name: str) -> str:
@@ -115,5 +120,5 @@ def _object_key(value: Any, kind: Any, inside: tuple[int, ...]) -> Any:
 
 
 def _is_tensor(kind: Any) -> bool:
-    """Kinds whose `==` is elementwise: they keep NumPy's operators away."""
-    return getattr(kind, "__array_ufunc__", 0) is None
+    """Kinds whose `==` is elementwise: they keep NumPy's operators away, or take them over."""
+    return getattr(kind, "__array_ufunc__", 0) is None or getattr(kind, "takes_operators", False)

@@ -388,7 +388,7 @@ def var(x: Any, /, *, axis: int | Sequence[int] | None = None, correction: float
 
 def _spread_of(op: Op, x: Any, axis: int | Sequence[int] | None, correction: float, keepdims: bool) -> Any:
     x = current().lift(x)
-    axes, taken = normalize_axes(op.name, axis, len(x.layout[0])), real(op.name, "correction", correction)
+    axes, taken = normalize_axes(op.name, axis, len(x.layout[0])), real(op.name, "correction", correction, finite=True)
     return bind(op, x, axes=axes, correction=taken, keepdims=flag(op.name, "keepdims", keepdims))
 
 

@@ -14,8 +14,19 @@ import numpy as np
 from dualgraph.errors import DualgraphError, GraphError, SymbolError, here
 from dualgraph.ops.arrays import as_array
 from dualgraph.ops.op import Call, Op, specs_of
-from dualgraph.ops.tensor import TensorMethods, check_gradient
+from dualgraph.ops.tensor import FUNCTIONS, TensorMethods, check_gradient
 from dualgraph.spec import NUMPY_DTYPES, Spec, is_float
+
+# NumPy's names of operators, and ours
+_SAME = (
+    "add subtract multiply divide floor_divide remainder power matmul bitwise_and bitwise_or bitwise_xor "
+    "less less_equal greater greater_equal equal not_equal"
+).split()
+_OPERATORS = {
+    **{name: name for name in _SAME},
+    "left_shift": "bitwise_left_shift",
+    "right_shift": "bitwise_right_shift",
+}
 
 
 class Symbol(TensorMethods):
@@ -36,6 +47,8 @@ class Symbol(TensorMethods):
         "requires_grad",
         "source",
     )
+
+    takes_operators = True  # see `exact`
 
     def __init__(self, recorder: Recorder, node: Call, index: int, requires_grad: bool = False, leaf: bool = False):
         self.recorder, self.node, self.index, self.requires_grad = recorder, node, index, requires_grad
@@ -85,6 +98,29 @@ class Symbol(TensorMethods):
 
     def __float__(self) -> NoReturn:
         self._value_needed("float()", "keep it a tensor, or compute it outside of the traced function")
+
+    def __format__(self, form: str) -> str:
+        if form:
+            self._value_needed("format()", "return the value from the traced function, and format it there")
+        return str(self)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **named: Any) -> Any:
+        """NumPy's operators, which an array on the left calls, are ours; its functions need values."""
+        operation = _OPERATORS.get(ufunc.__name__)
+        if operation is not None and method == "__call__" and not named:
+            return FUNCTIONS[operation](*inputs)
+        remedy = (
+            "use the function of dualgraph"
+            if method == "__call__" and "out" not in named
+            else "use operations of dualgraph"
+        )
+        self._value_needed(f"np.{ufunc.__name__}", f"{remedy}, or compute it outside of the traced function")
+
+    def __dlpack__(self, **_: Any) -> NoReturn:
+        self._value_needed("conversion by DLPack", "return the value from the traced function, or watch it")
+
+    def __dlpack_device__(self) -> NoReturn:
+        self._value_needed("conversion by DLPack", "return the value from the traced function, or watch it")
 
     def __array__(self, *_: Any, **__: Any) -> NoReturn:
         self._value_needed("conversion to NumPy", "return the value from the traced function, or watch it")

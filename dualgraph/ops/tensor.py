@@ -214,6 +214,10 @@ class TensorMethods:
             raise ShapeError("len(): got a tensor of shape (); a scalar has no length").at(here(2))
         return shape[0]  # type: ignore[no-any-return]
 
+    def __contains__(self, value: Any) -> bool:
+        found = self == value
+        return bool(FUNCTIONS["any"](found)) if isinstance(found, TensorMethods) else bool(found)
+
     def __iter__(self) -> Iterator[Any]:
         return (self[i] for i in range(len(self)))
 
@@ -305,51 +309,51 @@ class TensorMethods:
 
     def sum(self, axis: Any = None, **options: Any) -> Any:
         """See `dualgraph.sum`."""
-        return FUNCTIONS["sum"](self, axis=axis, **options)
+        return FUNCTIONS["sum"](self, axis=axis, **(options and _ours(options)))
 
     def prod(self, axis: Any = None, **options: Any) -> Any:
         """See `dualgraph.prod`."""
-        return FUNCTIONS["prod"](self, axis=axis, **options)
+        return FUNCTIONS["prod"](self, axis=axis, **(options and _ours(options)))
 
     def mean(self, axis: Any = None, **options: Any) -> Any:
         """See `dualgraph.mean`."""
-        return FUNCTIONS["mean"](self, axis=axis, **options)
+        return FUNCTIONS["mean"](self, axis=axis, **(options and _ours(options)))
 
     def var(self, axis: Any = None, **options: Any) -> Any:
         """See `dualgraph.var`."""
-        return FUNCTIONS["var"](self, axis=axis, **options)
+        return FUNCTIONS["var"](self, axis=axis, **(options and _ours(options)))
 
     def std(self, axis: Any = None, **options: Any) -> Any:
         """See `dualgraph.std`."""
-        return FUNCTIONS["std"](self, axis=axis, **options)
+        return FUNCTIONS["std"](self, axis=axis, **(options and _ours(options)))
 
     def max(self, axis: Any = None, **options: Any) -> Any:
         """See `dualgraph.max`."""
-        return FUNCTIONS["max"](self, axis=axis, **options)
+        return FUNCTIONS["max"](self, axis=axis, **(options and _ours(options)))
 
     def min(self, axis: Any = None, **options: Any) -> Any:
         """See `dualgraph.min`."""
-        return FUNCTIONS["min"](self, axis=axis, **options)
+        return FUNCTIONS["min"](self, axis=axis, **(options and _ours(options)))
 
     def any(self, axis: Any = None, **options: Any) -> Any:
         """See `dualgraph.any`."""
-        return FUNCTIONS["any"](self, axis=axis, **options)
+        return FUNCTIONS["any"](self, axis=axis, **(options and _ours(options)))
 
     def all(self, axis: Any = None, **options: Any) -> Any:
         """See `dualgraph.all`."""
-        return FUNCTIONS["all"](self, axis=axis, **options)
+        return FUNCTIONS["all"](self, axis=axis, **(options and _ours(options)))
 
     def argmax(self, axis: Any = None, **options: Any) -> Any:
         """See `dualgraph.argmax`."""
-        return FUNCTIONS["argmax"](self, axis=axis, **options)
+        return FUNCTIONS["argmax"](self, axis=axis, **(options and _ours(options)))
 
     def argmin(self, axis: Any = None, **options: Any) -> Any:
         """See `dualgraph.argmin`."""
-        return FUNCTIONS["argmin"](self, axis=axis, **options)
+        return FUNCTIONS["argmin"](self, axis=axis, **(options and _ours(options)))
 
     def logsumexp(self, axis: Any = None, **options: Any) -> Any:
         """See `dualgraph.logsumexp`."""
-        return FUNCTIONS["logsumexp"](self, axis=axis, **options)
+        return FUNCTIONS["logsumexp"](self, axis=axis, **(options and _ours(options)))
 
     def exp(self) -> Any:
         """See `dualgraph.exp`."""
@@ -422,6 +426,11 @@ class TensorMethods:
     def clip(self, min: Any = None, max: Any = None) -> Any:
         """See `dualgraph.clip`."""
         return FUNCTIONS["clip"](self, min, max)
+
+
+def _ours(options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a reduction without those that `np.sum(x)` and its like pass along empty."""
+    return {name: value for name, value in options.items() if value is not None or name not in ("out", "dtype")}
 
 
 def check_gradient(g: Any, spec: Spec) -> None:

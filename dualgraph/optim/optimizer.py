@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dualgraph.eager.tensor import Variable
+from dualgraph.eager.tensor import Tensor, Variable
 from dualgraph.errors import ArgumentError, DTypeError, DualgraphError, here, shown
 from dualgraph.ops.arguments import flag, members, real
 from dualgraph.ops.creation import asarray
@@ -50,6 +50,8 @@ class Group(Observed):
     @lr.setter
     def lr(self, value: Any) -> None:
         if isinstance(value, TensorMethods):
+            if isinstance(value, Tensor) and value.shape == () and not value.requires_grad and not value.is_variable:
+                checked_number(self.optimizer, "lr", value.item())  # else it may be known only when a graph runs
             self.rate.assign(astype(value, "float64"))
         else:
             self.rate.assign(asarray(np.array(checked_number(self.optimizer, "lr", value), np.float64)))
@@ -107,6 +109,10 @@ class Optimizer(Observed):
 
     def _checked(self, options: dict[str, Any]) -> dict[str, Any]:
         """The options in their canonical types; raises for one outside its rule."""
+        if "lr" not in options:
+            raise ArgumentError(f"{self._name}: got no lr among the defaults; every optimiser has one; pass it").at(
+                here()
+            )
         return {**options, "lr": checked_number(self._name, "lr", options["lr"])}
 
     def _slots(self, options: Options) -> Sequence[str]:
