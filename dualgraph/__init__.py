@@ -18,7 +18,7 @@ import numpy as _np
 
 from dualgraph import data, eager, errors, nn, optim, static
 from dualgraph.autodiff import backward, grad
-from dualgraph.eager import Tape, Tensor, Variable, tensor
+from dualgraph.eager import Tape, Variable, tensor
 from dualgraph.kernels.cpu.pool import get_num_threads, set_num_threads
 from dualgraph.ops.activations import (
     elu,
@@ -164,6 +164,7 @@ from dualgraph.ops.shape import (
     swapaxes,
     zeros_like,
 )
+from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import Spec
 
 __version__ = "0.1.0"

@@ -11,14 +11,14 @@ import heapq
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dualgraph.errors import ArgumentError, DTypeError, GradientError, ShapeError, shown
+from dualgraph.errors import ArgumentError, DTypeError, DualgraphError, GradientError, ShapeError, shown
 from dualgraph.ops.arguments import flag
 from dualgraph.ops.elementwise import add
 from dualgraph.ops.op import Call, contribution, current, within
 from dualgraph.ops.reduce import sum_to
 from dualgraph.ops.shape import zeros_like
-from dualgraph.ops.tensor import FUNCTIONS, TensorMethods
-from dualgraph.spec import is_float
+from dualgraph.ops.tensor import FUNCTIONS, Tensor
+from dualgraph.spec import Spec, is_float
 
 Key = tuple[int, int]  # (id of the call or leaf, result number)
 
@@ -29,20 +29,21 @@ def key_of(x: Any) -> Key:
 
 
 def sweep(
+    front: Any,
     outputs: Sequence[Any],
     seeds: Sequence[Any],
-    wanted: set[Key] | None,
+    targets: Sequence[Any] | None,
     retain: bool,
     create_graph: bool,
     leaf: Callable[[Any, Any], None],
     intermediate: Callable[[Any, int, Any], None] | None = None,
 ) -> None:
-    """Propagate `seeds` from `outputs` to the leaves.
+    """Propagate `seeds` from `outputs` to the leaves; `front` is the current front end.
 
-    `leaf(x, g)` receives the finished gradient of each leaf (zeros where only piecewise constant functions lead to it), `intermediate(call, number, g)` that of each call's result.
-    `wanted` restricts the sweep to paths that lead to the given values.
+    `leaf(x, g)` receives the finished gradient of each leaf, `intermediate(call, number, g)` that of each call's result.
+    A leaf to which only piecewise constant functions lead gets zeros.
+    `targets` restricts the sweep to paths that lead to these values.
     """
-    front = current().with_grad(create_graph)
     gradients: dict[Key, Any] = {}
     leaves: dict[Key, Any] = {}
     flat: dict[Key, Any] = {}  # values of which something reached is a piecewise constant function
@@ -61,27 +62,26 @@ def sweep(
         else:
             heapq.heappush(pending, (-call.serial, call))
 
-    def run() -> None:
-        for x, seed in zip(outputs, seeds, strict=True):
-            reach(x, seed)
-        last = None
-        while pending:
-            call = heapq.heappop(pending)[1]
-            if call is last:  # reached through several of its results
-                continue
-            last = call
-            _propagate(front, call, gradients, reach, flat, useful, create_graph, intermediate)
-            if not retain:
-                front.release(call)
-        for key, x in leaves.items():
-            leaf(x, _finished(x.hooks, gradients[key]))
-        for key, x in flat.items():
-            if key not in leaves and (x.call is None if wanted is None else key in wanted):
-                leaf(x, _finished(x.hooks, zeros_like(x)))
-
     started = front.begin_sweep()
-    useful = _paths_to(outputs, wanted) if wanted is not None else None
-    within(front, run)
+    useful = _paths_to(outputs, targets) if targets is not None else None
+    for x, seed in zip(outputs, seeds, strict=True):
+        reach(x, seed)
+    last = None
+    while pending:
+        call = heapq.heappop(pending)[1]
+        if call is last:  # reached through several of its results
+            continue
+        last = call
+        _propagate(front, call, gradients, reach, flat, useful, create_graph, intermediate)
+        if not retain:
+            front.release(call)
+    for key, x in leaves.items():
+        leaf(x, _finished(x.hooks, gradients[key]))
+    if flat:
+        asked = None if targets is None else {key_of(x) for x in targets}
+        for key, x in flat.items():
+            if key not in leaves and (x.call is None if asked is None else key in asked):
+                leaf(x, _finished(x.hooks if x.call is None else None, zeros_like(x)))
     front.end_sweep(started)
 
 
@@ -90,13 +90,13 @@ def _finished(hooks: Sequence[Callable[[Any], Any]] | None, g: Any) -> Any:
     for hook in hooks or ():
         replacement = hook(g)
         if replacement is not None:
-            if not isinstance(replacement, TensorMethods):
+            if not isinstance(replacement, Tensor):
                 raise DTypeError(
                     f"hook: got {shown(replacement)} in place of a gradient of {g.spec}; return a tensor, or None to keep it"
                 )
             if replacement.spec != g.spec:
                 raise ShapeError(f"hook: got a gradient of {replacement.spec}, the tensor's is {g.spec}; keep its spec")
-            g = replacement
+            g = current().unchanged(replacement)
     return g
 
 
@@ -113,10 +113,7 @@ def _propagate(
     """Apply the gradient rules of one call to the gradients of its results."""
     op = call.op
     if call.freed:
-        raise GradientError(
-            f"backward: the values saved by {op.name} were freed by an earlier backward; "
-            "call the first backward with retain_graph=True to go through a graph again"
-        ).at(call.where)
+        raise _freed(call)
     if op.vjp == ():
         why = f"{op.name} has no gradient rule; detach its input, or define the op with a vjp"
         raise GradientError(f"backward: {op.no_gradient or why}").at(call.where)
@@ -131,9 +128,9 @@ def _propagate(
         found.append(arrived)
     inputs = call.inputs
     if useful is None:
-        wanted = tuple([(x if x.source is None else x.source).requires_grad for x in inputs])
+        wanted = tuple([(x if x.source is None else x.source).tracked for x in inputs])
     else:  # a leaf may have been switched since
-        wanted = tuple([(x if x.source is None else x.source).requires_grad and _leads(x, useful) for x in inputs])
+        wanted = tuple([(x if x.source is None else x.source).tracked and _leads(x, useful) for x in inputs])
     if len(found) > 1:
         found = [zeros_like(front.result(call, n)) if g is None else g for n, g in enumerate(found)]
     if call.plan is not None and front.joint and op.joint_vjp and not create_graph:
@@ -152,14 +149,36 @@ def _propagate(
             if part is None:
                 _note_flat([inputs[number]], flat)
             else:
-                if not isinstance(part, TensorMethods):
+                if not isinstance(part, Tensor):
                     raise GradientError(
                         f"{op.name}: its gradient rule gave {shown(part)}; it must give a tensor, or None where there is no "
                         "gradient; write it in public operations"
                     ).at(call.where)
                 have, target = part.layout, inputs[number].layout
                 same = have[0] == target[0] and have[1] == target[1]
-                reach(inputs[number], part if same else sum_to(part, inputs[number].spec))
+                reach(inputs[number], part if same else _fitted(call, part, inputs[number].spec))
+
+
+def _fitted(call: Call, part: Any, spec: Spec) -> Any:
+    """What a gradient rule gave, in the shape and dtype of the input."""
+    if not is_float(part.layout[1]):
+        raise GradientError(
+            f"{call.op.name}: its gradient rule gave {part.spec} for an input of {spec}; gradients are floats; cast it with "
+            "astype"
+        ).at(call.where)
+    try:
+        return sum_to(part, spec)
+    except ShapeError as error:
+        raise ShapeError(f"{call.op.name}: its gradient rule gave what does not fit: {error.args[0]}").at(
+            call.where
+        ) from None
+
+
+def _freed(call: Call) -> DualgraphError:
+    return GradientError(
+        f"backward: the values saved by {call.op.name} were freed by an earlier backward; "
+        "call the first backward with retain_graph=True to go through a graph again"
+    ).at(call.where)
 
 
 def _note_flat(stack: list[Any], flat: dict[Key, Any]) -> None:
@@ -167,36 +186,58 @@ def _note_flat(stack: list[Any], flat: dict[Key, Any]) -> None:
     while stack:
         x = stack.pop()
         key = key_of(x)
-        if (x if x.source is None else x.source).requires_grad and key not in flat:
+        if (x if x.source is None else x.source).tracked and key not in flat:
             flat[key] = x
             if x.call is not None:
+                if x.call.freed:
+                    raise _freed(x.call)
                 stack.extend(x.call.inputs)
+
+
+def leads_to(x: Any, targets: Sequence[Any]) -> bool:
+    """Whether a value was computed from one of the targets, as far as can be known."""
+    keys = {key_of(target) for target in targets}
+    stack, seen = [x], set()
+    while stack:
+        x = stack.pop()
+        key = key_of(x)
+        if key in keys:
+            return True
+        if x.call is not None and id(x.call) not in seen:
+            if x.call.freed or x.call.op.no_gradient:
+                return True
+            seen.add(id(x.call))
+            stack.extend(x.call.inputs)
+    return False
 
 
 def _leads(x: Any, useful: set[int]) -> bool:
     return key_of(x)[0] in useful
 
 
-def _paths_to(outputs: Sequence[Any], wanted: set[Key]) -> set[int]:
+def _paths_to(outputs: Sequence[Any], targets: Sequence[Any]) -> set[int]:
     """Identities of the calls and leaves from which a wanted value can be reached."""
     calls: dict[int, Call] = {}
+    calls_wanted = [] if any(x.call is None for x in targets) else [x.call.serial for x in targets]
     stack = [x.call for x in outputs if x.call is not None]
     while stack:
         call = stack.pop()
         if id(call) not in calls:
             if call.op.no_gradient:  # what lies behind it cannot be known, so it might matter
                 raise GradientError(f"grad: {call.op.no_gradient}").at(call.where)
+            if call.freed and (not calls_wanted or call.serial > min(calls_wanted)):  # nor behind a freed one
+                raise _freed(call)
             calls[id(call)] = call
             stack.extend(x.call for x in call.inputs if x.call is not None)
-    useful = {key[0] for key in wanted}
+    useful = {key_of(x)[0] for x in targets}
     for call in sorted(calls.values(), key=lambda c: c.serial):
         if any(_leads(x, useful) for x in call.inputs):
             useful.add(id(call))
     return useful
 
 
-def _seed(output: Any, gradient: Any, name: str) -> Any:
-    if not output.requires_grad:
+def _seed(front: Any, output: Any, gradient: Any, name: str) -> Any:
+    if not output.tracked:
         raise GradientError(
             f"{name}: the output {output.spec} needs no gradient (nothing it was computed from has requires_grad, or it "
             "was computed under no_grad); set requires_grad=True on a parameter or input first"
@@ -207,8 +248,8 @@ def _seed(output: Any, gradient: Any, name: str) -> Any:
                 f"{name}: got an output of shape {output.shape}; only a scalar has an implied gradient of 1; "
                 "reduce it with sum or mean, or pass the gradient"
             )
-        return current().constant(1.0, output.layout[1])
-    gradient = current().unchanged(current().lift(gradient))
+        return front.unchanged(front.constant(1.0, output.layout[1]))
+    gradient = front.unchanged(front.lift(gradient))
     if gradient.shape != output.shape:
         raise ShapeError(
             f"{name}: got a gradient of shape {gradient.shape} for an output of shape {output.shape}; "
@@ -223,12 +264,17 @@ def backward(output: Any, gradient: Any = None, retain_graph: bool = False, crea
     retain_graph = flag("backward", "retain_graph", retain_graph)
     create_graph = flag("backward", "create_graph", create_graph)
 
+    front = current().with_grad(create_graph)
+
     def accumulate(x: Any, g: Any) -> None:
-        held = x.grad
+        held = front.held_before(x)
         x.grad = g if held is None else add(held, g)
 
-    seed = within(current().with_grad(create_graph), _seed, output, gradient, "backward")
-    sweep([output], [seed], None, retain_graph or create_graph, create_graph, accumulate)
+    def run() -> None:
+        seed = _seed(front, output, gradient, "backward")
+        sweep(front, [output], [seed], None, retain_graph or create_graph, create_graph, accumulate)
+
+    within(front, run)
 
 
 def grad(
@@ -269,12 +315,11 @@ def grad(
     for x in targets:
         if not is_float(x.layout[1]):
             raise DTypeError(f"grad: got an input of {x.spec}; gradients exist for floats only; cast it first")
-        if not x.requires_grad:
+        if not x.tracked:
             raise GradientError(
                 f"grad: an input of {x.spec} needs no gradient; set requires_grad=True before it is used"
             )
-    inner = front.with_grad(create_graph)
-    seeds = [within(inner, _seed, o, g, "grad") for o, g in zip(outs, given, strict=True)]
+    front = front.with_grad(create_graph)
     found: dict[Key, Any] = {}
     wanted = {key_of(x) for x in targets}
 
@@ -285,7 +330,12 @@ def grad(
         if (id(call), number) in wanted:
             found[id(call), number] = g
 
-    sweep(outs, seeds, wanted, retain, create_graph, leaf, intermediate)
+    def run() -> None:
+        seeds = [_seed(front, o, g, "grad") for o, g in zip(outs, given, strict=True)]
+        sweep(front, outs, seeds, targets, retain, create_graph, leaf, intermediate)
+
+    front.differentiates(outs, targets)
+    within(front, run)
     results = []
     for x in targets:
         g = found.get(key_of(x))

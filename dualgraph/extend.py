@@ -8,7 +8,12 @@ Three forms, from small to large:
 - `external`: a function over NumPy arrays, for what no kernel of dualgraph computes.
 
 A `vjp` is called as `vjp[i](g, out, *inputs, **params)`: `g` is the gradient of the result, the answer that of input i,
-written in public operations so that it can be differentiated again.
+written in public operations so that it can be differentiated again. It has the shape of the input, or one that the input
+broadcasts to; a tuple of rules has one for each input (None: no gradient), an empty one says that there is no gradient.
+
+What the functions take and return is checked where the operation is used: errors of ours name
+the user's line, and what they raise themselves is left alone. An operation is the function that is
+returned, its name need not be unique; pickle finds it as it finds any function: by the name, in the module of its definition.
 
 >>> import dualgraph as dg
 >>> from dualgraph import extend
@@ -22,45 +27,65 @@ written in public operations so that it can be differentiated again.
 from __future__ import annotations
 
 import functools
+import inspect
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from types import FrameType
 from typing import Any
 
 import numpy as np
 
-from dualgraph import autodiff
-from dualgraph.errors import ArgumentError, here, shown
+from dualgraph import autodiff, tree
+from dualgraph.errors import ArgumentError, shown
 from dualgraph.exact import exact
 from dualgraph.kernels.expr import call, cast, literal, select
 from dualgraph.kernels.kinds import External
 from dualgraph.kernels.program import Program, View
-from dualgraph.ops.arguments import flag, integer
+from dualgraph.kernels.replay import key_of, once
+from dualgraph.ops import callbacks
+from dualgraph.ops.arguments import flag, integer, text
 from dualgraph.ops.broadcast import meet
+from dualgraph.ops.callbacks import Callback, Rules
 from dualgraph.ops.composite import composite as composite_op
 from dualgraph.ops.elementwise import Expression, elementwise_op
-from dualgraph.ops.op import Op, Operand, Vjp, as_specs, as_view, bind, current, within
+from dualgraph.ops.op import Op, Operand, Vjp, as_view, bind, current, within
 from dualgraph.ops.shape import contiguous
 from dualgraph.ops.symbol import Symbol
+from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import Spec, is_float
 
 MOST_OPS = 1024  # sets of parameters of one operation
+MOST_OPERANDS = 64
 
 
 def elementwise(name: str, expression: Expression, arity: int = 1, vjp: tuple[Vjp | None, ...] | None = None) -> Any:
     """An operation that applies a scalar expression to each element of its broadcast operands.
 
-    `expression` gets one `kernels.expr.Expr` per operand (all of one dtype) and combines them with operators and `call`.
+    `expression` gets one `kernels.expr.Expr` per operand (all of one dtype) and combines them with operators,
+    comparisons and `call`.
     """
     _check(name, {"expression": expression}, vjp)
     arity = integer(name, "arity", arity, 1)
-    op = replace(elementwise_op(name, expression, arity, floats=True, vjp=vjp), joint_vjp=vjp is None)
+    if arity > MOST_OPERANDS:
+        raise ArgumentError(
+            f"{name}: got arity = {shown(arity)}; it is at most {MOST_OPERANDS}; combine several operations"
+        )
+    scalar = Callback(name, "expression", expression)
+    scalar.check(arity)
+    rules = None if vjp is None else Rules(name, vjp)
+    if rules is not None:
+        rules.check(arity)
+    made = callbacks.expression(scalar)
+    op = elementwise_op(name, made, arity, floats=True, vjp=None if rules is None else rules.vjp)
+    op = replace(op, joint_vjp=rules is None)
 
     def function(*operands: Any) -> Any:
         if len(operands) != arity:
-            raise TypeError(f"{name}() takes {arity} operands, got {len(operands)}")
+            raise ArgumentError(f"{name}: got {len(operands)} operands; it takes {arity}; pass these")
         return bind(op, *meet(name, operands))
 
-    return _named(function, name)
+    return _named(function, name, sys._getframe(1))
 
 
 def composite(name: str, function: Callable[..., Any], vjp: tuple[Vjp | None, ...] | Vjp | None = None) -> Any:
@@ -72,12 +97,14 @@ def composite(name: str, function: Callable[..., Any], vjp: tuple[Vjp | None, ..
     _check(name, {"function": function}, vjp)
 
     def make(params: dict[str, Any]) -> Op:
-        bound = functools.partial(function, **params)
+        recorded = functools.partial(callbacks.results, Callback(name, "function", function, params))
         if vjp is None:
-            return composite_op(name, bound, _derived(name, bound))
-        return replace(composite_op(name, bound, _bound_vjp(vjp, params)), joint_vjp=False)
+            return composite_op(name, recorded, _derived(name, recorded))
+        rules = Rules(name, vjp, params)
+        op = composite_op(name, recorded, rules.vjp, lambda *inputs: rules.check(len(inputs)))
+        return replace(op, joint_vjp=False)
 
-    return _applied(name, make)
+    return _applied(name, make, sys._getframe(1))
 
 
 def external(
@@ -97,55 +124,46 @@ def external(
     pure = flag(name, "pure", pure)
 
     def make(params: dict[str, Any]) -> Op:
-        bound = functools.partial(function, **params)
-        rule = functools.partial(spec, **params)
-        return _external_op(name, bound, rule, _bound_vjp(vjp, params), pure)
+        return _external_op(
+            Callback(name, "function", function, params),
+            Callback(name, "spec", spec, params),
+            Rules(name, vjp, params),
+            pure,
+        )
 
-    return _applied(name, make)
+    return _applied(name, make, sys._getframe(1))
 
 
-def _external_op(name: str, function: Callable[..., Any], spec: Callable[..., Any], vjp: Any, pure: bool) -> Op:
+def _external_op(function: Callback, spec: Callback, rules: Rules, pure: bool) -> Op:
+    name = function.name
+
+    def infer(*inputs: Any) -> tuple[Spec, ...]:
+        rules.check(len(inputs))
+        function.check(len(inputs))
+        return callbacks.specs(spec, *inputs)
+
     def lower(
         program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]
     ) -> tuple[View, ...]:
+        where = program.where
+
         def run(*arrays: np.ndarray[Any, Any]) -> tuple[Any, ...]:
-            return _results(name, function(*arrays), specs)
+            return callbacks.arrays(name, function(*arrays), specs, where)
 
         views = [contiguous(program, as_view(program, x)) for x in operands]
         outs = tuple(program.new(s) for s in specs)
-        program.add(External(name, run), outs, views)
+        program.add(External(name, run if pure else once(name, where, key_of(program), run)), outs, views)
         return outs
 
-    return Op(
-        name, lambda *specs: as_specs(spec(*specs)), lower, vjp, literal_scalars=False, pure=pure, joint_vjp=False
-    )
-
-
-def _results(name: str, returned: Any, specs: tuple[Spec, ...]) -> tuple[np.ndarray[Any, Any], ...]:
-    """What an external function returned, which must be what its spec said."""
-    results = returned if isinstance(returned, tuple) else (returned,)
-    if len(results) != len(specs):
-        raise ArgumentError(
-            f"{name}: the function returned {len(results)} results, its spec names {len(specs)}; return a tuple of arrays"
-        ).at(here())
-    arrays = []
-    for x, spec in zip(results, specs, strict=True):
-        if not isinstance(x, (np.ndarray, np.generic)) or x.shape != spec.shape or x.dtype != spec.dtype:
-            got = f"{x.dtype}{list(x.shape)}" if isinstance(x, (np.ndarray, np.generic)) else shown(x)
-            raise ArgumentError(
-                f"{name}: the function returned {got}, its spec says {spec}; return a NumPy array of that shape and dtype"
-            ).at(here())
-        arrays.append(np.asarray(x))
-    return tuple(arrays)
+    return Op(name, infer, lower, rules.vjp, literal_scalars=False, pure=pure, joint_vjp=False)
 
 
 def _check(name: Any, functions: dict[str, Any], vjp: Any = None) -> None:
     """The arguments of a definition."""
-    if not isinstance(name, str):
-        raise ArgumentError(f"extend: got the name {shown(name)}; a name is a string; pass one").at(here())
+    text("extend", "the name", name)
     for what, function in functions.items():
         if not callable(function):
-            raise ArgumentError(f"{name}: got {what} = {shown(function)}; it must be a function; pass one").at(here())
+            raise ArgumentError(f"{name}: got {what} = {shown(function)}; it must be a function; pass one")
     rules = vjp if isinstance(vjp, (tuple, list)) else ()
     if not (vjp is None or callable(vjp) or isinstance(vjp, (tuple, list))) or any(
         r is not None and not callable(r) for r in rules
@@ -153,41 +171,49 @@ def _check(name: Any, functions: dict[str, Any], vjp: Any = None) -> None:
         raise ArgumentError(
             f"{name}: got vjp = {shown(vjp)}; it is a tuple with a function (or None) for each input, or one function that "
             "gets the number of the input first"
-        ).at(here())
+        )
 
 
-def _applied(name: str, make: Callable[[dict[str, Any]], Op]) -> Any:
+def _applied(name: str, make: Callable[[dict[str, Any]], Op], definer: FrameType) -> Any:
     """The public function of an operation: one `Op` for each set of parameters, told apart by name, type and value."""
     ops: dict[Any, Op] = {}
 
     def apply(*inputs: Any, **params: Any) -> Any:
-        try:
-            hash(tuple(params.values()))  # what may change is no constant
-        except TypeError:
-            raise ArgumentError(
-                f"{name}: got parameters {shown(params)}; they are hashable constants; pass arrays and tensors as inputs"
-            ).at(here(2)) from None
         key = exact(dict(sorted(params.items())))
         op = ops.get(key)
         if op is None:
+            _check_constants(name, params)
             if len(ops) >= MOST_OPS:
                 ops.clear()
             op = ops[key] = make(params)
         front = current()
         return front.apply(op, tuple(front.lift(x) for x in inputs), {})
 
-    return _named(apply, name)
+    return _named(apply, name, definer)
 
 
-def _bound_vjp(vjp: Any, params: dict[str, Any]) -> Any:
-    """Gradient rules that get the parameters of the operation by name."""
-    if callable(vjp):
-        return functools.partial(vjp, **params)
-    return tuple(rule and functools.partial(rule, **params) for rule in vjp)
+def _check_constants(name: str, params: dict[str, Any]) -> None:
+    """What may change is no constant, nor is a tensor: its value may be known only when a compiled graph runs."""
+    try:
+        hash(tuple(params.values()))
+    except (TypeError, RecursionError):
+        constant = False
+    else:
+        constant = not any(isinstance(x, Tensor) for x in tree.flatten(params)[0])
+    if not constant:
+        raise ArgumentError(
+            f"{name}: got parameters {shown(params)}; they are hashable constants; pass arrays and tensors as inputs"
+        )
 
 
-def _named(function: Any, name: str) -> Any:
-    function.__name__ = function.__qualname__ = name
+def _named(function: Any, name: str, definer: FrameType) -> Any:
+    """The function as `def name` in the place of its definition would make it: so it is pickled and copied alike."""
+    code = definer.f_code
+    in_function = code.co_flags & inspect.CO_NEWLOCALS
+    place = f"{code.co_qualname}.<locals>" if in_function else definer.f_locals.get("__qualname__", "")  # of a class
+    function.__name__ = name
+    function.__qualname__ = f"{place}.{name}" if place else name
+    function.__module__ = definer.f_globals.get("__name__", "__main__")
     return function
 
 
@@ -216,7 +242,7 @@ def _pullback(function: Callable[..., Any], number: int, count: int) -> Callable
         def differentiated() -> Any:
             out = function(*leaves, **params)
             outs = [current().lift(o) for o in (out if isinstance(out, tuple) else (out,))]
-            pairs = [(o, g) for o, g in zip(outs, gradients, strict=True) if o.requires_grad]
+            pairs = [(o, g) for o, g in zip(outs, gradients, strict=True) if o.tracked]
             return autodiff.grad(
                 [o for o, _ in pairs], [leaves[number]], [g for _, g in pairs], create_graph=True, allow_unused=True
             )[0]

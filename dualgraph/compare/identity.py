@@ -17,7 +17,7 @@ from dualgraph import tree
 from dualgraph.bits import differing, same_bits
 from dualgraph.compare.arms import Arm, eager_arm, mixed_arm, static_arm
 from dualgraph.compare.workloads import Workload
-from dualgraph.ops.tensor import TensorMethods
+from dualgraph.ops.tensor import Tensor
 
 Array = np.ndarray[Any, Any]
 STEPS = 20
@@ -91,7 +91,7 @@ def _add(digest: Any, name: str, x: Array) -> None:
 def _stepped(arm: Arm) -> Iterator[tuple[str, Array]]:
     with arm.turn():
         outputs = arm.step()
-        found = [x for x in tree.flatten(outputs)[0] if isinstance(x, TensorMethods)]
+        found = [x for x in tree.flatten(outputs)[0] if isinstance(x, Tensor)]
         values = [(f"output {n}" if len(found) > 1 else "output", np.asarray(x)) for n, x in enumerate(found)]
         values += arm.values()
     return iter(values)

@@ -6,6 +6,6 @@
 from dualgraph.eager.frontend import EAGER, Eager, Plan
 from dualgraph.eager.state import DRAW, SEED
 from dualgraph.eager.tape import Tape
-from dualgraph.eager.tensor import Tensor, Variable, tensor
+from dualgraph.eager.tensor import EagerTensor, Variable, tensor
 
-__all__ = ["DRAW", "EAGER", "SEED", "Eager", "Plan", "Tape", "Tensor", "Variable", "tensor"]
+__all__ = ["DRAW", "EAGER", "SEED", "Eager", "EagerTensor", "Plan", "Tape", "Variable", "tensor"]

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from dualgraph.eager.tensor import Alias, Tensor, Variable, Window, array_of, layout_of, tensor, view_of
-from dualgraph.errors import DualgraphError, GradientError, GraphError, here
+from dualgraph.eager.tensor import Alias, EagerTensor, Variable, Window, array_of, layout_of, tensor, view_of
+from dualgraph.errors import DualgraphError, GradientError, GraphError, OutOfMemoryError, here
 from dualgraph.kernels import memory, provider
 from dualgraph.kernels.failure import checked_operand, explain
 from dualgraph.kernels.fusion import fuse
@@ -23,7 +23,7 @@ from dualgraph.ops.composite import composite, lower_call
 from dualgraph.ops.op import Call, Op, contribution, out_of_memory, set_default, specs_of
 from dualgraph.ops.reduce import sum_to
 from dualgraph.ops.shape import contiguous_copy
-from dualgraph.ops.tensor import TensorMethods, check_assigned
+from dualgraph.ops.tensor import Tensor, check_assigned
 from dualgraph.spec import NUMPY_DTYPES, Spec, is_float
 
 
@@ -108,13 +108,13 @@ class Eager:
                 x, y = inputs
                 saved: Any = (x.storage, y.storage)
                 key: Any = (x.layout, y.layout)
-                needs_grad = x.requires_grad or y.requires_grad
+                needs_grad = x.tracked or y.tracked
             else:
                 saved = [x.storage for x in inputs]
                 key = tuple([x.layout for x in inputs])
                 needs_grad = False
                 for x in inputs:
-                    if x.requires_grad:
+                    if x.tracked:
                         needs_grad = True
                         break
         except AttributeError:
@@ -134,24 +134,24 @@ class Eager:
             if storage.__class__ is int:
                 raise self._failure(op, plan, storage, saved)
             if not needs_grad:
-                return Tensor(storage, plan.layouts[0])
+                return EagerTensor(storage, plan.layouts[0])
             storages: Any = (storage,)
         elif launch is None and len(plan.sources) == 1:  # a view
             storages = (saved[-1 - plan.sources[0]],)
             if not needs_grad:
-                return Tensor(storages[0], plan.layouts[0])
+                return EagerTensor(storages[0], plan.layouts[0])
         else:
             storages = self._launch(op, plan, saved)
             if not needs_grad:
-                tensors = tuple(map(Tensor, storages, plan.layouts))
+                tensors = tuple(map(EagerTensor, storages, plan.layouts))
                 return tensors[0] if len(tensors) == 1 else tensors
         call = Call(op, inputs, params, plan.layouts, here(2), saved, storages, plan)
         for tape in self.tapes:
             tape.calls.append(call)
         if len(storages) == 1:
-            return Tensor(storages[0], plan.layouts[0], True, call, 0)
+            return EagerTensor(storages[0], plan.layouts[0], True, call, 0)
         return tuple(
-            Tensor(storage, layout, is_float(layout[1]), call, number)
+            EagerTensor(storage, layout, is_float(layout[1]), call, number)
             for number, (storage, layout) in enumerate(zip(storages, plan.layouts, strict=True))
         )
 
@@ -175,6 +175,12 @@ class Eager:
             plan = Plan(op, tuple(x.layout for x in inputs), params)
         except DualgraphError as error:
             raise error.at(here(3)) from None
+        except MemoryError:
+            operands = " and ".join(str(x.spec) for x in inputs)
+            raise OutOfMemoryError(
+                f"{op.name}: got operands of {operands}, and there is no memory for what is computed between; compute it in "
+                "parts"
+            ).at(here(3)) from None
         if len(op.plans) >= MOST_PLANS:
             op.plans.clear()
         op.plans[key] = plan
@@ -199,11 +205,11 @@ class Eager:
         except DualgraphError as error:
             raise error.at(here(3)) from None
 
-    def lift(self, value: Any) -> Tensor:
+    def lift(self, value: Any) -> EagerTensor:
         """A value as an eager tensor."""
-        if isinstance(value, Tensor):
+        if isinstance(value, EagerTensor):
             return value
-        if isinstance(value, TensorMethods):
+        if isinstance(value, Tensor):
             closed = getattr(value.recorder, "closed", None)  # type: ignore[attr-defined]
             raise GraphError(
                 f"got a symbol ({value.spec}) outside of its graph"
@@ -214,25 +220,25 @@ class Eager:
         if value.__class__ in (bool, int, float):  # a NumPy scalar keeps its dtype
             kind = "bool" if isinstance(value, bool) else "int64" if isinstance(value, int) else "float32"
             found = self.constant(*checked_scalar("tensor", value, kind))
-            return Tensor(found.storage, found.layout)  # a tensor of its own: it may be given hooks and gradients
+            return EagerTensor(found.storage, found.layout)  # a tensor of its own: it may be given hooks and gradients
         array = as_array(value)
-        return Tensor(array, Spec(array.shape, array.dtype.name))
+        return EagerTensor(array, Spec(array.shape, array.dtype.name))
 
-    def constant(self, value: Any, dtype: str) -> Tensor:
+    def constant(self, value: Any, dtype: str) -> EagerTensor:
         key = (value, dtype) if value else (str(value), dtype)  # 0.0 and -0.0 are equal but not the same
         found = _constants.get(key)
         if found is None:
             if len(_constants) > 4096:
                 _constants.clear()
             with np.errstate(over="ignore"):  # what float32 cannot hold is infinite
-                found = _constants[key] = Tensor(np.array(value, NUMPY_DTYPES[dtype]), Spec((), dtype))
+                found = _constants[key] = EagerTensor(np.array(value, NUMPY_DTYPES[dtype]), Spec((), dtype))
         return found
 
     number = constant
 
-    def result(self, call: Call, number: int) -> Tensor:
+    def result(self, call: Call, number: int) -> EagerTensor:
         layout = call.specs[number]
-        return Tensor(call.results[number], layout, is_float(layout[1]), call, number)
+        return EagerTensor(call.results[number], layout, is_float(layout[1]), call, number)
 
     def saved_inputs(self, call: Call, create_graph: bool) -> tuple[Any, ...]:
         """The inputs as they were: a variable that was assigned to since is replaced by its old value."""
@@ -244,16 +250,16 @@ class Eager:
         restored = []
         for x, storage in zip(call.inputs, call.saved, strict=True):
             if x.storage is not storage:
-                if create_graph and x.requires_grad:
+                if create_graph and x.tracked:
                     raise GradientError(
                         f"backward: a parameter used by {call.op.name} was assigned a new value before this backward; with "
                         "create_graph=True do the backward before the update"
                     ).at(call.where)
-                x = Tensor(storage, x.layout)
+                x = EagerTensor(storage, x.layout)
             restored.append(x)
         return tuple(restored)
 
-    def pull(self, call: Call, gradients: Sequence[Any], wanted: tuple[bool, ...]) -> Iterator[tuple[int, Tensor]]:
+    def pull(self, call: Call, gradients: Sequence[Any], wanted: tuple[bool, ...]) -> Iterator[tuple[int, EagerTensor]]:
         """The contributions of a call to the gradients of its inputs, by number of the input."""
         key = (wanted, *[g.layout for g in gradients])
         pullback = call.plan.pullbacks.get(key)
@@ -268,9 +274,11 @@ class Eager:
             storages: Any = (storage,)
         else:
             storages = self._launch(pullback.op, plan, values)
-        return zip(pullback.numbers, map(Tensor, storages, plan.layouts), strict=True)
+        return zip(pullback.numbers, map(EagerTensor, storages, plan.layouts), strict=True)
 
-    def update(self, op: Op, inputs: Sequence[Tensor], variables: Sequence[Tensor], params: dict[str, Any]) -> None:
+    def update(
+        self, op: Op, inputs: Sequence[EagerTensor], variables: Sequence[EagerTensor], params: dict[str, Any]
+    ) -> None:
         """Apply an op whose results are new values of variables."""
         saved = [x.storage for x in inputs]
         key = (*[x.layout for x in inputs], *params.values())
@@ -285,7 +293,7 @@ class Eager:
     def release(self, call: Call) -> None:
         call.freed = True
         if self.tapes:
-            call.inputs = tuple(Tensor(_EMPTY, x.layout, x.requires_grad, x.call, x.index) for x in call.inputs)
+            call.inputs = tuple(EagerTensor(_EMPTY, x.layout, x.tracked, x.call, x.index) for x in call.inputs)
         else:
             call.inputs = ()
         call.saved = call.results = ()
@@ -322,16 +330,16 @@ class Eager:
     def switching(self, tensor: Any) -> None:
         pass
 
-    def get_grad(self, x: Tensor) -> Any:
+    def get_grad(self, x: EagerTensor) -> Any:
         return x.held_gradient()
 
-    def set_grad(self, x: Tensor, g: Any) -> None:
-        if isinstance(g, TensorMethods) and not isinstance(g, Tensor):
+    def set_grad(self, x: EagerTensor, g: Any) -> None:
+        if isinstance(g, Tensor) and not isinstance(g, EagerTensor):
             self.lift(g)
         x._grad = g.detach() if isinstance(g, Variable) else g  # the value now, which an update does not change
 
-    def assign(self, variable: Tensor, value: Any) -> None:
-        if value.__class__ is not Tensor or value.layout != variable.layout or not isinstance(variable, Variable):
+    def assign(self, variable: EagerTensor, value: Any) -> None:
+        if value.__class__ is not EagerTensor or value.layout != variable.layout or not isinstance(variable, Variable):
             try:
                 check_assigned(variable, value := self.lift(value))
             except DualgraphError as error:
@@ -340,22 +348,28 @@ class Eager:
                 value = tensor(value)
         variable.storage = value.storage
 
-    def unchanged(self, x: Tensor) -> Tensor:
-        if not (x.requires_grad and self.grad_enabled):
-            return Tensor(x.storage, x.layout)
+    def unchanged(self, x: EagerTensor) -> EagerTensor:
+        if not (x.tracked and self.grad_enabled):
+            return EagerTensor(x.storage, x.layout)
         return Alias(x) if x.call is None else x
 
-    def fresh(self, x: Tensor) -> Tensor:
+    def differentiates(self, outputs: Any, targets: Any) -> None:
+        pass
+
+    def held_before(self, x: EagerTensor) -> Any:
+        return x.grad
+
+    def fresh(self, x: EagerTensor) -> EagerTensor:
         return x
 
-    def detach(self, x: Any) -> Tensor:
+    def detach(self, x: Any) -> EagerTensor:
         x = self.lift(x)
-        return Tensor(x.storage, x.layout)
+        return EagerTensor(x.storage, x.layout)
 
 
 MOST_PLANS = 4096  # of one op: shapes that keep changing must not fill the memory
 _EMPTY = np.empty(0, np.uint8)
-_constants: dict[Any, Tensor] = {}
+_constants: dict[Any, EagerTensor] = {}
 
 
 EAGER = Eager()

@@ -15,9 +15,9 @@ from dualgraph.errors import DTypeError, GradientError, ShapeError, SymbolError,
 from dualgraph.exact import stored_slots
 from dualgraph.kernels.program import View
 from dualgraph.ops.arguments import flag
-from dualgraph.ops.arrays import as_array
+from dualgraph.ops.arrays import as_array, copied
 from dualgraph.ops.op import Call, current, default
-from dualgraph.ops.tensor import TensorMethods, check_gradient
+from dualgraph.ops.tensor import Tensor, check_gradient
 from dualgraph.spec import Shape, Spec, contiguous_strides, is_float
 
 Array = np.ndarray[Any, Any]
@@ -33,20 +33,20 @@ class Window(NamedTuple):
     offset: int
 
 
-class Tensor(TensorMethods):
+class EagerTensor(Tensor):
     """An n-dimensional array that remembers how it was computed.
 
     Made by `dualgraph.tensor` and by operations. `grad` holds the gradient after `backward`.
     """
 
-    __slots__ = ("__weakref__", "_grad", "call", "hooks", "index", "layout", "requires_grad", "storage")
+    __slots__ = ("__weakref__", "_grad", "call", "hooks", "index", "layout", "storage", "tracked")
 
     source: Any = None  # symbols and aliases may stand for a tensor; tensors stand for themselves
 
     def __init__(
         self, storage: Array, layout: Any, requires_grad: bool = False, call: Call | None = None, index: int = -1
     ):
-        self.storage, self.layout, self.requires_grad, self.call, self.index = (
+        self.storage, self.layout, self.tracked, self.call, self.index = (
             storage,
             layout,
             requires_grad,
@@ -63,7 +63,7 @@ class Tensor(TensorMethods):
 
     @grad.setter
     def grad(self, g: Any) -> None:
-        if g is not None and (g.__class__ is not Tensor or g.layout != self.layout):
+        if g is not None and (g.__class__ is not EagerTensor or g.layout != self.layout):
             check_gradient(g, self.spec)
         current().set_grad(self, g)
 
@@ -71,7 +71,7 @@ class Tensor(TensorMethods):
         """What `.grad` holds outside of graphs. Compiled steps leave arrays, which become tensors when looked at."""
         g = self._grad
         if g.__class__ is np.ndarray:
-            made = Tensor(g, Spec(self.layout[0], self.layout[1]))
+            made = EagerTensor(g, Spec(self.layout[0], self.layout[1]))
             if self._grad is g:  # else a step of another thread left another; nothing comes between test and store
                 self._grad = made
             return made
@@ -79,7 +79,7 @@ class Tensor(TensorMethods):
 
     def _value_now(self) -> None:
         """Reading the value of what a graph reads at every run would bake it in."""
-        if self.requires_grad:
+        if self.tracked:
             _refuse_while_tracing(self)
 
     def numpy(self) -> Array:
@@ -121,7 +121,7 @@ class Tensor(TensorMethods):
                 "detach() it first"
             ).at(here(2))
         held = self.held_gradient()
-        state = (np.array(array_of(self.storage, self.layout), order="C"), self.requires_grad, held, self._more())
+        state = (np.array(array_of(self.storage, self.layout), order="C"), self.tracked, held, self._more())
         return _remade, (type(self), *state), (getattr(self, "__dict__", None), self._slots())
 
     def _more(self) -> dict[str, Any]:
@@ -157,11 +157,11 @@ class Tensor(TensorMethods):
     def __repr__(self) -> str:
         text = np.array2string(array_of(self.storage, self.layout), separator=", ", prefix="tensor(", threshold=100)
         dtype = "" if self.layout[1] in ("float32", "int64", "bool") else f", dtype={self.layout[1]}"
-        grad = f", from {self.call.op.name}" if self.call else ", requires_grad=True" if self.requires_grad else ""
+        grad = f", from {self.call.op.name}" if self.call else ", requires_grad=True" if self.tracked else ""
         return f"tensor({text}{dtype}{grad})"
 
 
-class Variable(Tensor):
+class Variable(EagerTensor):
     """A leaf tensor whose value may be replaced: a parameter, a buffer, a piece of optimiser state.
 
     Static graphs read its value at every run and write it back; plain tensors are constants of a graph.
@@ -173,8 +173,8 @@ class Variable(Tensor):
 
     def __init__(self, value: Any, requires_grad: bool = False, name: str = ""):
         current().created(self)
-        source = value if isinstance(value, Tensor) else tensor(value)
-        array = np.array(array_of(source.storage, source.layout), order="C")  # its own: nobody else may see it change
+        source = value if isinstance(value, EagerTensor) else tensor(value)
+        array = copied(array_of(source.storage, source.layout))  # its own: nobody else may see it change
         super().__init__(array, Spec(*source.spec), False)
         self.requires_grad_(flag(type(self).__name__, "requires_grad", requires_grad))
         self.name = name
@@ -190,15 +190,27 @@ class Variable(Tensor):
         current().assign(self, value)
 
 
-class Alias(Tensor):
+class Alias(EagerTensor):
     """The value that a leaf has now, under the leaf's gradient: what a view that changes nothing gives."""
 
-    __slots__ = ("source",)
+    __slots__ = ("_tracked", "source")
 
-    def __init__(self, leaf: Tensor):
-        self.storage, self.layout, self.requires_grad = leaf.storage, leaf.layout, leaf.requires_grad
-        self.call, self.index, self._grad = None, -1, None
+    def __init__(self, leaf: EagerTensor):
         self.source = leaf if leaf.source is None else leaf.source
+        self.storage, self.layout, self.tracked = leaf.storage, leaf.layout, leaf.tracked
+        self.call, self.index, self._grad = None, -1, None
+
+    @property
+    def tracked(self) -> bool:
+        """Whether it takes a gradient, and the leaf still does."""
+        return self._tracked and self.source.tracked
+
+    @tracked.setter
+    def tracked(self, tracked: bool) -> None:
+        self._tracked = tracked
+
+    def __reduce__(self) -> Any:
+        return _alias, (self.source, np.array(array_of(self.storage, self.layout), order="C"), self._tracked)
 
     @property
     def grad(self) -> Any:
@@ -219,19 +231,30 @@ class Alias(Tensor):
         self.source.hooks = hooks
 
 
+def _alias(leaf: EagerTensor, array: Array, tracked: bool) -> Alias:
+    x = Alias(leaf)
+    x.storage, x.layout, x.tracked = _owned(array), Spec(array.shape, array.dtype.name), tracked
+    return x
+
+
+def _owned(array: Array) -> Array:
+    """An array that nobody else can write to: what is unpickled may lie in the caller's buffers."""
+    return array if array.flags.owndata else array.copy()
+
+
 def _remade(kind: Any, array: Array, requires_grad: bool, held: Any, more: dict[str, Any]) -> Any:
     """A copy of a tensor, made without its `__init__`."""
     x = kind.__new__(kind)
     if isinstance(x, Variable):
         current().created(x)
-    Tensor.__init__(x, array, Spec(array.shape, array.dtype.name), requires_grad)
+    EagerTensor.__init__(x, _owned(array), Spec(array.shape, array.dtype.name), requires_grad)
     x._grad = held
     for name, value in more.items():
         setattr(x, name, value)
     return x
 
 
-def _refuse_while_tracing(x: Tensor) -> None:
+def _refuse_while_tracing(x: EagerTensor) -> None:
     front = current()
     if front is not default() and front.lift(x) is not x:
         raise SymbolError(
@@ -267,7 +290,7 @@ def array_of(storage: Array, layout: Any) -> Array:
     return storage.reshape(layout[0]) if storage.shape != layout[0] else storage
 
 
-def tensor(data: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+def tensor(data: Any, *, dtype: Any = None, requires_grad: bool = False) -> EagerTensor:
     """A tensor holding a copy of `data` (numbers, nested lists, arrays, tensors).
 
     Python floats become float32 and integers int64; arrays keep their dtype. Raises `DTypeError` for data that no
@@ -277,12 +300,12 @@ def tensor(data: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tens
     Spec(shape=(1, 2), dtype='float32')
     """
     requires_grad = flag("tensor", "requires_grad", requires_grad)
-    source = data.numpy() if isinstance(data, Tensor) else data
-    if isinstance(data, TensorMethods) and not isinstance(data, Tensor):
+    source = data.numpy() if isinstance(data, EagerTensor) else data
+    if isinstance(data, Tensor) and not isinstance(data, EagerTensor):
         data.numpy()  # type: ignore[attr-defined]  # a symbol: raises, saying what to do
     try:
         array = as_array(source, dtype, copy_tensors=True)
     except (DTypeError, ShapeError) as error:
         raise error.at(here(2)) from None
-    result = Tensor(array, Spec(array.shape, array.dtype.name))
+    result = EagerTensor(array, Spec(array.shape, array.dtype.name))
     return current().fresh(result).requires_grad_() if requires_grad else result

@@ -14,12 +14,13 @@ from __future__ import annotations
 import difflib
 import struct
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from numbers import Real
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from dualgraph.errors import ArgumentError, DTypeError
-from dualgraph.spec import NUMPY_DTYPES, is_float
+from dualgraph.errors import ArgumentError, DTypeError, shown
+from dualgraph.spec import INTEGERS, NUMPY_DTYPES, dtype_name, is_float
 
 
 class Instr(NamedTuple):
@@ -48,6 +49,8 @@ class Expr:
     """A scalar expression. Build with operators and the functions of this module (`call`, `literal`, …)."""
 
     __slots__ = ("args", "attr", "dtype", "op")
+    __array_ufunc__ = None  # NumPy's scalars and arrays on the left leave the operators to us
+    __hash__ = object.__hash__
 
     def __init__(self, op: str, args: tuple[Expr, ...], dtype: str, attr: Any = None):
         self.op, self.args, self.dtype, self.attr = op, args, dtype, attr
@@ -55,6 +58,16 @@ class Expr:
     def __repr__(self) -> str:
         from_args = ", ".join(map(repr, self.args))
         return f"{self.op}({from_args})" if self.args else f"{self.op}:{self.attr}"
+
+    def in_words(self) -> str:
+        """What messages show: written out it may be long without bound."""
+        return f"a scalar expression of {self.dtype}"
+
+    def __bool__(self) -> NoReturn:
+        raise ArgumentError(
+            "got the truth value of a scalar expression, which has one value for each element; choose with "
+            "select(condition, x, y), join conditions with call('bitwise_and', x, y)"
+        )
 
     def __add__(self, other: Any) -> Expr:
         return call("add", self, other)
@@ -83,8 +96,47 @@ class Expr:
     def __pow__(self, other: Any) -> Expr:
         return call("pow", self, other)
 
+    def __rpow__(self, other: Any) -> Expr:
+        return call("pow", _lift(other, self), self)
+
+    def __floordiv__(self, other: Any) -> Expr:
+        return call("floor_divide", self, other)
+
+    def __rfloordiv__(self, other: Any) -> Expr:
+        return call("floor_divide", _lift(other, self), self)
+
+    def __mod__(self, other: Any) -> Expr:
+        return call("remainder", self, other)
+
+    def __rmod__(self, other: Any) -> Expr:
+        return call("remainder", _lift(other, self), self)
+
+    def __pos__(self) -> Expr:
+        return self
+
     def __neg__(self) -> Expr:
         return call("neg", self)
+
+    def __abs__(self) -> Expr:
+        return call("abs", self)
+
+    def __eq__(self, other: object) -> Any:
+        return call("eq", self, other)
+
+    def __ne__(self, other: object) -> Any:
+        return call("ne", self, other)
+
+    def __lt__(self, other: Any) -> Expr:
+        return call("lt", self, other)
+
+    def __le__(self, other: Any) -> Expr:
+        return call("le", self, other)
+
+    def __gt__(self, other: Any) -> Expr:
+        return call("gt", self, other)
+
+    def __ge__(self, other: Any) -> Expr:
+        return call("ge", self, other)
 
 
 def literal_bits(value: Any, dtype: str) -> int:
@@ -113,8 +165,34 @@ def input(number: int, dtype: str) -> Expr:
     return Expr(INPUT, (), dtype, number)
 
 
-def literal(value: Any, dtype: str) -> Expr:
-    return Expr(LITERAL, (), dtype, literal_bits(value, dtype))
+def literal(value: Any, dtype: Any) -> Expr:
+    """A number as an expression of a dtype: of integers within their range, a float beyond it is infinite."""
+    dtype = dtype_name(dtype)
+    return Expr(LITERAL, (), dtype, literal_bits(_number(value, dtype), dtype))
+
+
+def _number(value: Any, dtype: str) -> Any:
+    """A number that a dtype can hold."""
+    if isinstance(value, np.ndarray) and value.shape == ():
+        value = value[()]
+    numbers: Any = (bool, np.bool_, Real)
+    if not isinstance(value, numbers):
+        raise DTypeError(f"got {shown(value)} in a scalar expression; it must be a number; pass one")
+    if dtype in INTEGERS:
+        info = np.iinfo(dtype)
+        if not info.min <= value <= info.max or value != int(value):
+            raise DTypeError(
+                f"got {shown(value)} for a scalar of {dtype}, which holds the integers from {info.min} to {info.max}; pass "
+                "one of these, or choose another dtype"
+            )
+        return int(value)
+    if dtype == "bool":
+        return bool(value)
+    try:
+        with np.errstate(over="ignore"):
+            return float(NUMPY_DTYPES[dtype].type(float(value)))
+    except OverflowError:
+        raise DTypeError(f"got {shown(value)} for a scalar of {dtype}; no float is near it; use a float") from None
 
 
 def index() -> Expr:
@@ -136,13 +214,19 @@ def computed(x: Expr) -> Expr:
     return call("maximum", x, x) if is_float(x.dtype) else x
 
 
-def cast(x: Expr, dtype: str) -> Expr:
+def cast(x: Expr, dtype: Any) -> Expr:
+    """x converted to another dtype."""
+    if not isinstance(x, Expr):
+        raise ArgumentError(
+            f"cast: got {shown(x)}; it must be a scalar expression; make one with literal(value, dtype)"
+        )
+    dtype = dtype_name(dtype)
     return x if x.dtype == dtype else Expr("cast", (x,), dtype)
 
 
 def select(condition: Expr, x: Any, y: Any) -> Expr:
-    like = x if isinstance(x, Expr) else y
-    return call("select", condition, _lift(x, like), _lift(y, like))
+    """x where the condition (of bool) is true, else y."""
+    return call("select", condition, x, y)
 
 
 def _lift(value: Any, like: Expr) -> Expr:
@@ -151,25 +235,40 @@ def _lift(value: Any, like: Expr) -> Expr:
 
 def call(op: str, *args: Any) -> Expr:
     """Apply one instruction; Python numbers become literals of the dtype of the first expression among `args`."""
-    like = next(a for a in args if isinstance(a, Expr))
-    exprs = tuple(_lift(a, like) for a in args)
-    row = INSTRUCTIONS.get(op)
-    if row is None:
-        near = difflib.get_close_matches(op, INSTRUCTIONS, 1)
+    row = INSTRUCTIONS.get(op) if isinstance(op, str) else None
+    if row is None or op == "cast":  # which needs to know what to
+        raise ArgumentError(f"got instruction {shown(op)}; there is none of this name; {_instead(op)}")
+    if len(args) != row.arity:
+        raise ArgumentError(f"{op}: got {len(args)} operands; it takes {row.arity}; pass these")
+    numbers = args[1:] if op == "select" else args  # those that meet in one dtype
+    like = next((a for a in numbers if isinstance(a, Expr)), None)
+    if like is None:
         raise ArgumentError(
-            f"got instruction {op!r}; there is none of this name" + (f"; did you mean {near[0]!r}?" if near else "")
+            f"{op}: got {', '.join(map(shown, numbers))}; one operand at least must be a scalar expression; make one with "
+            "literal(value, dtype)"
         )
-    if len(exprs) != row.arity:
-        raise TypeError(f"{op} takes {row.arity} operands, got {len(exprs)}")
-    operands = exprs[1:] if op == "select" else exprs
+    operands = tuple(_lift(a, like) for a in numbers)
+    if op == "select" and (not isinstance(args[0], Expr) or args[0].dtype != "bool"):
+        raise DTypeError(
+            f"select: got the condition {shown(args[0])}; it must be a scalar expression of bool; compare, as in x > 0"
+        )
     if len({e.dtype for e in operands}) != 1:
-        raise DTypeError(f"{op}: operands have dtypes {[e.dtype for e in exprs]}; cast them to one dtype first")
+        raise DTypeError(f"{op}: operands have dtypes {[e.dtype for e in operands]}; cast them to one dtype first")
     dtype = operands[0].dtype
     kind = dtype if dtype == "bool" else "float" if is_float(dtype) else "integer"
     if kind not in KINDS[row.kinds]:
         allowed = " and ".join(KINDS[row.kinds])
         raise DTypeError(f"{op}: got {dtype}; it is defined for {allowed} dtypes; cast with astype first")
+    exprs = (args[0], *operands) if op == "select" else operands
     return Expr(op, exprs, "bool" if row.predicate else dtype)
+
+
+def _instead(op: Any) -> str:
+    """What may have been meant by the name of no instruction."""
+    near = difflib.get_close_matches(op, INSTRUCTIONS, 1) if isinstance(op, str) else []
+    if near == ["cast"]:
+        return "use cast(x, dtype)"
+    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(n for n in INSTRUCTIONS if n != 'cast')}"
 
 
 def linearise(results: Sequence[Expr]) -> tuple[Code, tuple[int, ...]]:

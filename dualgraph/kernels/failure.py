@@ -12,6 +12,12 @@ from dualgraph.kernels.kinds import CheckIndex, External, Gather, GatherAlong, L
 from dualgraph.kernels.program import Program, Step, View, writes
 
 
+def searches_call_functions(program: Program) -> bool:
+    """Whether finding the words of a failed check, by running the steps again, would call functions from outside again."""
+    kinds = {type(step.kernel) for step in program.steps}
+    return External in kinds and bool(kinds - {External, Loop, MatMul})
+
+
 def checked_operand(step: Step) -> View:
     """The operand whose values a checking step looks at."""
     return step.ins[0] if isinstance(step.kernel, CheckIndex) else step.ins[1]

@@ -322,6 +322,8 @@ class _Fuser:
 
     def _meet(self, a: Group, b: Group) -> Iterator[tuple[Group, Group]]:
         """Both groups on one domain, in each way that there is."""
+        if 0 in (a.size, b.size):
+            return
         if a.fold_axes and b.fold_axes:
             if (a.domain, a.fold_axes) == (b.domain, b.fold_axes):
                 yield a, b
@@ -330,8 +332,6 @@ class _Fuser:
             return
         if a.domain == b.domain:
             yield a, b
-            return
-        if 0 in (a.size, b.size):
             return
         if a.size == b.size:
             yield from self._reshaped(a, b)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from dualgraph.errors import Where
 from dualgraph.kernels.kinds import Kernel
 from dualgraph.spec import ITEMSIZE, Shape, Spec, contiguous_strides
 
@@ -85,6 +86,7 @@ class Program:
     constants: dict[int, np.ndarray[Any, Any]] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     origin: tuple[int, ...] = ()  # given to the steps made from here on
+    where: Where | None = None  # the user's line of the call that is lowered; None in eager mode: the line that runs
 
     def new(self, spec: Spec) -> View:
         """A new scratch buffer, seen whole."""

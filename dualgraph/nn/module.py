@@ -19,7 +19,7 @@ from dualgraph.nn.parameter import Parameter
 from dualgraph.ops.arguments import flag, text
 from dualgraph.ops.creation import asarray
 from dualgraph.ops.observed import Observed, Table
-from dualgraph.ops.tensor import TensorMethods
+from dualgraph.ops.tensor import Tensor
 
 Self = TypeVar("Self", bound="Module")
 Named = TypeVar("Named")
@@ -121,7 +121,7 @@ class Module(Observed):
             buffer = self._buffers[name]
             if buffer is None:
                 self._register(name, Variable(value, name=name))
-            elif isinstance(value, TensorMethods):
+            elif isinstance(value, Tensor):
                 buffer.assign(value)  # not another object: a compiled graph holds this one
             else:
                 buffer.assign(asarray(np.asarray(value), dtype=buffer.dtype))
@@ -410,7 +410,7 @@ def checked_module(where: str, module: Any) -> Module | None:
 
 def fitting(value: Any, variable: Variable) -> Any:
     """A value to be loaded as a tensor of the variable's spec."""
-    typed = isinstance(value, (TensorMethods, np.ndarray, np.generic))
+    typed = isinstance(value, (Tensor, np.ndarray, np.generic))
     x = asarray(value if typed else np.array(value, variable.dtype))
     if x.spec != variable.spec:
         raise ArgumentError(f"got {x.spec}, must be {variable.spec}")

@@ -7,7 +7,7 @@ Read in this order: `op.py` (Op, Call, bind), `elementwise.py`, `shape.py`, `com
 from dualgraph.ops import activations, creation, elementwise, indexing, linalg, losses, random, reduce, shape
 from dualgraph.ops.elementwise import OPS
 from dualgraph.ops.op import Call, Op, bind, enable_grad, is_grad_enabled, no_grad
-from dualgraph.ops.tensor import FUNCTIONS, TensorMethods
+from dualgraph.ops.tensor import FUNCTIONS, Tensor
 
 PUBLIC: dict[str, tuple[str, ...]] = {
     "elementwise": (
@@ -51,7 +51,7 @@ __all__ = [
     "PUBLIC",
     "Call",
     "Op",
-    "TensorMethods",
+    "Tensor",
     "bind",
     "enable_grad",
     "is_grad_enabled",

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from dualgraph.errors import ArgumentError, AxisError, DTypeError, DualgraphError, ShapeError, shown
-from dualgraph.ops.tensor import TensorMethods
+from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import Shape, fitting
 
 Error = type[DualgraphError]
@@ -159,7 +159,7 @@ def tensors(name: str, values: Any) -> list[Any]:
 
 def members(value: Any) -> list[Any] | None:
     """What an iterable gives, or None where it is none: an array of shape () and a string pass for one, too."""
-    if isinstance(value, (*_NOT_SEQUENCES, TensorMethods)):
+    if isinstance(value, (*_NOT_SEQUENCES, Tensor)):
         return None
     try:
         iterator = iter(value)
@@ -171,7 +171,7 @@ def members(value: Any) -> list[Any] | None:
 def _index(value: Any) -> int | None:
     if value.__class__ is int:
         return value
-    if isinstance(value, (bool, np.bool_, TensorMethods)):
+    if isinstance(value, (bool, np.bool_, Tensor)):
         return None
     try:
         return index(value)
@@ -184,7 +184,7 @@ def _real(value: Any) -> int | float | None:
         return value
     if isinstance(value, np.ndarray) and value.shape == ():
         value = value[()]
-    if isinstance(value, (bool, TensorMethods)) or not isinstance(value, Real):
+    if isinstance(value, (bool, Tensor)) or not isinstance(value, Real):
         return None
     whole = _index(value)
     return float(value) if whole is None else whole
@@ -198,6 +198,6 @@ def is_sequence(value: Any) -> bool:
 
 
 def _remedy(value: Any, wanted: str) -> str:
-    if isinstance(value, TensorMethods):
+    if isinstance(value, Tensor):
         return f"a tensor's value may be known only when a compiled graph runs: pass {wanted}"
     return f"pass {wanted}"

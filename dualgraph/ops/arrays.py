@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from dualgraph.errors import DTypeError, OutOfMemoryError, ShapeError, shown
+from dualgraph.errors import DTypeError, DualgraphError, OutOfMemoryError, ShapeError, shown
 from dualgraph.ops.broadcast import checked_scalar
-from dualgraph.ops.tensor import TensorMethods
+from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, INTEGERS, MOST_AXES, NUMPY_DTYPES, dtype_name
 
 Array = np.ndarray[Any, Any]
@@ -37,6 +37,18 @@ def as_array(data: Any, dtype: Any = None, copy_tensors: bool = False) -> Array:
     return array
 
 
+def copied(array: Array) -> Array:
+    """A row-major copy of an array."""
+    try:
+        return np.array(array, order="C")
+    except MemoryError:
+        raise _no_memory_for(array) from None
+
+
+def _no_memory_for(data: Any) -> DualgraphError:
+    return OutOfMemoryError(f"tensor: got {shown(data)}, for a copy of which there is no memory; take it in parts")
+
+
 def _array(data: Any) -> Array:
     """Data as an array of the dtype that NumPy finds, if that is supported."""
     try:
@@ -44,9 +56,7 @@ def _array(data: Any) -> Array:
     except ValueError as error:
         raise ShapeError(f"tensor: got nested data of uneven lengths ({error}); rows must be equally long") from None
     except MemoryError:
-        raise OutOfMemoryError(
-            f"tensor: got {shown(data)}, for a copy of which there is no memory; take it in parts"
-        ) from None
+        raise _no_memory_for(data) from None
     except (TypeError, OverflowError, RecursionError) as error:
         raise DTypeError(
             f"tensor: got {shown(data)}, which NumPy cannot make an array of ({error}); convert it"
@@ -77,12 +87,10 @@ def _converted(array: Array, name: str) -> Array:
 def _holds_tensors(data: Any, level: int) -> bool:
     if level == MOST_AXES:
         raise ShapeError(f"tensor: got data nested more than {MOST_AXES} deep; that is the most axes; flatten it")
-    return any(
-        isinstance(x, TensorMethods) or (isinstance(x, (list, tuple)) and _holds_tensors(x, level + 1)) for x in data
-    )
+    return any(isinstance(x, Tensor) or (isinstance(x, (list, tuple)) and _holds_tensors(x, level + 1)) for x in data)
 
 
 def _plain(data: Any) -> Any:
     if isinstance(data, (list, tuple)):
         return [_plain(x) for x in data]
-    return data.tolist() if isinstance(data, TensorMethods) else data  # type: ignore[attr-defined]
+    return data.tolist() if isinstance(data, Tensor) else data  # type: ignore[attr-defined]

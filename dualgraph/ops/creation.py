@@ -18,7 +18,7 @@ from dualgraph.ops.broadcast import checked_scalar
 from dualgraph.ops.elementwise import OPS, astype, equal
 from dualgraph.ops.op import Op, Operand, bind, current, leaves
 from dualgraph.ops.shape import expand_dims, filled
-from dualgraph.ops.tensor import TensorMethods
+from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, INTEGERS, Spec, dtype_name, fitting, is_float
 
 
@@ -224,7 +224,7 @@ def asarray(value: Any, /, *, dtype: Any = None) -> Any:
     >>> dg.asarray([1, 2], dtype="float32").tolist()
     [1.0, 2.0]
     """
-    if dtype is not None and not isinstance(value, TensorMethods):
+    if dtype is not None and not isinstance(value, Tensor):
         return current().lift(as_array(value, dtype))
     x = current().lift(value)
     return current().unchanged(x) if dtype is None else astype(x, dtype)

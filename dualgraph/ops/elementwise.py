@@ -28,7 +28,7 @@ from dualgraph.kernels.kinds import Loop
 from dualgraph.kernels.program import Program, View
 from dualgraph.ops.broadcast import broadcast_shapes, meet
 from dualgraph.ops.op import Op, Operand, Vjp, current
-from dualgraph.ops.tensor import TensorMethods
+from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import DEFAULT_FLOAT, FLOATS, Spec, dtype_name, is_float, promote
 
 Expression = Callable[..., E.Expr]
@@ -163,7 +163,7 @@ def unary(name: str, expression: Expression | None = None, floats: bool = True, 
 
     def function(x: Any, /) -> Any:
         front = current()
-        return front.apply(op, (x if isinstance(x, TensorMethods) else front.lift(x),), {})
+        return front.apply(op, (x if isinstance(x, Tensor) else front.lift(x),), {})
 
     return _named(function, name, doc, _UNARY, floats)
 
@@ -173,8 +173,8 @@ def binary(name: str, expression: Expression | None = None, floats: bool = False
 
     def function(x: Any, y: Any, /) -> Any:
         front = current()
-        if not (isinstance(x, TensorMethods) and isinstance(y, TensorMethods)):
-            if y.__class__ is float and isinstance(x, TensorMethods) and x.layout[1] in FLOATS:
+        if not (isinstance(x, Tensor) and isinstance(y, Tensor)):
+            if y.__class__ is float and isinstance(x, Tensor) and x.layout[1] in FLOATS:
                 y = front.constant(y, x.layout[1])  # the common case, without the detour
             else:
                 x, y = meet(name, (x, y))
@@ -252,7 +252,7 @@ def power(x: Any, y: Any, /) -> Any:
     if (
         y.__class__ in (int, float)
         and y == 2
-        and isinstance(x, TensorMethods)
+        and isinstance(x, Tensor)
         and (is_float(x.layout[1]) or (y.__class__ is int and x.layout[1] != "bool"))
     ):
         return square(x)
@@ -364,7 +364,7 @@ def where(condition: Any, x: Any, y: Any, /) -> Any:
     [1.0, 6.0]
     """
     front = current()
-    condition = condition if isinstance(condition, TensorMethods) else front.lift(condition)
+    condition = condition if isinstance(condition, Tensor) else front.lift(condition)
     x, y = meet("where", (x, y))
     return front.apply(_WHERE, (condition, x, y), {})
 
@@ -386,7 +386,7 @@ def astype(x: Any, dtype: Any, /) -> Any:
     [1, -1, 2147483647]
     """
     front = current()
-    x = x if isinstance(x, TensorMethods) else front.lift(x)
+    x = x if isinstance(x, Tensor) else front.lift(x)
     have = x.layout[1]
     if dtype.__class__ is str and dtype == have:
         return front.unchanged(x)
@@ -419,7 +419,7 @@ def clip(x: Any, min: Any = None, max: Any = None) -> Any:
     >>> dg.clip(dg.tensor([-2.0, 0.5, 9.0]), 0.0, 1.0).tolist()
     [0.0, 0.5, 1.0]
     """
-    x = x if isinstance(x, TensorMethods) else current().lift(x)
+    x = x if isinstance(x, Tensor) else current().lift(x)
     if min is not None:
         x = _CLIP_MIN(x, min)
     return x if max is None else _CLIP_MAX(x, max)

@@ -16,7 +16,7 @@ from dualgraph.ops.arguments import integer, normalize_axis
 from dualgraph.ops.elementwise import OPS, astype
 from dualgraph.ops.op import Op, Operand, as_view, bind, current
 from dualgraph.ops.shape import SLICE, contiguous, reshape
-from dualgraph.ops.tensor import TensorMethods
+from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import (
     DEFAULT_INTEGER,
     INTEGERS,
@@ -272,7 +272,7 @@ def getitem(x: Any, key: Any) -> Any:
 
 
 def _is_index_array(key: Any) -> bool:
-    return isinstance(key, TensorMethods) or (isinstance(key, np.ndarray) and key.ndim > 0)
+    return isinstance(key, Tensor) or (isinstance(key, np.ndarray) and key.ndim > 0)
 
 
 def _bounds(key: slice, n: int) -> tuple[int, int, int]:
@@ -289,7 +289,7 @@ def _bounds(key: slice, n: int) -> tuple[int, int, int]:
 def _is_mask(key: Any) -> bool:
     if isinstance(key, (bool, np.bool_)):
         return True
-    return isinstance(key, (TensorMethods, np.ndarray)) and key.dtype == NUMPY_DTYPES["bool"]
+    return isinstance(key, (Tensor, np.ndarray)) and key.dtype == NUMPY_DTYPES["bool"]
 
 
 def _checked_index(key: Any, n: int, axis: int) -> int:

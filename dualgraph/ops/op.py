@@ -7,16 +7,16 @@ once, for both modes and all devices; nothing in `ops/` knows which mode it runs
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from dualgraph.errors import OutOfMemoryError, Where
+from dualgraph.errors import ArgumentError, OutOfMemoryError, Where, here, shown
 from dualgraph.kernels import expr as E
 from dualgraph.kernels.program import Program, View
+from dualgraph.ops.stepped import stepped
 from dualgraph.spec import Spec, fitting
 
 Literal = tuple[int, str]  # (bits, dtype): a scalar operand known while lowering
@@ -260,7 +260,9 @@ def within(front: Any, function: Callable[..., Any], /, *args: Any, **named: Any
 
 
 class no_grad(Context):
-    """Context manager and decorator (`@no_grad()`): results computed inside need no gradient.
+    """Context manager and decorator (`@no_grad()` or `@no_grad`): results computed inside need no gradient.
+
+    Of a decorated generator or coroutine function each step runs inside, and what happens between its steps does not.
 
     >>> import dualgraph as dg
     >>> x = dg.tensor([1.0], requires_grad=True)
@@ -274,6 +276,9 @@ class no_grad(Context):
 
     enabled = False
 
+    def __new__(cls, function: Any = None) -> Any:
+        return object.__new__(cls) if function is None else cls()(function)
+
     def __init__(self) -> None:
         self._over = True
         self._again: list[no_grad] | None = None  # one object may be entered several times, in other threads too
@@ -283,12 +288,16 @@ class no_grad(Context):
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Use as a decorator: the whole function runs inside."""
+        if not callable(function) or isinstance(function, type):
+            raise ArgumentError(
+                f"{type(self).__name__}: got {shown(function)} to decorate; it decorates functions; decorate the methods of a "
+                "class one by one, or use it in a with block"
+            ).at(here(2))
 
-        @functools.wraps(function)
-        def inside(*args: Any, **named: Any) -> Any:
-            return within(self.inside(current()), function, *args, **named)
+        def run(step: Callable[..., Any], *args: Any, **named: Any) -> Any:
+            return within(self.inside(current()), step, *args, **named)
 
-        return inside
+        return stepped(function, run)
 
     def __enter__(self) -> None:
         if self._over:

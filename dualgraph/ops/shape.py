@@ -481,7 +481,7 @@ def full_like(x: Any, value: Any, /, dtype: Any = None) -> Any:
     >>> dg.full_like(dg.tensor([1.0, 2.0]), 3).tolist()
     [3.0, 3.0]
     """
-    x = current().lift(x)
+    x = current().detach(x)  # its values do not matter
     return filled("full_like", x.layout[0], value, dtype_name(dtype, x.layout[1]))
 
 

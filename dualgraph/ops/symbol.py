@@ -13,8 +13,8 @@ import numpy as np
 
 from dualgraph.errors import DualgraphError, GraphError, SymbolError, here
 from dualgraph.ops.arrays import as_array
-from dualgraph.ops.op import Call, Op, specs_of
-from dualgraph.ops.tensor import FUNCTIONS, TensorMethods, check_gradient
+from dualgraph.ops.op import Call, Op, default, specs_of
+from dualgraph.ops.tensor import FUNCTIONS, Tensor, check_gradient
 from dualgraph.spec import NUMPY_DTYPES, Spec, is_float
 
 # NumPy's names of operators, and ours
@@ -29,7 +29,7 @@ _OPERATORS = {
 }
 
 
-class Symbol(TensorMethods):
+class Symbol(Tensor):
     """A value that is not computed yet: result `index` of `node` in a recorder.
 
     `call` is what differentiation sees: the node, or None where the symbol is a leaf of the recorded graph.
@@ -44,14 +44,14 @@ class Symbol(TensorMethods):
         "layout",
         "node",
         "recorder",
-        "requires_grad",
         "source",
+        "tracked",
     )
 
     takes_operators = True  # see `exact`
 
     def __init__(self, recorder: Recorder, node: Call, index: int, requires_grad: bool = False, leaf: bool = False):
-        self.recorder, self.node, self.index, self.requires_grad = recorder, node, index, requires_grad
+        self.recorder, self.node, self.index, self.tracked = recorder, node, index, requires_grad
         self.layout: Spec = node.specs[index]
         self.call = None if leaf else node
         self.hooks: list[Callable[[Any], Any]] | None = None
@@ -152,13 +152,13 @@ class Recorder:
         try:
             if self.closed:
                 raise GraphError(f"{op.name}: {self.closed}")
-            symbols = tuple(self.lift(x) for x in inputs)
+            symbols = tuple([self.lift(x if grad_enabled else _value_of(x)) for x in inputs])
             specs = specs_of(op, [x.layout for x in symbols], params)
         except DualgraphError as error:
             raise error.at(where) from None
         call = Call(op, symbols, params, specs, where)
         self.calls.append(call)
-        needs_grad = grad_enabled and any(x.requires_grad for x in symbols)
+        needs_grad = grad_enabled and any(x.tracked for x in symbols)
         results = tuple([self._result(call, i, needs_grad and is_float(spec.dtype)) for i, spec in enumerate(specs)])
         return results[0] if len(results) == 1 else results
 
@@ -179,7 +179,7 @@ class Recorder:
 
     def capture(self, value: Any) -> Symbol:
         """A value from outside: here only constants, because the recording is kept."""
-        if getattr(value, "is_variable", False) or getattr(value, "requires_grad", False):
+        if getattr(value, "is_variable", False) or getattr(value, "tracked", False):
             raise GraphError(
                 f"got a variable ({value.spec}) inside of a composite operation, whose recording is kept; pass it in as an "
                 "input, so that its present value and its gradient are used"
@@ -203,20 +203,29 @@ class Recorder:
         return self.value_now(x, self.grad_enabled)
 
     def value_now(self, x: Any, grad_enabled: bool) -> Symbol:
+        if not grad_enabled:
+            return self.detach(x)
         symbol = self.lift(x)
-        if symbol.call is not None and grad_enabled:
+        if symbol.call is not None:
             return symbol
         value = self.detach(symbol)
-        if symbol.requires_grad and grad_enabled:
-            value.requires_grad, value.source, value.hooks = True, symbol.source, symbol.hooks
+        if symbol.tracked:
+            value.tracked, value.source, value.hooks = True, symbol.source, symbol.hooks
         return value
+
+    def differentiates(self, outputs: Sequence[Any], targets: Sequence[Any]) -> None:
+        """Gradients of outputs with respect to targets are about to be taken."""
+
+    def held_before(self, x: Any) -> Any:
+        """What `.grad` holds, for a gradient to be added to."""
+        return x.grad
 
     def fresh(self, x: Any) -> Symbol:
         """A tensor that is being made: a leaf of the graph, made anew at each run, and no variable of it."""
         return self.constant_array(x.storage)
 
     def detach(self, x: Any) -> Symbol:
-        symbol = self.lift(x)
+        symbol = self.lift(_value_of(x))
         return Symbol(self, symbol.node, symbol.index, leaf=True)
 
     def created(self, variable: Any) -> None:
@@ -279,6 +288,12 @@ class Recorder:
 
     def with_grad(self, enabled: bool) -> Any:
         return self if enabled == self.grad_enabled else _GradSwitch(self, enabled)
+
+
+def _value_of(x: Any) -> Any:
+    """What comes from outside without the history that it may have there."""
+    outside = isinstance(x, Tensor) and not isinstance(x, Symbol)
+    return default().detach(x) if outside and x.call is not None else x
 
 
 class _GradSwitch:

@@ -1,6 +1,6 @@
 """What tensors of both modes have in common: operators and methods, each one line over the public operations.
 
-The eager `Tensor` and the static `Symbol` derive from `TensorMethods`; a model never asks which of the two it holds.
+The `EagerTensor` and the static `Symbol` derive from `Tensor`; a model never asks which of the two it holds.
 This file stands below the operations: it calls them through `FUNCTIONS`, which `ops` fills with its public names.
 """
 
@@ -19,20 +19,32 @@ from dualgraph.spec import NUMPY_DTYPES, Shape, Spec, is_float
 FUNCTIONS: dict[str, Callable[..., Any]] = {}
 
 
-class TensorMethods:
-    """Base of everything that operations accept and return."""
+class Tensor:
+    """What operations accept and return: a value in dynamic mode, a symbol while a function is traced.
+
+    Made by `dualgraph.tensor` and by operations. `grad` holds the gradient after `backward`.
+
+    >>> import dualgraph as dg
+    >>> isinstance(dg.tensor([1.0]), dg.Tensor)
+    True
+    """
 
     __slots__ = ()
 
     is_variable = False  # whether the value may be replaced: a graph reads it by reference
-    __array_ufunc__ = None  # NumPy leaves mixed expressions to our reflected operators
+    __array_ufunc__: Any = None  # NumPy leaves mixed expressions to our reflected operators
     layout: Any
     source: Any  # the tensor to whose gradient this one's belongs, if that is another one
-    requires_grad: bool
+    tracked: bool  # what `requires_grad` says, without its door
     call: Any
     hooks: Any
     grad: Any
     index: int
+
+    def __init__(self, *data: Any, **options: Any):
+        raise ArgumentError("Tensor: got a call of the class; tensors are made from data by dualgraph.tensor(data)").at(
+            here(2)
+        )
 
     @property
     def spec(self) -> Spec:
@@ -216,7 +228,7 @@ class TensorMethods:
 
     def __contains__(self, value: Any) -> bool:
         found = self == value
-        return bool(FUNCTIONS["any"](found)) if isinstance(found, TensorMethods) else bool(found)
+        return bool(FUNCTIONS["any"](found)) if isinstance(found, Tensor) else bool(found)
 
     def __iter__(self) -> Iterator[Any]:
         return (self[i] for i in range(len(self)))
@@ -241,6 +253,15 @@ class TensorMethods:
         """The last two axes exchanged."""
         return FUNCTIONS["matrix_transpose"](self)
 
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients with respect to this tensor are recorded; setting it is `requires_grad_`."""
+        return self.tracked
+
+    @requires_grad.setter
+    def requires_grad(self, requires_grad: bool) -> None:
+        self.requires_grad_(requires_grad)
+
     def requires_grad_(self, requires_grad: bool = True) -> Any:
         """Switch gradient tracking of a leaf; returns the tensor."""
         if not isinstance(requires_grad, bool):
@@ -256,7 +277,7 @@ class TensorMethods:
                 here(2)
             )
         current().switching(self)
-        self.requires_grad = requires_grad  # type: ignore[misc]  # a slot of both subclasses
+        self.tracked = requires_grad  # type: ignore[misc]  # a slot of both subclasses
         return self
 
     def backward(self, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None:
@@ -273,7 +294,7 @@ class TensorMethods:
             raise ArgumentError(f"register_hook: got {shown(hook)}; a hook is a function of the gradient; pass one").at(
                 here(2)
             )
-        if not self.requires_grad:
+        if not self.tracked:
             raise GradientError("register_hook: the tensor needs no gradient; set requires_grad=True first").at(here(2))
         if self.call is None:
             current().switching(self)
@@ -437,13 +458,13 @@ def check_gradient(g: Any, spec: Spec) -> None:
     """What `.grad` of a tensor takes: nothing, or a tensor of its shape and dtype."""
     if g is None:
         return
-    if not isinstance(g, TensorMethods):
+    if not isinstance(g, Tensor):
         raise DTypeError(f"grad: got {type(g).__name__}; it must be a tensor or None").at(here(3))
     if g.spec != spec:
         raise ShapeError(f"grad: got {g.spec} for a tensor of {spec}; shape and dtype must be equal").at(here(3))
 
 
-def check_assigned(variable: TensorMethods, value: TensorMethods) -> None:
+def check_assigned(variable: Tensor, value: Tensor) -> None:
     """Only variables take new values, and only those of their own shape and dtype."""
     if not variable.is_variable:
         raise GraphError(

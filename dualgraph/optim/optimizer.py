@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from dualgraph.eager.tensor import Tensor, Variable
+from dualgraph.eager.tensor import EagerTensor, Variable
 from dualgraph.errors import ArgumentError, DTypeError, DualgraphError, here, shown
 from dualgraph.ops.arguments import flag, members, real
 from dualgraph.ops.creation import asarray
 from dualgraph.ops.elementwise import astype
 from dualgraph.ops.observed import Observed
 from dualgraph.ops.op import current, within
-from dualgraph.ops.tensor import TensorMethods
+from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import is_float
 
 Options = Mapping[str, Any]
@@ -49,8 +49,8 @@ class Group(Observed):
 
     @lr.setter
     def lr(self, value: Any) -> None:
-        if isinstance(value, TensorMethods):
-            if isinstance(value, Tensor) and value.shape == () and not value.requires_grad and not value.is_variable:
+        if isinstance(value, Tensor):
+            if isinstance(value, EagerTensor) and value.shape == () and not (value.tracked or value.is_variable):
                 checked_number(self.optimizer, "lr", value.item())  # else it may be known only when a graph runs
             self.rate.assign(astype(value, "float64"))
         else:
@@ -156,7 +156,7 @@ class Optimizer(Observed):
 
     @lr.setter
     def lr(self, value: Any) -> None:
-        if not isinstance(value, TensorMethods):
+        if not isinstance(value, Tensor):
             value = checked_number(self._name, "lr", value)
         for group in self.param_groups:
             group.lr = value
@@ -257,7 +257,7 @@ def unknown_option(name: str, key: Any, known: Sequence[str]) -> DualgraphError:
 def _groups(name: str, params: Any) -> list[Mapping[str, Any]]:
     given = None if isinstance(params, (set, frozenset, Mapping)) else members(params)
     if given is None:
-        kind = "a single tensor" if isinstance(params, TensorMethods) else f"a {type(params).__name__}"
+        kind = "a single tensor" if isinstance(params, Tensor) else f"a {type(params).__name__}"
         raise DTypeError(
             f"{name}: got {kind}; parameters are passed as a sequence with a fixed order, such as model.parameters() "
             "or a list"
@@ -276,7 +276,7 @@ def _members(name: str, given: Any, seen: dict[int, int]) -> list[Variable]:
     if not isinstance(given, Mapping) or "params" not in given:
         raise ArgumentError(f"{name}: got the group {shown(given)}; a group is a dict with the key 'params'").at(here())
     listed = given["params"]
-    found: list[Any] | None = [listed] if isinstance(listed, TensorMethods) else members(listed)
+    found: list[Any] | None = [listed] if isinstance(listed, Tensor) else members(listed)
     if found is None:
         raise DTypeError(f"{name}: got a group with params {shown(listed)}; give a parameter or a list of them").at(
             here()
@@ -286,8 +286,7 @@ def _members(name: str, given: Any, seen: dict[int, int]) -> list[Variable]:
     for p in found:
         if not isinstance(p, Variable):
             raise DTypeError(
-                f"{name}: parameter {len(seen)} is a {type(p).__name__}; only a variable can be updated; make it an "
-                "nn.Parameter"
+                f"{name}: parameter {len(seen)} is {shown(p)}; only a variable can be updated; make it an nn.Parameter"
             ).at(here())
         if not is_float(p.layout[1]):
             raise DTypeError(f"{name}: parameter {len(seen)} is {p.spec}; only floats have gradients; cast it").at(
@@ -312,7 +311,7 @@ def _collect(what: str, value: Any, variable: Variable, values: list[tuple[Varia
         faults.append(f"missing: {what}")
         return
     try:
-        x = value if isinstance(value, (TensorMethods, np.ndarray)) else np.array(value, variable.dtype)
+        x = value if isinstance(value, (Tensor, np.ndarray)) else np.array(value, variable.dtype)
         tensor = asarray(x)
     except (DualgraphError, ValueError, TypeError) as error:
         faults.append(f"unfit: {what}: {error}")

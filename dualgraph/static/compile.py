@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 
 from dualgraph import tree
-from dualgraph.errors import ArgumentError, DualgraphError, FeedError, RecompileWarning, here
+from dualgraph.errors import ArgumentError, FeedError, RecompileWarning, here
 from dualgraph.locks import lock
 from dualgraph.ops.op import current, default
-from dualgraph.ops.tensor import TensorMethods
+from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import Spec
 from dualgraph.static.executable import Executable
 from dualgraph.static.graph import Graph
 from dualgraph.static.passes import Pass, chosen
-from dualgraph.static.tracing import PLAIN, Given, given_of, owner_of, same_constant, trace_given, tracing
+from dualgraph.static.tracing import PLAIN, Given, Traced, given_of, owner_of, same_constant, trace_given, tracing
 from dualgraph.static.watched import worded
 
 MOST_VARIANTS = 16  # kept of one signature
@@ -53,14 +53,14 @@ def compile(
             raise ArgumentError("compile: a graph needs outputs=[…] and no specs; its inputs are its placeholders").at(
                 here(2)
             )
-        outputs = tree.map_leaves(lambda x: target.lift(x) if isinstance(x, TensorMethods) else x, outputs)
+        outputs = tree.map_leaves(lambda x: target.lift(x) if isinstance(x, Tensor) else x, outputs)
         return Executable(target, outputs, selected, 0.0, target.differentiate_seconds, verify)
     if not callable(target):
         raise ArgumentError(f"compile: got {type(target).__name__}; pass a static.Graph or a function").at(here(2))
     if outputs is not None:
         raise ArgumentError("compile: outputs belong to a graph; a function returns its own").at(here(2))
     for leaf in tree.flatten(specs)[0]:
-        if isinstance(leaf, (TensorMethods, np.ndarray)):
+        if isinstance(leaf, (Tensor, np.ndarray)):
             raise ArgumentError(
                 "compile: got a tensor among the specs; give static.spec(shape, dtype) for each tensor argument, or use "
                 "static.jit, which reads them off its arguments"
@@ -92,7 +92,7 @@ class Variant:
         self.executable, self.grad_enabled, self.given = executable, graph.grad_enabled, given
         self._guards, self.own_change = graph.guards, graph.guards.own_change
         variables = list(graph.variables.values())
-        self._flags = [(v.tensor, v.requires_grad, list(v.hooks)) for v in variables]
+        self._flags = [(v.tensor, v.tracked, list(v.hooks)) for v in variables]
         self.absent = [v.tensor for v in variables if v.gradient_was_none]
         self.present = [v.tensor for v in variables if v.gradient is not None]
         self.captured = {id(v.tensor) for v in variables}
@@ -106,7 +106,7 @@ class Variant:
     def holds(self) -> bool:
         """Whether everything but the arguments is as it was: the quick form of `broken`."""
         for tensor, requires_grad, hooks in self._flags:
-            if tensor.requires_grad != requires_grad or tensor.hooks != hooks:
+            if tensor.tracked != requires_grad or tensor.hooks != hooks:
                 return False
         return self._guards.hold()
 
@@ -117,8 +117,8 @@ class Variant:
         if current().grad_enabled != self.grad_enabled:
             return f"gradients enabled: {self.grad_enabled} → {not self.grad_enabled}"
         for tensor, requires_grad, _ in self._flags:
-            if tensor.requires_grad != requires_grad:
-                return f"{_named(tensor)}: requires_grad {requires_grad} → {tensor.requires_grad}"
+            if tensor.tracked != requires_grad:
+                return f"{_named(tensor)}: requires_grad {requires_grad} → {tensor.tracked}"
         if not self.holds():
             return self._guards.broken() or "the hooks of a variable changed"
         for tensor in self.absent:
@@ -142,9 +142,10 @@ class Variant:
             if then.held != now.held and number in self.reads_held:
                 return f"argument {name}: .grad {'None → a gradient' if now.held else 'a gradient → None'}"
             x = tensors[number] if number < len(tensors) else None
-            if now.same >= 0 or not isinstance(x, TensorMethods) or then.captured is x:
+            if now.same >= 0 or not isinstance(x, Tensor):
                 continue
-            if then.captured is not None or id(owner_of(x)) in self.captured:
+            met = then.captured if x.source is None else then.under
+            if met is not owner_of(x) and (met is not None or id(owner_of(x)) in self.captured):
                 return f"argument {name}: a tensor that the function also reaches in another way, or no more"
         return None
 
@@ -180,17 +181,21 @@ class Compiled:
 
     def prepare(self, given: dict[int, Given], tensors: Sequence[Any] = (), reason: str = "first call") -> Variant:
         """Trace and compile for the present state."""
-        graph, traced, error = Graph(), None, None
+        graph = Graph()
+        traced: Traced | None = None
+        error: Exception | None = None
         try:
             traced = trace_given(graph, self.function, self._specs, self._named, given)
-        except DualgraphError as found:
+        except Exception as found:  # maybe because what is one tensor came as two
             error = found
         captured = {id(v.tensor) for v in graph.variables.values()}
-        met = {n: g for n, g in given.items() if g.captured is None and id(owner_of(tensors[n])) in captured}
+        met = {
+            number: g._replace(captured=x) if x.source is None else g._replace(under=x.source)
+            for number, g in given.items()
+            if g.captured is None and g.under is None and id(owner_of(x := tensors[number])) in captured
+        }
         if met:  # passed in and reached in another way: one tensor, by whichever way
-            return self.prepare(
-                {**given, **{n: g._replace(captured=tensors[n]) for n, g in met.items()}}, tensors, reason
-            )
+            return self.prepare({**given, **met}, tensors, reason)
         if traced is None:
             assert error is not None
             raise error
@@ -296,7 +301,7 @@ def are_plain(values: Sequence[Any]) -> bool:
     """Whether all are values and nothing else: no variables, and nothing that takes a gradient."""
     for x in values:
         if x.__class__ is _TENSOR:
-            if x.requires_grad:
+            if x.tracked:
                 return False
         elif x.__class__ is not np.ndarray:
             return False

@@ -17,15 +17,17 @@ from typing import Any
 import numpy as np
 
 from dualgraph import tree
-from dualgraph.errors import FeedError, GraphError, OutOfMemoryError, here
+from dualgraph.autodiff import leads_to
+from dualgraph.errors import DualgraphError, FeedError, GraphError, OutOfMemoryError, here
 from dualgraph.kernels import memory, provider
-from dualgraph.kernels.failure import checked_operand, explain
+from dualgraph.kernels.failure import checked_operand, explain, searches_call_functions
 from dualgraph.kernels.program import Program
+from dualgraph.kernels.replay import recording
 from dualgraph.kernels.state import State
 from dualgraph.locks import lock
 from dualgraph.ops.op import Call, Op, current, default
 from dualgraph.ops.symbol import Symbol
-from dualgraph.ops.tensor import TensorMethods
+from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import Spec, is_float
 from dualgraph.static import report
 from dualgraph.static.dataflow import Dataflow
@@ -71,15 +73,15 @@ class Executable:
         wanted = [graph.lift(x) for x in self._outputs if isinstance(x, Symbol)]
         touched = [v for v in graph.with_gradients if v.touched]
         # The launch leaves gradients; those with a history, which it knows nothing of, are left here.
-        self._left = [(v.tensor, g) for v in touched if (g := v.final_gradient) is not None and g.requires_grad]
+        self._left = [(v.tensor, g) for v in touched if (g := v.final_gradient) is not None and g.tracked]
         later = {id(tensor) for tensor, _ in self._left}
         self._graded = [(v.tensor, v.final_gradient) for v in touched if id(v.tensor) not in later]
         self._differentiates = bool(touched)
         self._flagged = [v for v in graph.variables.values() if v.has_other_flags]
         self._switched = [
-            (v.tensor, v.value.requires_grad, list(v.value.hooks or ()))
+            (v.tensor, v.value.tracked, list(v.value.hooks or ()))
             for v in graph.arguments.values()
-            if v.value.requires_grad != v.requires_grad or tuple(v.value.hooks or ()) != v.hooks
+            if v.value.tracked != v.tracked or tuple(v.value.hooks or ()) != v.hooks
         ]
         results = [*wanted, *(s for _, s in (*self._left, *self._graded) if s is not None)]
         self.compilation = Compilation(graph, results, passes)
@@ -106,6 +108,9 @@ class Executable:
         self._of_arguments = [
             v.tensor for v in graph.arguments.values() if v.touched or id(v.tensor) in read or id(v.tensor) in switched
         ]
+        absent = [v for v in graph.variables.values() if v.gradient_was_none]
+        self._without_gradient = [v.tensor for v in absent] if graph.spelled_out else []
+        self._keeps_calls = searches_call_functions(self.program)
         self._exposed = getattr(self._loaded, "releases_gil", True)  # other Python threads may run during a launch
         self._result_specs = [s.spec for s in wanted]
         self._histories = [_history(s) for s in wanted]
@@ -132,27 +137,38 @@ class Executable:
         arrays = self.feeds.arrays(values)
         passed = self.passed(values) if self._of_arguments else {}
         cut = self._cut(values)
+        if self.graph.behind:
+            self._check_histories(values)
+        for tensor in self._without_gradient:
+            if tensor.held_gradient() is not None:
+                raise FeedError(
+                    f"got a gradient in .grad of a tensor of {tensor.spec}, but the graph was defined to read that there is "
+                    "none; clear it, or define the graph again (static.jit does so by itself)"
+                ).at(here())
         with self._lock:
-            if self._first:
-                self._first_run(arrays, passed)
+            calls = self._first_run(arrays, passed) if self._first else None
+            if calls is None and self._keeps_calls:
+                calls = recording(compared=False)
+            launch = self._launch if calls is None else calls.inside(self._launch)
             given = [*arrays, *self._held(passed)]
             before = [(number, self._loaded.redirect(number, passed[id(x)])) for number, x in self._redirected]
             try:
-                results = self._launch(*given)
+                results = launch(*given)
             except MemoryError:
                 raise self._out_of_memory() from None
             finally:  # nobody is kept alive, and a call that a signal or finaliser makes in between harms none
                 for number, receiver in before:
                     self._loaded.redirect(number, receiver)
             if results.__class__ is int:
-                raise self.failure(self.program, results, self.state(arrays, passed))
+                search = self.failure if calls is None else calls.inside(self.failure)
+                raise search(self.program, results, self.state(arrays, passed))
             if self._left:
                 results = self._leave(results, passed)
             for argument, requires_grad, hooks in self._switched:
-                passed[id(argument)].requires_grad = requires_grad
+                passed[id(argument)].tracked = requires_grad
                 passed[id(argument)].hooks = [*hooks]
             for variable in self._flagged:
-                variable.leave(variable.final_requires_grad, variable.final_hooks)
+                variable.leave(variable.final_tracked, variable.final_hooks)
         if len(self._result_specs) < 2:
             results = () if results is None else (results,)
         made = [self._result(array, number, cut) for number, array in enumerate(results)]
@@ -167,13 +183,13 @@ class Executable:
         owner = symbol.source
         if isinstance(owner, Argument):
             record, owner = self.graph.arguments[id(owner)], values[owner.position]
-            if not isinstance(owner, TensorMethods):
+            if not isinstance(owner, Tensor):
                 return result
             if symbol is record.value:
                 return owner
         alias = default().unchanged(owner)
         if alias is not owner:
-            alias.storage, alias.layout, alias.requires_grad = result.storage, result.layout, symbol.requires_grad
+            alias.storage, alias.layout, alias.tracked = result.storage, result.layout, symbol.tracked
         return alias
 
     def quick_path(self) -> Callable[[tuple[Any, ...]], Any] | None:
@@ -237,18 +253,35 @@ class Executable:
 
     def _cut(self, values: Sequence[Any]) -> bool:
         """Whether something is passed that takes a gradient, which the graph was not told of."""
-        asked = [getattr(x, "requires_grad", False) for x in values]
+        asked = [getattr(x, "tracked", False) for x in values]
         if not any(asked) or not current().grad_enabled:
             return False
         records = zip(asked, self.graph.arguments.values(), strict=True)
-        found = [v for requires_grad, v in records if requires_grad and not v.requires_grad]
-        if found and self._differentiates:
+        found = [v for requires_grad, v in records if requires_grad and not v.tracked]
+        computed = any(tracked and x.call is not None for tracked, x in zip(asked, values, strict=True))
+        if found and (self._differentiates or (computed and self.graph.differentiate_seconds > 0)):
             raise FeedError(
                 f"feed {found[0].node.params['name']!r}: got a tensor that takes a gradient, and the function, which "
                 "differentiates, was compiled for one that takes none; give static.spec(…, requires_grad=True), or use "
                 "static.jit, or pass x.detach()"
             ).at(here())
         return bool(found)
+
+    def _check_histories(self, values: Sequence[Any]) -> None:
+        """A gradient that the graph takes ends at its arguments: it must not have to go on behind them."""
+        for number, argument in enumerate(self.graph.arguments.values()):
+            x, behind = values[number], self.graph.behind.get(id(argument.tensor), ())
+            if not behind or not isinstance(x, Tensor) or not x.tracked or x.call is None:
+                continue
+            targets = [values[t.position] if isinstance(t, Argument) else t for t in behind]
+            if leads_to(x, [t for t in targets if isinstance(t, Tensor)]):
+                raise self._has_history(number, x)
+
+    def _has_history(self, number: int, x: Any) -> DualgraphError:
+        return GraphError(
+            f"feed {self.feeds.names[number]!r}: got a tensor ({x.spec}) that was computed eagerly and still has its history; "
+            "the compiled gradient cannot go back through it: detach() it, or compile the function from its beginning"
+        ).at(here())
 
     def _result(self, array: Array, number: int, cut: bool = False) -> Any:
         history = self._histories[number]
@@ -277,18 +310,15 @@ class Executable:
 
     def _passed(self, argument: Argument, values: Sequence[Any]) -> Any:
         x, name = values[argument.position], self.feeds.names[argument.position]
-        wanted = self.graph.arguments[id(argument)].requires_grad
-        if not isinstance(x, TensorMethods) or (wanted and not x.requires_grad):
-            got = "a tensor that needs no gradient" if isinstance(x, TensorMethods) else type(x).__name__
+        wanted = self.graph.arguments[id(argument)].tracked
+        if not isinstance(x, Tensor) or (wanted and not x.tracked):
+            got = "a tensor that needs no gradient" if isinstance(x, Tensor) else type(x).__name__
             raise FeedError(
                 f"feed {name!r}: got {got}; the function leaves a gradient in this argument: pass a tensor with "
                 "requires_grad=True"
             ).at(here())
         if x.call is not None:
-            raise GraphError(
-                f"feed {name!r}: got a tensor ({x.spec}) that was computed eagerly and still has its history; the compiled "
-                "backward() cannot go back through it: detach() it, or compile the function from its beginning"
-            ).at(here())
+            raise self._has_history(argument.position, x)
         return x if x.source is None else x.source
 
     def _leave(self, results: Any, passed: dict[int, Any]) -> Any:
@@ -301,12 +331,17 @@ class Executable:
         deque(map(setattr, owners, ["_grad"] * len(owners), values), maxlen=0)  # at once: one call of C
         return found[0] if count == 1 else found[:count] if count else None
 
-    def _first_run(self, arrays: Sequence[Array], passed: dict[int, Any]) -> None:
-        if self._verified:
-            verify(self, arrays, passed)
-        if not self.compilation.exact:
-            self.ulp_distance = ulp_distance(self, arrays, passed)
+    def _first_run(self, arrays: Sequence[Array], passed: dict[int, Any]) -> recording | None:
+        """What comes before the first launch; returns what functions from outside gave, which are called once for all."""
+        exact = self.compilation.exact
+        calls = recording(compared=exact)
+        with calls:
+            if not exact:  # first: what the functions get is then what they get in the launch
+                self.ulp_distance = ulp_distance(self, arrays, passed)
+            if self._verified:
+                verify(self, arrays, passed)
         self._first = False
+        return calls if calls.calls else None
 
     def state(
         self,
@@ -412,13 +447,14 @@ class Watched:
         flow = Dataflow(exe.compilation.defined.calls, tuple(symbol for _, symbol in self._symbols))
         program = lower(flow, exe.compilation.leaves, len(self._symbols), ()).program
         state = exe.state(feeds, passed)
-        values = provider.load(program, memory.plan(program)).launch(*state)
-        if values.__class__ is int:
-            raise exe.failure(program, values, state)
-        values = values if isinstance(values, tuple) else (values,)
-        cut = exe._cut(given)
-        seen = {name: exe._made(v, s, cut) for (name, s), v in zip(self._symbols, values, strict=True)}
-        return exe(*args, **named), seen
+        with recording(compared=exe.compilation.exact):  # functions from outside are called once
+            values = provider.load(program, memory.plan(program)).launch(*state)
+            if values.__class__ is int:
+                raise exe.failure(program, values, state)
+            values = values if isinstance(values, tuple) else (values,)
+            cut = exe._cut(given)
+            seen = {name: exe._made(v, s, cut) for (name, s), v in zip(self._symbols, values, strict=True)}
+            return exe(*args, **named), seen
 
 
 def _found(item: Any, calls: dict[str, Call]) -> Symbol:
@@ -439,7 +475,7 @@ def _own(x: Any) -> Any:
 
 def _history(symbol: Symbol, cut: bool = False) -> Call | None:
     """What a result that needs a gradient says to who wants to go back through it; `cut`: something passed needs one."""
-    needed = symbol.requires_grad or (cut and is_float(symbol.spec.dtype))
+    needed = symbol.tracked or (cut and is_float(symbol.spec.dtype))
     return Call(COMPILED, (), {}, (symbol.spec,), symbol.node.where) if needed else None
 
 
@@ -454,12 +490,14 @@ def held_gradient(tensor: Any, variable: Variable) -> Array:
     """What `.grad` of a tensor holds, where the graph reads it."""
     assert variable.gradient is not None
     g, spec = tensor.held_gradient(), variable.gradient.spec
+    if g is None and variable.defaulted:
+        return np.full(spec.shape, -0.0, spec.dtype)
     if g is None or g.spec != spec:
         raise FeedError(
             f"got no gradient in .grad of a tensor of {tensor.spec}, but the graph was defined to add to one; run "
             "backward before, or define the graph again (static.jit does so by itself)"
         ).at(here())
-    if g.requires_grad:
+    if g.tracked:
         raise GraphError(
             f"got a .grad ({g.spec}) that takes a gradient itself; a graph cannot differentiate through it: detach() it first"
         ).at(variable.gradient.node.where)

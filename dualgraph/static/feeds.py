@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from dualgraph.errors import DTypeError, FeedError, ShapeError, here
-from dualgraph.ops.arrays import as_array
+from dualgraph.ops.arrays import as_array, copied
 from dualgraph.ops.op import current, default
 from dualgraph.ops.symbol import Symbol
-from dualgraph.ops.tensor import TensorMethods
+from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import Shape
 
 Array = np.ndarray[Any, Any]
@@ -41,14 +41,14 @@ class Feeds:
 
     def symbol(self, number: int, value: Any) -> Any:
         """A value for an input of a function that is being traced as a part of another one."""
-        if not isinstance(value, TensorMethods):
+        if not isinstance(value, Tensor):
             return current().lift(self._checked(number, value))
         self._check_spec(number, value.shape, value.layout[1])
         return value
 
     def _checked(self, number: int, value: Any) -> Array:
         spec, name = self.specs[number], self.names[number]
-        if isinstance(value, TensorMethods):
+        if isinstance(value, Tensor):
             value = current().lift(value).numpy()
         array = value
         if array.__class__ is not np.ndarray or not array.dtype.isnative:
@@ -59,7 +59,7 @@ class Feeds:
             if array.dtype.name != spec.dtype and not hasattr(value, "dtype"):
                 array = _weak(array, spec.dtype)
         self._check_spec(number, array.shape, array.dtype.name)
-        return array if array.flags.c_contiguous else np.ascontiguousarray(array).reshape(spec.shape)
+        return array if array.flags.c_contiguous else copied(array)
 
     def _check_spec(self, number: int, shape: Shape, dtype: str) -> None:
         spec, name = self.specs[number], self.names[number]

@@ -25,7 +25,7 @@ from dualgraph.ops.arguments import checked_shape, flag, members
 from dualgraph.ops.arrays import as_array
 from dualgraph.ops.op import Call, Chosen, Op, current, default
 from dualgraph.ops.symbol import CONSTANT, PLACEHOLDER, Constant, Recorder, Symbol
-from dualgraph.ops.tensor import TensorMethods, check_assigned, check_gradient
+from dualgraph.ops.tensor import Tensor, check_assigned, check_gradient
 from dualgraph.spec import DEFAULT_FLOAT, Spec, dtype_name, is_float
 from dualgraph.static.guards import Guards
 
@@ -45,16 +45,17 @@ class Variable:
     """A tensor outside of the graph whose value the graph reads, and may replace."""
 
     __slots__ = (
+        "defaulted",
         "final_gradient",
         "final_hooks",
-        "final_requires_grad",
+        "final_tracked",
         "gradient",
         "gradient_was_none",
         "hooks",
         "node",
-        "requires_grad",
         "tensor",
         "touched",
+        "tracked",
         "updated",
         "value",
     )
@@ -64,27 +65,28 @@ class Variable:
         self.node = value.node  # the leaf that stands for its value at the start
         self.updated = False
         self.gradient: Symbol | None = None  # `.grad` at the start, if it is read
+        self.defaulted = False  # -0.0 stands for `.grad` at the start if there is none
         self.gradient_was_none = False  # `.grad` was read at the start and there was none
         self.final_gradient: Symbol | None = None
         self.touched = False  # `.grad` was set
         # As they were at the start, and what a run leaves.
-        self.requires_grad, self.hooks = value.requires_grad, tuple(value.hooks or ())
-        self.final_requires_grad, self.final_hooks = self.requires_grad, self.hooks
+        self.tracked, self.hooks = value.tracked, tuple(value.hooks or ())
+        self.final_tracked, self.final_hooks = self.tracked, self.hooks
 
     def restore(self) -> None:
         """The definition is over: what it did to the flags of the tensor is what a run does."""
         tensor = self.tensor
-        self.final_requires_grad, self.final_hooks = tensor.requires_grad, tuple(tensor.hooks)
-        self.leave(self.requires_grad, self.hooks)
+        self.final_tracked, self.final_hooks = tensor.tracked, tuple(tensor.hooks)
+        self.leave(self.tracked, self.hooks)
 
     def leave(self, requires_grad: bool, hooks: tuple[Any, ...]) -> None:
-        self.tensor.requires_grad = requires_grad
+        self.tensor.tracked = requires_grad
         self.tensor.hooks[:] = hooks
 
     @property
     def has_other_flags(self) -> bool:
         """Whether a run leaves the tensor with another `requires_grad` or other hooks."""
-        return self.final_requires_grad != self.requires_grad or self.final_hooks != self.hooks
+        return self.final_tracked != self.tracked or self.final_hooks != self.hooks
 
 
 class Argument:
@@ -96,8 +98,8 @@ class Argument:
         self._graph, self.position, self.spec, self._held = graph, position, spec, held
 
     @property
-    def requires_grad(self) -> bool:
-        return self._graph.arguments[id(self)].value.requires_grad
+    def tracked(self) -> bool:
+        return self._graph.arguments[id(self)].value.tracked
 
     def held_gradient(self) -> Argument | None:
         """Stands for what `.grad` holds when the graph starts: something of this spec, or nothing."""
@@ -148,6 +150,8 @@ class Graph(Recorder):
         self.arguments: dict[int, Variable] = {}
         self.guards = Guards()
         self._contexts: list[Chosen] = []
+        self.spelled_out = False  # in a `with` block; else traced
+        self.behind: dict[int, list[Any]] = {}  # by argument: what gradients are taken of, maybe through its history
 
     def __enter__(self) -> Graph:
         if self.closed:
@@ -155,10 +159,15 @@ class Graph(Recorder):
         context = Chosen(self)
         context.enter()
         self._contexts.append(context)
+        self.spelled_out = True
+        for variable in self.variables.values():
+            variable.leave(variable.final_tracked, variable.final_hooks)
         return self
 
     def __exit__(self, *exc: Any) -> None:
         self._contexts.pop().leave()
+        for variable in self.variables.values():
+            variable.restore()
 
     def __repr__(self) -> str:
         return f"<Graph: {len(self.calls)} calls, {len(self.placeholders)} inputs, {len(self.variables)} variables>"
@@ -166,14 +175,15 @@ class Graph(Recorder):
     # Capturing what comes from outside
 
     def capture(self, value: Any) -> Symbol:
-        if not isinstance(value, TensorMethods):
+        if not isinstance(value, Tensor):
             return self.constant_array(as_array(value))
         if value.source is not None:  # what a variable was once: a constant, under the variable's gradient
+            self.variable(value.source)
             symbol = self.constant_array(default().detach(value).numpy())
-            symbol = Symbol(self, symbol.node, symbol.index, value.requires_grad, leaf=True)
+            symbol = Symbol(self, symbol.node, symbol.index, value.tracked, leaf=True)
             symbol.source, symbol.hooks = value.source, hooks_of(value.source)
             return symbol
-        leaf = value.is_variable or (value.requires_grad and value.call is None)
+        leaf = value.is_variable or (value.tracked and value.call is None)
         if leaf or id(value) in self.variables:
             return self._present(self.variable(value))
         _check_is_leaf(value)
@@ -182,8 +192,8 @@ class Graph(Recorder):
     def _present(self, variable: Variable) -> Symbol:
         """The value now, with the gradients that are wanted now: `requires_grad` may be switched within a step."""
         symbol, tensor = variable.value, variable.tensor
-        if symbol.requires_grad != tensor.requires_grad:
-            variable.value = Symbol(self, symbol.node, symbol.index, tensor.requires_grad, leaf=True)
+        if symbol.tracked != tensor.tracked:
+            variable.value = Symbol(self, symbol.node, symbol.index, tensor.tracked, leaf=True)
             variable.value.source, variable.value.hooks = tensor, symbol.hooks
         return variable.value
 
@@ -220,12 +230,10 @@ class Graph(Recorder):
         found = self.variables.get(id(tensor))
         if found is None:
             _check_is_leaf(tensor)
-            symbol = self.leaf(
-                VARIABLE, tensor.spec, tensor.requires_grad, name=getattr(tensor, "name", ""), key=id(tensor)
-            )
+            symbol = self.leaf(VARIABLE, tensor.spec, tensor.tracked, name=getattr(tensor, "name", ""), key=id(tensor))
             symbol.source, symbol.hooks = tensor, hooks_of(tensor)
             found = self.variables[id(tensor)] = Variable(tensor, symbol)  # which sees the hooks
-            found.requires_grad = self.guards.flag_before(tensor, found.requires_grad)
+            found.tracked = self.guards.flag_before(tensor, found.tracked)
             for hook in symbol.hooks:
                 self.guards.depend_on(hook, "a hook")
         return found
@@ -246,7 +254,7 @@ class Graph(Recorder):
         except DualgraphError as error:
             raise error.at(where) from None
         variable = self.variable(tensor)
-        fresh = Symbol(self, symbol.node, symbol.index, tensor.requires_grad, leaf=True)
+        fresh = Symbol(self, symbol.node, symbol.index, tensor.tracked, leaf=True)
         fresh.source, fresh.hooks = tensor, hooks_of(tensor)
         variable.value, variable.updated = fresh, True
 
@@ -257,17 +265,44 @@ class Graph(Recorder):
             if held is None:
                 variable.gradient_was_none = True
                 return None
-            variable.gradient = self.leaf(GRADIENT, held.spec, name=getattr(tensor, "name", ""), key=id(tensor))
-            variable.final_gradient = variable.gradient
+            self._read_gradient(variable, held.spec)
         return variable.final_gradient
 
     def _record(self, tensor: Any) -> Variable:
         return self.arguments[id(tensor)] if isinstance(tensor, Argument) else self.variable(tensor)
 
+    def held_before(self, x: Any) -> Any:
+        """In a graph that is spelled out -0.0 if there is none: added to a gradient it changes nothing."""
+        if not self.spelled_out or x.source is None:
+            return x.grad
+        variable = self._record(x.source)
+        if not variable.touched and variable.gradient is None:
+            self._read_gradient(variable, x.layout)
+            variable.defaulted = True
+        return variable.final_gradient
+
+    def _read_gradient(self, variable: Variable, spec: Spec) -> None:
+        tensor = variable.tensor
+        variable.gradient = self.leaf(GRADIENT, spec, name=getattr(tensor, "name", ""), key=id(tensor))
+        variable.final_gradient = variable.gradient
+
     def set_grad(self, tensor: Any, g: Any) -> None:
         variable = self._record(tensor)
         variable.final_gradient = None if g is None else self.value_now(g, not getattr(g, "is_variable", False))
         variable.touched = True
+
+    def differentiates(self, outputs: Sequence[Any], targets: Sequence[Any]) -> None:
+        arguments = {id(p.node): p.source for p in self.placeholders if p.tracked}
+        stack, seen = [x.node for x in outputs], set()
+        while stack and arguments:
+            node = stack.pop()
+            if id(node) not in seen:
+                seen.add(id(node))
+                stack.extend(x.node for x in node.inputs)
+        for node_id, argument in arguments.items():
+            others = [x.source for x in targets if x.source is not None and x.source is not argument]
+            if node_id in seen and others:
+                self.behind.setdefault(id(argument), []).extend(others)
 
     def observe(self, owner: Any, name: str) -> None:
         frame = sys._getframe(2)  # past the look-up of the attribute

@@ -43,7 +43,7 @@ import numpy as np
 
 from dualgraph.errors import is_internal
 from dualgraph.ops.observed import MISSING, VERSION, Observed, Table
-from dualgraph.ops.tensor import TensorMethods
+from dualgraph.ops.tensor import Tensor
 from dualgraph.static.bytecode import CONTAINERS, MAYBE, READ, Uses, is_read, items, reads, use
 from dualgraph.static.watched import MAPPINGS, MOST_ELEMENTS, Contents, Slot, Space, is_plain, unchanged, worded
 
@@ -58,7 +58,7 @@ _CONTENTS: tuple[type, ...] = (
     type({}.values()),
     type({}.items()),
 )
-_OF_TENSORS = frozenset((*dir(TensorMethods), "requires_grad", "grad", "hooks", "call", "index", "layout", "storage"))
+_OF_TENSORS = frozenset((*dir(Tensor), "requires_grad", "grad", "hooks", "call", "index", "layout", "storage"))
 _FUNCTIONS = (FunctionType, MethodType, functools.partial)
 # What else leads to functions, objects and containers, and to which.
 _LEADS_TO: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
@@ -193,7 +193,7 @@ class Guards:
             return  # such a one is watched by identity, where a name holds it
 
     def _look_into(self, value: Any, what: str) -> None:
-        if isinstance(value, TensorMethods):
+        if isinstance(value, Tensor):
             if value.call is None:
                 self._leaves.append(value)
                 self._flags[id(value)] = value.requires_grad
@@ -332,7 +332,7 @@ class Guards:
                 if self._of_class(value, name, uses):
                     self._class_attribute(value, name, MAYBE in uses)
             return
-        if isinstance(value, TensorMethods):  # a variable: dualgraph's own attributes are known to the graph
+        if isinstance(value, Tensor):  # a variable: dualgraph's own attributes are known to the graph
             own = _class_is_users(type(value))
             names = {n: uses for n, uses in names.items() if n == "name" or (own and n not in _OF_TENSORS)}
         held = getattr(value, "__dict__", None)
@@ -404,7 +404,7 @@ class Guards:
             if not all(_attribute_holds(*a) for a in self._watched):
                 return False
             self._version = now
-        if self._leaves and [x.requires_grad for x in self._leaves] != self._take_gradients:
+        if self._leaves and [x.tracked for x in self._leaves] != self._take_gradients:
             return False
         for function, code in self._codes:
             if function.__code__ is not code:
@@ -464,7 +464,7 @@ def _attribute_holds(owner: Any, name: str, then: Any) -> bool:
     if name == "__class__":
         return type(owner) is then
     if name == "__dict__":
-        return tuple(vars(owner)) == then
+        return bool(tuple(vars(owner)) == then)
     now = vars(owner).get(name, MISSING)
     if isinstance(now, Table):
         items = tuple(now.items())

@@ -95,7 +95,7 @@ class Jitted:
         usual = None
         if front is default() and not named:
             try:  # tensors only: their layouts are the signature
-                usual = tuple([(x.__class__, x.layout, x.requires_grad) for x in args])
+                usual = tuple([(x.__class__, x.layout, x.tracked) for x in args])
                 first = self._seen[usual].variants[0]
                 if first.quick is not None and first.holds():
                     return first.quick(args)

@@ -46,11 +46,11 @@ def lower(
         if literal is not None:
             values[id(call), 0] = literal
             continue
-        program.origin = (call.serial,)
+        program.origin, program.where = (call.serial,), call.where
         operands = tuple(values[id(x.node), x.index] for x in call.inputs)
         for number, view in enumerate(lower_call(program, call.op, operands, call.specs, call.params)):
             values[id(call), number] = view
-    program.origin = ()
+    program.origin, program.where = (), None
     for symbol in flow.results[:results]:
         view = as_view(program, values[id(symbol.node), symbol.index])
         program.outputs.append(_own_buffer(program, view, fixed))

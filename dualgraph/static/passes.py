@@ -79,7 +79,7 @@ def constant_folding(flow: Dataflow) -> tuple[Dataflow, list[str]]:
 
 def evaluate(call: Call, arrays: Sequence[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
     """The results of one call of known arrays."""
-    program = Program()
+    program = Program(where=call.where)
     operands = tuple(program.input(Spec(a.shape, a.dtype.name)) for a in arrays)
     views = lower_call(program, call.op, operands, call.specs, call.params)
     known = dict(enumerate(arrays))

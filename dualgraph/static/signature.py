@@ -8,7 +8,7 @@ import numpy as np
 
 from dualgraph.exact import exact
 from dualgraph.ops.arrays import as_array
-from dualgraph.ops.tensor import TensorMethods
+from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import Spec, dtype_name
 from dualgraph.static.tracing import GradSpec
 from dualgraph.static.watched import worded
@@ -45,8 +45,8 @@ def signature(leaves: list[Any], structure: Any, grad_enabled: bool) -> Signatur
 
 def describe(x: Any) -> Any:
     """A tensor's spec, or a Python constant."""
-    if isinstance(x, TensorMethods):
-        return GradSpec(*x.spec) if x.requires_grad else x.spec
+    if isinstance(x, Tensor):
+        return GradSpec(*x.spec) if x.tracked else x.spec
     if isinstance(x, np.ndarray):
         return Spec(x.shape, dtype_name(x.dtype))
     if isinstance(x, np.generic) and not isinstance(x, float):  # numpy.float64 is a Python float, and weak as one

@@ -16,9 +16,9 @@ from dualgraph.ops.arguments import checked_shape, flag
 from dualgraph.ops.observed import Observed, observing
 from dualgraph.ops.op import current, default, within
 from dualgraph.ops.symbol import Symbol
-from dualgraph.ops.tensor import TensorMethods
+from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import DEFAULT_FLOAT, Spec, dtype_name, is_float
-from dualgraph.static.graph import Graph
+from dualgraph.static.graph import Graph, hooks_of
 
 
 class Traced(NamedTuple):
@@ -43,6 +43,7 @@ class Given(NamedTuple):
     same: int = -1  # the argument that is the same object, if an earlier one is
     owner: int = -1  # the argument under whose gradient it is, if it is an older value of an earlier one
     captured: Any = None  # itself, where the function also reaches it in another way
+    under: Any = None  # the leaf under whose gradient it is, an older value of it, where the function reaches that
 
 
 PLAIN = Given()
@@ -110,6 +111,8 @@ def trace_given(
             )
             if state.owner >= 0 and isinstance(inputs[state.owner], Symbol):
                 symbol.source, symbol.hooks = inputs[state.owner].source, inputs[state.owner].hooks
+            if state.under is not None:
+                symbol.source, symbol.hooks = state.under, hooks_of(state.under)
             value = symbol if state.captured is None else state.captured
             inputs.append(inputs[state.same] if state.same >= 0 else value)
             values.append(inputs[-1])
@@ -141,7 +144,7 @@ def _result(graph: Graph, x: Any) -> Any:
                 "gradients stay behind: return its .grad beside it"
             )
         return graph.lift(x)
-    if isinstance(x, TensorMethods):
+    if isinstance(x, Tensor):
         return x
     if isinstance(x, (GeneratorType, CoroutineType, AsyncGeneratorType)) or _holds_symbol(x, 3):
         raise GraphError(
@@ -174,7 +177,7 @@ def given_of(tensors: Sequence[Any]) -> dict[int, Given]:
     objects: dict[int, int] = {}
     owners: dict[int, int] = {}
     for number, x in enumerate(tensors):
-        if isinstance(x, TensorMethods) and (x.requires_grad or x.is_variable or x.grad is not None):
+        if isinstance(x, Tensor) and (x.tracked or x.is_variable or x.grad is not None):
             same = objects.setdefault(id(x), number)
             owner = owners.setdefault(id(owner_of(x)), number)
             found[number] = Given(

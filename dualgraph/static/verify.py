@@ -5,6 +5,8 @@ stage is still there its bits must agree too, so that the first difference names
 defined also runs on inputs that lie in another order in memory: eager mode computes on views as they are, so no bit may
 depend on it. The compiled program runs with its scratch memory full of NaN, so that reading freed or unwritten memory
 shows. The passes' graphs are checked with networkx: acyclic, and every operand defined before its use.
+
+Functions from outside are called by the first stage only; the others get what it got from them, for the same bits.
 """
 
 from __future__ import annotations
@@ -69,9 +71,13 @@ def ulp_distance(executable: Executable, feeds: Sequence[Array], passed: Mapping
     """
     compilation = executable.compilation
     leaves = compilation.every_leaf
-    defined, _ = _run_stage(executable, compilation.defined, leaves, executable.state(feeds, passed, leaves))
     loaded = provider.load(executable.program, compilation.arena)
-    compiled = _listed(loaded.launch(*executable.state(feeds, passed)))
+    arrays = executable.state(feeds, passed)
+    compiled = loaded.launch(*(np.array(a) for a in arrays))
+    if compiled.__class__ is int:
+        raise executable.failure(executable.program, compiled, arrays)
+    compiled = _listed(compiled)
+    defined, _ = _run_stage(executable, compilation.defined, leaves, executable.state(feeds, passed, leaves))
     pairs = zip(defined[: compilation.results], compiled, strict=True)
     return max((_ulps(x, y.reshape(x.shape)) for x, y in pairs), default=0)
 

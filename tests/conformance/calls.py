@@ -16,8 +16,9 @@ import numpy as np
 
 import dualgraph as dg
 import dualgraph.nn.functional as F
-from dualgraph import data, errors, nn, optim, static
-from dualgraph.ops.tensor import TensorMethods
+from dualgraph import data, errors, extend, nn, optim, static
+from dualgraph.eager.tensor import EagerTensor
+from dualgraph.kernels import expr
 
 FLOAT = np.arange(1, 7, dtype=np.float32).reshape(2, 3)
 ROWS = np.array([0, 1])
@@ -29,6 +30,12 @@ MODULES = {
     "Sequential": nn.Sequential(nn.Tanh()), "TensorDataset": data.TensorDataset(FLOAT),
 }  # fmt: skip
 ADAM = optim.Adam([nn.Parameter(FLOAT)])
+SCALAR = expr.input(0, "float32")
+
+# One operation of each kind that `extend` makes.
+HYPOTENUSE = extend.elementwise("hypotenuse", lambda x, y: extend.call("sqrt", x * x + y * y), arity=2)
+SCALED = extend.composite("scaled", lambda x, k: x * k)
+SORTED = extend.external("sorted", lambda a, k: np.sort(a, axis=None).reshape(a.shape), lambda s, k: s)
 
 
 class Given(NamedTuple):
@@ -85,6 +92,11 @@ CALLS: dict[str, dict[str, Any]] = {
     "static.gradients": {"loss": Made(lambda x: dg.sum(x * x)), "inputs": Made(lambda x: [x])},
     "DataLoader.load_state_dict": {"state": LOADER.state_dict()},
     "Adam.load_state_dict": {"state": ADAM.state_dict()},
+    "extend.call": {"op": "abs", "args": SCALAR},
+    "extend.cast": {"x": SCALAR},
+    "extend.elementwise": {"expression": lambda x: x},
+    "extend.external": {"spec": lambda s: s},
+    "extend.select": {"condition": SCALAR > 0, "x": SCALAR, "y": SCALAR},
     "Tensor.register_hook": {"self": Made(lambda x: x * 2.0)},
 }  # fmt: skip
 
@@ -146,8 +158,8 @@ def public(prefix: str, module: Any) -> Iterator[tuple[str, Any]]:
 
 def methods() -> Iterator[tuple[str, Any]]:
     """Methods and operators of tensors."""
-    for name in sorted({*vars(TensorMethods), *vars(dg.Tensor)}):
-        method = inspect.getattr_static(dg.Tensor, name)
+    for name in sorted({*vars(dg.Tensor), *vars(EagerTensor)} - {"__init__"}):
+        method = inspect.getattr_static(EagerTensor, name)
         is_operator = name in vars(operator) or name.replace("__r", "__", 1) in vars(operator)
         if inspect.isfunction(method) and (is_operator or name[0] != "_") and f"Tensor.{name}" not in NOT_CALLED:
             yield f"Tensor.{name}", _method(name, method)
@@ -205,6 +217,15 @@ OPERATIONS = {
     **functions(public("F", F)),
     **functions(methods()),
     **functions(layers()),
+    **functions(
+        iter(
+            [
+                ("extend.elementwise()", lambda x, y: HYPOTENUSE(x, y)),
+                ("extend.composite()", lambda x, k=2.0: SCALED(x, k=k)),
+                ("extend.external()", lambda x, k=2.0: SORTED(x, k=k)),
+            ]
+        )
+    ),
 }
 IN_GRAPHS = functions(item for item in public("static", static) if item[0] in INSIDE)
 
@@ -216,6 +237,7 @@ OUTSIDE = {
     **functions(classes("optim", optim)),
     **functions(classes("data", data)),
     **functions(public("init", nn.init)),
+    **functions(public("extend", extend)),
     **functions(public("data", data)),
     **functions(item for item in public("static", static) if item[0] not in INSIDE),
     **METHODS,

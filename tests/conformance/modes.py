@@ -16,7 +16,7 @@ from dualgraph import static, tree
 from dualgraph.bits import differing, same_bits
 from dualgraph.eager import DRAW, SEED
 from dualgraph.kernels import provider
-from dualgraph.ops.tensor import TensorMethods
+from dualgraph.ops.tensor import Tensor
 
 Array = np.ndarray[Any, Any]
 Function = Callable[..., Any]
@@ -55,7 +55,7 @@ def _shown(value: Any) -> str:
 
 def leaves(value: Any) -> list[Any]:
     """The tensors of a nested result."""
-    return [x for x in tree.flatten(value)[0] if isinstance(x, TensorMethods)]
+    return [x for x in tree.flatten(value)[0] if isinstance(x, Tensor)]
 
 
 def weight(shape: tuple[int, ...], dtype: Any, number: int = 0) -> Array:

@@ -255,6 +255,17 @@ def test_a_step_for_which_there_is_no_memory(length: int) -> None:
         assert counter.item() == 0.0
 
 
+@may_be_refused
+@pytest.mark.parametrize(
+    "use", [dg.log_softmax, lambda x: dg.var(x, axis=0), lambda x: x.mT @ x, dg.Variable, static.jit(lambda x: x + 1.0)]
+)
+def test_memory_for_what_is_computed_between(use: Any) -> None:
+    """A view of few bytes, of which copies would need more than any machine has."""
+    x = dg.broadcast_to(dg.ones((1,)), (2**21, 2**20))
+    with pytest.raises(errors.OutOfMemoryError, match="no memory"):
+        use(x)
+
+
 @pytest.mark.parametrize("seed", [2**63, -(2**63) - 1])
 def test_a_bad_seed_leaves_the_random_numbers(seed: int) -> None:
     before = random_state()

@@ -2,7 +2,7 @@
 
 Every parameter of every public function is given every one of `VALUES`, the others as in a call that works. What is raised
 must be a `DualgraphError` that names the user's line, with the same class and words in both modes, and nothing may have
-changed.
+changed. The functions that operations of `extend` are made of return every one of `VALUES`, too.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from conformance.calls import (
     run,
 )  # fmt: skip
 from conformance.modes import random_state
-from dualgraph import errors
+from dualgraph import errors, extend, static
 from dualgraph.kernels import provider, reference
 from dualgraph.ops.op import Op
 
@@ -224,4 +224,68 @@ def test_wrong_calls(name: str) -> None:
         for kind in VALUES
         for fault in _faults(function, p.name, kind)
     ]
+    assert not faults, "\n".join(faults)
+
+
+def _returning(**functions: Any) -> Any:
+    return extend.external("made", **{"function": lambda a: a, "spec": lambda s: s, "vjp": (None,), **functions})
+
+
+# The functions that an operation is made of, each of which returns a value.
+RETURNING: dict[str, Callable[[Any], Any]] = {
+    "expression": lambda value: extend.elementwise("made", lambda x: value),
+    "literal": lambda value: extend.elementwise("made", lambda x: extend.literal(value, x.dtype)),
+    "instruction": lambda value: extend.elementwise("made", lambda x: extend.call(value, x)),
+    "operand": lambda value: extend.elementwise("made", lambda x: x + value),
+    "left operand": lambda value: extend.elementwise("made", lambda x: value * x),
+    "condition": lambda value: extend.elementwise("made", lambda x: extend.select(value, x, 1.0)),
+    "composite": lambda value: extend.composite("made", lambda x: value),
+    "results of a composite": lambda value: extend.composite("made", lambda x: (x, value)),
+    "external": lambda value: _returning(function=lambda a: value),
+    "results of an external": lambda value: _returning(function=lambda a: (a, value), spec=lambda s: (s, s)),
+    "spec": lambda value: _returning(spec=lambda s: value),
+    "specs": lambda value: _returning(spec=lambda s: (s, value)),
+    "shape": lambda value: _returning(spec=lambda s: static.Spec(value, "float32")),
+    "dtype": lambda value: _returning(spec=lambda s: static.Spec((2, 3), value)),
+    "rule": lambda value: _returning(vjp=(lambda g, out, x: value,)),
+    "rule of a composite": lambda value: extend.composite("made", lambda x: x, vjp=(lambda g, out, x: value,)),
+    "rule of an expression": lambda value: extend.elementwise("made", lambda x: x, vjp=(lambda g, out, x: value,)),
+    "rule by number": lambda value: _returning(vjp=lambda number, g, out, x: value),
+    "rule inside": lambda value: extend.composite("around", lambda x: RETURNING["rule"](value)(x) * 2.0),
+}
+
+
+@pytest.mark.parametrize("what", RETURNING)
+def test_what_functions_of_operations_return(what: str) -> None:
+    faults = []
+    for kind in VALUES:
+        value = calls.passed_as(VALUES[kind](), dg.tensor, None)
+        if value is len and what == "instruction":
+            continue
+        op, x = RETURNING[what](value), dg.tensor(FLOAT, requires_grad=True)
+        weight = dg.Variable([1.0])
+
+        def step(x: Any, op: Any = op, weight: Any = weight) -> None:
+            weight.assign(weight + 1.0)
+            results = op(x)
+            for result in results if isinstance(results, tuple) else (results,):
+                if result.requires_grad:
+                    dg.sum(result).backward(retain_graph=True)
+
+        found = []
+        for function in (step, static.jit(step)):
+            before = _state()
+            weight.assign([1.0])
+            try:
+                function(x)
+            except Exception as error:
+                ours = isinstance(error, errors.DualgraphError)
+                found.append((type(error).__name__, str(error), ours and error.where.file == __file__))
+                if _state() != before or (function is not step and weight.tolist() != [1.0]) or x.grad is not None:
+                    faults.append(f"{kind}: changed the state")
+            else:
+                found.append(("", "", True))
+            x.grad = None
+        if found[0] != found[1] or not found[0][2] or len(found[0][1]) > 1000:
+            faults.append(f"{kind}: eager {found[0]}, static {found[1]}")
     assert not faults, "\n".join(faults)

@@ -69,3 +69,35 @@ def test_the_first_check_fails_first_and_nothing_changes(first: str, second: str
             assert outcome(run, GOOD, GOOD)[0] == "fine"
             assert (w.tolist(), late.item()) == ([3.0] * 3, 1.0)
         w.assign(np.ones(3, np.float32))
+
+
+@pytest.mark.parametrize("options", [{}, {"verify": True}, {"optimize": "fast"}, {"optimize": "none"}])
+def test_a_failed_check_calls_functions_no_second_time(options: Any) -> None:
+    calls = []
+    log = extend.external("log", lambda a: (calls.append(1), a * 1)[1], lambda s: s)
+    run = static.jit(lambda x, i: dg.take(log(x), i + 1), **options)
+    for number, i in enumerate([[0, 7], [0, 1], [0, 8]], 1):
+        try:
+            run(dg.ones(3), dg.tensor(i))
+        except errors.RangeError:
+            assert i != [0, 1]
+        assert len(calls) == number
+
+
+@pytest.mark.parametrize("level", ["none", "exact", "fast"])
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((0, 4), 0), ((4, 0), 1), ((2, 3, 0), -1), ((0, 4), 1), ((0,), 0), ((2, 0, 3), 0)]
+)
+def test_folds_of_nothing_meet_their_operands(shape: tuple[int, ...], axis: int, level: str) -> None:
+    steps = [
+        lambda x: x * dg.sum(x, axis=axis, keepdims=True),
+        lambda x: dg.sum(x * x, axis=axis, keepdims=True) + x,
+        lambda x: (x - dg.prod(x, axis=axis, keepdims=True), dg.sum(x)),
+        lambda x: dg.grad(dg.sum(x * dg.sum(x, axis=axis, keepdims=True)), [x])[0],
+    ]
+    x = dg.zeros(shape).requires_grad_()
+    for step in steps:
+        eager, compiled = step(x), static.jit(step, optimize=level)(x)
+        for a, b in zip(*((r if isinstance(r, tuple) else (r,)) for r in (eager, compiled)), strict=True):
+            assert a.spec == b.spec
+            assert a.detach().numpy().tobytes() == b.detach().numpy().tobytes()

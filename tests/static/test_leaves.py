@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle  # noqa: TID251 - what users do with models
 from collections.abc import Callable
 from typing import Any
 
@@ -650,3 +652,275 @@ def test_gradients_with_a_history_that_only_have_to_be_there():
         return described(p)
 
     assert run(static.jit) == run(lambda f: f)
+
+
+HISTORIES: dict[str, Callable[[Any, Any], Any]] = {
+    "of a captured parameter": lambda w, x: static.jit(
+        lambda h: dg.grad(dg.sum(h * w), [w], retain_graph=True)[0]
+    )(w * 2.0),
+    "of another argument": lambda w, x: static.jit(
+        lambda x, v: dg.grad(dg.sum(x * v), [x], retain_graph=True)[0]
+    )(x, x * 2.0),
+    "unused otherwise": lambda w, x: static.jit(
+        lambda h: dg.grad(dg.sum(h * h), [w], allow_unused=True)[0]
+    )(w * 2.0),
+    "compiled for a spec": lambda w, x: static.compile(
+        lambda h: dg.grad(dg.sum(h * w), [w])[0], static.spec((2,), requires_grad=True)
+    )(w * 2.0),
+    "compiled for a spec without": lambda w, x: static.compile(
+        lambda h: dg.grad(dg.sum(h * w), [w])[0], static.spec((2,))
+    )(w * 2.0),
+    "of a compiled result": lambda w, x: static.jit(lambda h: dg.grad(dg.sum(h * w), [w])[0])(
+        static.jit(lambda: w * 2.0)()
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HISTORIES)
+def test_a_history_that_a_gradient_would_go_through(name):
+    w, x = nn.Parameter([3.0, 4.0]), dg.tensor([1.0, 2.0], requires_grad=True)
+    with pytest.raises((GraphError, FeedError), match=r"detach\(\)"):
+        HISTORIES[name](w, x)
+
+
+def test_a_history_that_no_gradient_goes_through():
+    w, x = nn.Parameter([3.0, 4.0]), dg.tensor([1.0, 2.0], requires_grad=True)
+    slope = static.jit(lambda h: dg.grad(dg.sum(h * h * w), [h])[0])
+    other = static.jit(lambda h, x: dg.grad(dg.sum(h * h * x), [h, x]))
+    assert slope(x * 2.0).tolist() == [12.0, 32.0]
+    assert [g.tolist() for g in other(w * 2.0, x)] == [[12.0, 32.0], [36.0, 64.0]]
+
+
+def spelled_out(x: Any, w: Any) -> Any:
+    with static.Graph() as graph:
+        p = static.placeholder("x", (2,), requires_grad=True)
+        loss = dg.sum(p * p * w)
+        loss.backward()
+    return static.compile(graph, outputs=loss)
+
+
+def test_gradients_add_up_in_a_graph_that_is_spelled_out():
+    x, w = dg.tensor([1.0, -0.0], requires_grad=True), nn.Parameter([2.0, 3.0])
+    y, v = dg.tensor([1.0, -0.0], requires_grad=True), nn.Parameter([2.0, 3.0])
+    run = spelled_out(x, w)
+    for _ in range(3):
+        run(x)
+        dg.sum(y * y * v).backward()
+        assert [described(t) for t in (x, w)] == [described(t) for t in (y, v)]
+
+
+def test_flags_in_a_graph_that_is_spelled_out():
+    w, v = nn.Parameter([1.0, 2.0]), nn.Parameter([3.0, 4.0])
+    with static.Graph() as graph:
+        loss = dg.sum(w * v)
+        w.requires_grad_(False)
+        v.requires_grad = False
+    assert w.requires_grad
+    assert v.requires_grad
+    static.compile(graph, outputs=loss)()
+    assert not w.requires_grad
+    assert not v.requires_grad
+
+
+def test_a_gradient_that_a_graph_was_told_is_not_there():
+    w = nn.Parameter([1.0, 2.0])
+    with static.Graph() as graph:
+        result = w * (2.0 if w.grad is None else 3.0)
+    run = static.compile(graph, outputs=result)
+    run()
+    w.grad = dg.ones(2)
+    with pytest.raises(FeedError, match="clear it"):
+        run()
+
+
+def with_flags_set(x: Any) -> Any:
+    factor = float(x.requires_grad)
+    x.requires_grad = True
+    return dg.ones(2) * factor
+
+
+def test_flags_that_are_set_by_attribute():
+    for make in (lambda: dg.Variable([1.0, 2.0]), lambda: dg.tensor([1.0, 2.0])):
+        x = make()
+        run = static.compile(lambda x=x: with_flags_set(x))
+        assert not x.requires_grad
+        assert run().tolist() == [0.0, 0.0]
+        assert x.requires_grad
+        assert run().tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("value", [None, "no", 2.5, 1, dg.tensor(True)])
+def test_flags_that_are_none(value):
+    x = dg.ones(2)
+    with pytest.raises(DualgraphError, match="True or False"):
+        x.requires_grad = value
+    assert x.requires_grad is False
+
+
+def test_flags_of_what_takes_no_gradient():
+    with pytest.raises(DualgraphError, match="floats only"):
+        dg.tensor([1]).requires_grad = True
+    with pytest.raises(GradientError, match="leaf"):
+        (nn.Parameter([1.0]) * 2.0).requires_grad = False
+
+
+@pytest.mark.parametrize("captured", [True, False])
+def test_freezing_goes_for_earlier_values(captured):
+    def run(mode: Callable[[Any], Any]) -> Any:
+        p, q = nn.Parameter([1.0, 2.0]), nn.Parameter([1.0, 2.0])
+        old = p[:]
+
+        def step(x: Any) -> Any:
+            y = old if captured else x
+            dg.sum(y * y * q).backward()
+
+        f, seen = mode(step), []
+        for flag in (True, False, True):
+            p.requires_grad_(flag)
+            f(old)
+            seen.append((described(p), described(q), old.requires_grad))
+        p.register_hook(lambda g: g * 10.0)
+        f(old)
+        return seen, described(p)
+
+    assert run(static.jit) == run(lambda f: f)
+
+
+def test_earlier_values_of_what_is_captured():
+    w = nn.Parameter([1.0, 2.0])
+    f = static.jit(lambda old: dg.grad(dg.sum(w * old * old), [w])[0])
+    for number in range(4):
+        old = dg.asarray(w)
+        w.assign(w.detach() + 1.0)
+        assert f(old).tolist() == dg.grad(dg.sum(w * old * old), [w])[0].tolist(), number
+    assert len(f.misses) <= 2
+
+
+class Anchored(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter([1.0, 2.0])
+        self.old = self.w[:]
+
+
+def test_copies_of_earlier_values():
+    model = Anchored()
+    model.w.assign([5.0, 6.0])
+    for made in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):  # noqa: S301
+        assert made.old.tolist() == [1.0, 2.0]
+        dg.sum(made.old * 3.0).backward()
+        assert made.w.grad.tolist() == [3.0, 3.0]
+        assert model.w.grad is None
+    alone = copy.deepcopy({"w": dg.asarray(model.w)})["w"]
+    assert alone.tolist() == [5.0, 6.0]
+
+
+def test_what_is_unpickled_is_nobody_elses():
+    buffers: list[Any] = []
+    data = pickle.dumps(dg.tensor([1.0, 2.0]), protocol=5, buffer_callback=buffers.append)
+    memory = [bytearray(b.raw()) for b in buffers]
+    x = pickle.loads(data, buffers=memory)  # noqa: S301
+    for block in memory:
+        block[:] = bytes(len(block))
+    assert x.tolist() == [1.0, 2.0]
+
+
+USES_OF_A_HISTORY: dict[str, Callable[[Any], Any]] = {
+    "detached": lambda h: h.detach() * 2.0,
+    "zeros": dg.zeros_like,
+    "shape": lambda h: dg.ones(h.shape),
+}
+
+
+@pytest.mark.parametrize("name", USES_OF_A_HISTORY)
+def test_captured_values_without_their_history(name):
+    h = nn.Parameter([1.0, 2.0]) * 3.0
+
+    def step() -> Any:
+        return USES_OF_A_HISTORY[name](h)
+
+    def quiet() -> Any:
+        with dg.no_grad():
+            return h * 2.0
+
+    for f in (step, quiet):
+        assert described(static.jit(f)()) == described(f().detach())
+
+
+def test_gradients_of_gradients_of_leaves():
+    """What becomes a gradient as it is has no history."""
+    steps: list[Callable[[Any, Any], Any]] = [
+        lambda p, q: p.backward(q),
+        lambda p, q: (p + q).backward(q),
+        lambda p, q: setattr(p, "grad", dg.grad(p + q, [p], grad_outputs=[q])[0]),
+        lambda p, q: (p.register_hook(lambda g: q), dg.sum(p * p).backward())[1],
+    ]
+    for number, step in enumerate(steps):
+
+        def run(mode: Callable[[Any], Any], step: Callable[[Any, Any], Any] = step) -> Any:
+            p, q = nn.Parameter([1.0, 2.0]), nn.Parameter([3.0, 4.0])
+            f, seen = mode(lambda: step(p, q)), []
+            for _ in range(2):
+                p.grad = None
+                f()
+                seen.append((described(p), described(p.grad)))
+            return seen
+
+        assert run(static.jit) == run(lambda f: f), number
+
+
+def test_gradients_through_what_was_freed():
+    def penalty(w: Any) -> Any:
+        h = dg.exp(w)
+        dg.grad(dg.sum(h), [w])
+        return dg.grad(dg.sum(h * w), [w])[0]
+
+    def unused(w: Any) -> Any:
+        h = dg.exp(w)
+        dg.sum(h).backward()
+        return dg.grad(dg.sum(h * 2.0), [w], allow_unused=True)[0]
+
+    w = dg.tensor([1.0, 2.0], requires_grad=True)
+    for f in (penalty, unused):
+        for mode in (lambda f: f, static.jit):
+            with pytest.raises(GradientError, match="retain_graph=True"):
+                mode(f)(w)
+
+
+def test_gradients_in_front_of_what_was_freed():
+    w = dg.tensor([1.0, 2.0], requires_grad=True)
+    h = dg.exp(w)
+    k = h * 2.0
+    dg.sum(h).backward()
+    assert dg.grad(dg.sum(k * k), [k])[0].tolist() == (k.detach() * 2.0).tolist()
+
+
+def test_seeds_are_each_callers_own():
+    w = dg.tensor([1.0, 2.0], requires_grad=True)
+    loss = dg.sum(w * w)
+    loss.retain_grad()
+    loss.backward()
+    x = dg.tensor(1.0, requires_grad=True)
+    for g in (loss.grad, dg.grad(x, [x])[0]):
+        g.requires_grad_()
+    assert not (dg.ones(2) * 1.0).requires_grad
+    assert not dg.asarray(1.0).requires_grad
+
+
+def test_parameters_that_are_passed_and_reached_in_the_model():
+    def train(mode: Callable[[Any], Any]) -> Any:
+        dg.manual_seed(1)
+        model, x = nn.Linear(2, 1), dg.ones((3, 2))
+
+        def step(params: Any) -> Any:
+            dg.sum(model(x) ** 2).backward()
+            found = [p.grad * 1.0 for p in params]
+            for p in params:
+                p.grad = None
+                p.assign(p.detach() * 0.5)
+            return found
+
+        f = mode(step)
+        return [[described(g) for g in f(list(model.parameters()))] for _ in range(3)]
+
+    assert train(static.jit) == train(lambda f: f)

@@ -1,0 +1,99 @@
+"""Functions from outside called once: what they gave is kept, and given again where the same call runs in another program.
+
+The first run of a graph may run it several times, to compare its stages. A function of the user's that has effects is
+called by the first of them only: the others, and the run that follows, get the results that it gave there.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dualgraph.bits import same_bits
+from dualgraph.errors import GraphError, Where
+from dualgraph.kernels.kinds import External
+from dualgraph.kernels.program import Program
+
+Array = np.ndarray[Any, Any]
+Key = tuple[tuple[int, ...], int]
+
+
+class Kept(NamedTuple):
+    """What one call got and gave."""
+
+    inputs: tuple[Array, ...]
+    results: tuple[Array, ...]
+
+
+class recording:
+    """Context manager: each function runs once. `compared`: it must get the same bits every time. The outermost counts.
+
+    A recording may be entered again, for what runs later.
+    """
+
+    def __init__(self, compared: bool):
+        self.compared = compared
+        self.calls: dict[Key, Kept] = {}
+
+    def __enter__(self) -> None:
+        self._token = _present.set(_present.get() or self)
+
+    def __exit__(self, *exc: object) -> None:
+        _present.reset(self._token)
+
+    def inside(self, run: Callable[..., Any]) -> Callable[..., Any]:
+        """A function that runs inside of the recording."""
+
+        def inside(*args: Any) -> Any:
+            with self:
+                return run(*args)
+
+        return inside
+
+
+_present: ContextVar[recording | None] = ContextVar("recording", default=None)
+
+
+def key_of(program: Program) -> Key | None:
+    """What tells the function that is added next from the others, in all programs of a graph; None outside of graphs."""
+    if not program.origin:
+        return None
+    beside = itertools.takewhile(lambda step: step.origins == program.origin, reversed(program.steps))
+    return program.origin, sum(isinstance(step.kernel, External) for step in beside)
+
+
+def once(
+    name: str, where: Where | None, key: Key | None, function: Callable[..., tuple[Array, ...]]
+) -> Callable[..., tuple[Array, ...]]:
+    """The function, called once in a recording."""
+    if key is None:
+        return function
+
+    def run(*arrays: Array) -> tuple[Array, ...]:
+        present = _present.get()
+        if present is None:
+            return function(*arrays)
+        kept = present.calls.get(key)
+        if kept is None:
+            inputs = tuple(np.array(a) for a in arrays)  # the function may write into what it gets
+            token = _present.set(None)  # graphs that the function runs are no part of this
+            try:
+                results = tuple(np.array(r) for r in function(*arrays))
+            finally:
+                _present.reset(token)
+            present.calls[key] = Kept(inputs, results)
+            return results
+        if present.compared and not all(map(same_bits, kept.inputs, arrays)):
+            raise GraphError(
+                f"verify: a pass changed the bits that {name} gets; this is a fault of dualgraph, please report it"
+            ).at(where)
+        return kept.results
+
+    return run
+
+
+__all__ = ["key_of", "once", "recording"]
