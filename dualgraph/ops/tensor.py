@@ -450,8 +450,9 @@ class Tensor:
 
 
 def _ours(options: dict[str, Any]) -> dict[str, Any]:
-    """The options of a reduction without those that `np.sum(x)` and its like pass along empty."""
-    return {name: value for name, value in options.items() if value is not None or name not in ("out", "dtype")}
+    """The options of a reduction as `np.sum(x)` and its like pass them: without empty ones, and by our names."""
+    ours = {name: value for name, value in options.items() if value is not None or name not in ("out", "dtype")}
+    return {"correction" if name == "ddof" else name: value for name, value in ours.items()}
 
 
 def check_gradient(g: Any, spec: Spec) -> None:

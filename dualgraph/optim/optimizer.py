@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from dualgraph.eager.tensor import EagerTensor, Variable
+from dualgraph.eager.tensor import Variable
 from dualgraph.errors import ArgumentError, DTypeError, DualgraphError, here, shown
 from dualgraph.ops.arguments import flag, members, real
 from dualgraph.ops.creation import asarray
 from dualgraph.ops.elementwise import astype
 from dualgraph.ops.observed import Observed
-from dualgraph.ops.op import current, within
+from dualgraph.ops.op import current, default, within
+from dualgraph.ops.symbol import Symbol
 from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import is_float
 
@@ -50,8 +51,9 @@ class Group(Observed):
     @lr.setter
     def lr(self, value: Any) -> None:
         if isinstance(value, Tensor):
-            if isinstance(value, EagerTensor) and value.shape == () and not (value.tracked or value.is_variable):
-                checked_number(self.optimizer, "lr", value.item())  # else it may be known only when a graph runs
+            changes = current() is not default() and (value.tracked or value.is_variable)
+            if value.shape == () and not changes and not isinstance(value, Symbol):  # else it is known when a graph runs
+                checked_number(self.optimizer, "lr", value.item())
             self.rate.assign(astype(value, "float64"))
         else:
             self.rate.assign(asarray(np.array(checked_number(self.optimizer, "lr", value), np.float64)))
