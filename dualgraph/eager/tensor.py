@@ -108,6 +108,10 @@ class EagerTensor(Tensor):
 
     def __dlpack__(self, **options: Any) -> Any:
         """A copy: whoever gets it may write to it."""
+        if options.get("copy") is False:  # what the protocol asks for
+            raise BufferError(
+                "DLPack: got copy=False; tensors are values, and what is exported could be written to; copy"
+            )
         return self.numpy().copy().__dlpack__(**{**options, "copy": None})
 
     def __dlpack_device__(self) -> tuple[int, int]:

@@ -52,8 +52,10 @@ class Group(Observed):
     def lr(self, value: Any) -> None:
         if isinstance(value, Tensor):
             changes = current() is not default() and (value.tracked or value.is_variable)
-            if value.shape == () and not changes and not isinstance(value, Symbol):  # else it is known when a graph runs
-                checked_number(self.optimizer, "lr", value.item())
+            if (
+                value.shape == () and not changes and not isinstance(value, Symbol)
+            ):  # else it is known when a graph runs
+                checked_number(self.optimizer, "lr", value.item())  # type: ignore[attr-defined]
             self.rate.assign(astype(value, "float64"))
         else:
             self.rate.assign(asarray(np.array(checked_number(self.optimizer, "lr", value), np.float64)))
