@@ -276,12 +276,13 @@ class no_grad(Context):
 
     enabled = False
 
-    def __new__(cls, function: Any = None) -> Any:
-        return object.__new__(cls) if function is None else cls()(function)
+    _again: list[no_grad] | None
 
-    def __init__(self) -> None:
+    def __new__(cls, function: Any = None) -> Any:
+        self = object.__new__(cls)
         self._over = True
-        self._again: list[no_grad] | None = None  # one object may be entered several times, in other threads too
+        self._again = None  # one object may be entered several times, in other threads too
+        return self if function is None else self(function)
 
     def inside(self, front: Any) -> Any:
         return front.with_grad(self.enabled)
