@@ -104,7 +104,10 @@ def _prod_gradient(g: Any, x: Any, *, axes: Axes) -> Any:
     others = prod(ew.where(zero, 1.0, x), axis=axes, keepdims=True)
     odd = ew.astype(ew.logical_not(ew.isfinite(x)), x.layout[1])
     with_zero = ew.where(ew.greater(ew.subtract(sum(odd, axis=axes, keepdims=True), odd), 0.0), math.nan, 0.0)
-    without = ew.where(ew.equal(zeros, 0.0), ew.divide(others, ew.where(zero, 1.0, x)), with_zero)
+    divisor = ew.where(zero, 1.0, ew.where(ew.isinf(x), ew.sign(x), x))  # an infinity beside another leaves one
+    without = ew.where(ew.equal(zeros, 0.0), ew.divide(others, divisor), with_zero)
+    alone = ew.logical_and(ew.isinf(x), ew.equal(ew.add(sum(odd, axis=axes, keepdims=True), zeros), 1.0))
+    without = ew.where(alone, prod(ew.where(alone, 1.0, x), axis=axes, keepdims=True), without)
     return ew.multiply(g, ew.where(ew.logical_and(zero, ew.equal(zeros, 1.0)), others, without))
 
 
@@ -205,7 +208,7 @@ def sum(x: Any, /, *, axis: int | Sequence[int] | None = None, dtype: Any = None
 def prod(x: Any, /, *, axis: int | Sequence[int] | None = None, dtype: Any = None, keepdims: bool = False) -> Any:
     """The product along axes (all by default); axes, dtypes and order as for `sum`. The product of nothing is 1.
 
-    The gradient is right where elements are zero: it is computed from the product of the others.
+    The gradient is right where elements are zero or infinite: it is the product of the others. At a NaN it is NaN.
 
     >>> import dualgraph as dg
     >>> x = dg.tensor([2.0, 0.0, 5.0], requires_grad=True)

@@ -12,6 +12,7 @@ import pytest
 
 import dualgraph as dg
 from conformance.modes import assert_modes_agree
+from dualgraph import static
 
 LARGEST = np.finfo(np.float64).max
 ENDS = (
@@ -178,3 +179,19 @@ def test_every_public_function_is_found_by_its_name():
         value = getattr(dg, name)
         if callable(value) and not isinstance(value, type):
             assert pickle.loads(pickle.dumps(value)) is value, name  # noqa: S301
+
+
+def test_the_gradient_of_a_product_is_the_product_of_the_others():
+    """Also of zeros and infinities, in every combination; at a NaN it is NaN."""
+    values = [2.0, -3.0, 0.0, -0.0, np.inf, -np.inf, np.nan]
+    rows = np.array(list(itertools.product(values, repeat=3)))
+
+    def step(x):
+        return dg.grad(dg.sum(dg.prod(x, axis=1)), [x])[0]
+
+    x = dg.tensor(rows, requires_grad=True)
+    found = step(x).numpy()
+    assert static.jit(step)(x).numpy().tobytes() == found.tobytes()
+    with np.errstate(invalid="ignore"):
+        others = np.stack([np.delete(rows, i, axis=1).prod(axis=1) for i in range(3)], axis=1)
+    np.testing.assert_array_equal(found, np.where(np.isnan(rows), np.nan, others))
