@@ -8,6 +8,7 @@ rules of matrix products and reductions see Giles 2008). Un-broadcasting and acc
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from dualgraph.ops.tensor import FUNCTIONS, Tensor
 from dualgraph.spec import Spec, is_float
 
 Key = tuple[int, int]  # (id of the call or leaf, result number)
+ANY_LEAF = -1  # stands for the identity of each
 
 
 def key_of(x: Any) -> Key:
@@ -48,6 +50,7 @@ def sweep(
     leaves: dict[Key, Any] = {}
     flat: dict[Key, Any] = {}  # values of which something reached is a piecewise constant function
     pending: list[tuple[int, Call]] = []
+    behind = {ANY_LEAF}  # identities of leaves, until the sweep is over all that there are
 
     def reach(x: Any, g: Any) -> None:
         call = x.call
@@ -63,7 +66,7 @@ def sweep(
             heapq.heappush(pending, (-call.serial, call))
 
     started = front.begin_sweep()
-    useful = _paths_to(outputs, targets) if targets is not None else None
+    useful, met = (None, set[int]()) if targets is None else _paths_to(outputs, targets)
     for x, seed in zip(outputs, seeds, strict=True):
         reach(x, seed)
     last = None
@@ -74,6 +77,7 @@ def sweep(
         last = call
         _propagate(front, call, gradients, reach, flat, useful, create_graph, intermediate)
         if not retain:
+            call.behind = behind
             front.release(call)
     for key, x in leaves.items():
         leaf(x, _finished(x.hooks, gradients[key]))
@@ -82,6 +86,9 @@ def sweep(
         for key, x in flat.items():
             if key not in leaves and (x.call is None if asked is None else key in asked):
                 leaf(x, _finished(x.hooks if x.call is None else None, zeros_like(x)))
+    behind |= met
+    behind.update(key[0] for key in (*leaves, *flat))
+    behind.discard(ANY_LEAF)
     front.end_sweep(started)
 
 
@@ -215,25 +222,31 @@ def _leads(x: Any, useful: set[int]) -> bool:
     return key_of(x)[0] in useful
 
 
-def _paths_to(outputs: Sequence[Any], targets: Sequence[Any]) -> set[int]:
-    """Identities of the calls and leaves from which a wanted value can be reached."""
+def _paths_to(outputs: Sequence[Any], targets: Sequence[Any]) -> tuple[set[int], set[int]]:
+    """Identities of the calls and leaves from which a target can be reached, and of all leaves."""
     calls: dict[int, Call] = {}
-    calls_wanted = [] if any(x.call is None for x in targets) else [x.call.serial for x in targets]
+    met: set[int] = set()
+    leaves = {key_of(x)[0] for x in targets if x.call is None}
+    first = min((x.call.serial for x in targets if x.call is not None), default=math.inf)
     stack = [x.call for x in outputs if x.call is not None]
     while stack:
         call = stack.pop()
         if id(call) not in calls:
             if call.op.no_gradient:  # what lies behind it cannot be known, so it might matter
                 raise GradientError(f"grad: {call.op.no_gradient}").at(call.where)
-            if call.freed and (not calls_wanted or call.serial > min(calls_wanted)):  # nor behind a freed one
-                raise _freed(call)
+            if call.freed:
+                if call.serial > first or (leaves and ANY_LEAF in call.behind) or not leaves.isdisjoint(call.behind):
+                    raise _freed(call)
+                met |= call.behind
+                continue
             calls[id(call)] = call
             stack.extend(x.call for x in call.inputs if x.call is not None)
+            met.update(key_of(x)[0] for x in call.inputs if x.call is None)
     useful = {key_of(x)[0] for x in targets}
     for call in sorted(calls.values(), key=lambda c: c.serial):
         if any(_leads(x, useful) for x in call.inputs):
             useful.add(id(call))
-    return useful
+    return useful, met
 
 
 def _seed(front: Any, output: Any, gradient: Any, name: str) -> Any:

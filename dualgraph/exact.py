@@ -7,14 +7,25 @@ from __future__ import annotations
 
 import struct
 import sys
+from array import array
+from collections import OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import is_dataclass
 from enum import Enum
-from types import MethodType
+from types import MemberDescriptorType, MethodType
 from typing import Any
 
 import numpy as np
 
 PLAIN = (bool, int, str, bytes, type(None), type(Ellipsis), type(NotImplemented))
+_STORES: tuple[Any, ...] = (OrderedDict, dict, list, tuple, set, frozenset, deque, bytearray, array)
+_BASES: dict[type, Callable[[Any], Any]] = {
+    int: int.__index__,
+    float: float.__float__,
+    str: str.__str__,
+    bytes: lambda value: bytes.__getitem__(value, slice(None)),
+}
+COMPILED = "<compiled "  # so begin the names under which objects keep their compiled methods
 DEEPEST = 64  # levels of nesting; what is deeper, or holds itself, is told apart by identity
 
 
@@ -36,6 +47,16 @@ class Identity:
         return f"{type(self.value).__name__} at {id(self.value):#x}"
 
 
+def store(value: Any) -> Any:
+    """The built-in type that keeps the items of a container: its methods call none of a subclass's."""
+    return next(base for base in _STORES if isinstance(value, base))
+
+
+def elements(value: Any) -> tuple[Any, ...]:
+    """What a container holds, keys for a dictionary, without running code of a subclass."""
+    return tuple(store(value).__iter__(value))
+
+
 def exact(value: Any, inside: tuple[int, ...] = ()) -> Any:
     """A hashable key: equal for two constants exactly when no program can tell them apart by value.
 
@@ -54,7 +75,7 @@ def exact(value: Any, inside: tuple[int, ...] = ()) -> Any:
         return Identity(value)
     below = (*inside, id(value))
     if isinstance(value, Enum):
-        return kind, value.name, exact(value.value, below)
+        return kind, value._name_, exact(value._value_, below)
     if isinstance(value, MethodType):
         return kind, Identity(value.__func__), Identity(value.__self__)
     if isinstance(value, complex):
@@ -62,38 +83,47 @@ def exact(value: Any, inside: tuple[int, ...] = ()) -> Any:
     if isinstance(value, (np.ndarray, np.generic)):
         return Identity(value) if value.dtype.hasobject else (kind, value.dtype.str, value.shape, value.tobytes())
     if isinstance(value, (tuple, list)):
-        return kind, tuple([exact(v, below) for v in value]), _attributes(value, below)
+        return kind, tuple([exact(v, below) for v in elements(value)]), _attributes(value, below)
     if isinstance(value, dict):
-        return kind, tuple([(exact(k, below), exact(v, below)) for k, v in value.items()]), _attributes(value, below)
-    if isinstance(value, (set, frozenset)):
-        return kind, tuple([exact(v, below) for v in value]), _attributes(value, below)  # in the order of iteration
+        pairs = store(value).items(value)
+        return kind, tuple([(exact(k, below), exact(v, below)) for k, v in pairs]), _attributes(value, below)
+    if isinstance(value, (set, frozenset)):  # in the order of iteration
+        return kind, tuple([exact(v, below) for v in elements(value)]), _attributes(value, below)
     if isinstance(value, (slice, range)):
         return kind, tuple([exact(v, below) for v in (value.start, value.stop, value.step)])
     if is_dataclass(value) and not isinstance(value, type):
         return kind, _attributes(value, below)
     if isinstance(value, (int, float, str, bytes)):  # a subclass
-        base: Any = next(b for b in (int, float, str, bytes) if isinstance(value, b))
-        return kind, exact(base(value), below), _attributes(value, below)
+        plain = next(convert for base, convert in _BASES.items() if isinstance(value, base))
+        return kind, exact(plain(value), below), _attributes(value, below)
     return _object_key(value, kind, below)
 
 
 def _attributes(value: Any, inside: tuple[int, ...]) -> Any:
-    held = [(n, v) for n, v in getattr(value, "__dict__", {}).items() if n.isidentifier()]  # others are not the user's
+    return tuple([(exact(name), exact(v, inside)) for name, v in attributes(value).items()])
+
+
+def attributes(value: Any) -> dict[str, Any]:
+    """What an object holds by name, in its dictionary and in slots, compiled methods left out."""
+    held = getattr(value, "__dict__", None) or {}
+    return {**{n: v for n, v in held.items() if not str(n).startswith(COMPILED)}, **_slots(value)}
+
+
+def _slots(value: Any) -> dict[str, Any]:
+    held = {}
     for base in type(value).__mro__:
-        held += [(n, getattr(value, n, None)) for n in stored_slots(base)]
-    return tuple([(name, exact(v, inside)) for name, v in held])
+        for name in stored_slots(base):
+            try:
+                held[name] = vars(base)[name].__get__(value)
+            except AttributeError:
+                continue  # it is not set
+    return held
 
 
 def stored_slots(base: type) -> list[str]:
     """The slots that a class declares, by the names under which they are stored."""
-    slots = vars(base).get("__slots__", ())
-    return [_mangled(base, n) for n in ([slots] if isinstance(slots, str) else slots)]
-
-
-def _mangled(base: type, name: str) -> str:
-    """A name as it is stored: that of a private attribute holds the class's."""
-    private = name.startswith("__") and not name.endswith("__")
-    return f"_{base.__name__.lstrip('_')}{name}" if private else name
+    members = list(vars(base).items()) if "__slots__" in vars(base) else []
+    return [name for name, member in members if isinstance(member, MemberDescriptorType)]
 
 
 def _holds_more(kind: Any) -> bool:

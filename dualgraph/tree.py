@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from dualgraph.errors import ArgumentError, shown
-from dualgraph.exact import exact
+from dualgraph.exact import attributes, elements, exact, store
 from dualgraph.spec import Spec
 
 
@@ -61,17 +61,17 @@ def flatten(value: Any) -> tuple[list[Any], Any]:
 def _structure(value: Any, leaves: list[Any]) -> Any:
     kind = type(value)
     if isinstance(value, (tuple, list)) and not isinstance(value, Spec):
-        parts = tuple([_structure(v, leaves) for v in value])
+        parts = tuple([_structure(v, leaves) for v in (value if kind in (tuple, list) else elements(value))])
         return Node(kind, parts, None, None if kind in (tuple, list) else _attributes(value))
     if isinstance(value, dict):
-        parts = tuple([_structure(v, leaves) for v in dict.values(value)])
-        return Node(kind, parts, Keys(tuple(value)), None if kind is dict else _attributes(value))
+        parts = tuple([_structure(v, leaves) for v in store(value).values(value)])
+        return Node(kind, parts, Keys(elements(value)), None if kind is dict else _attributes(value))
     leaves.append(value)
     return None
 
 
 def _attributes(value: Any) -> Keys | None:
-    held = dict(getattr(value, "__dict__", {}))
+    held = attributes(value)
     if isinstance(value, defaultdict):
         held["default_factory"] = value.default_factory
     return Keys(held) if held else None
@@ -81,7 +81,7 @@ def unflatten(structure: Any, leaves: Iterator[Any]) -> Any:
     """The inverse of `flatten`."""
     if structure is None:
         return next(leaves)
-    kind, children, keys, attributes = structure
+    kind, children, keys, held = structure
     parts = [unflatten(child, leaves) for child in children]
     if kind is tuple:
         return tuple(parts)
@@ -89,10 +89,10 @@ def unflatten(structure: Any, leaves: Iterator[Any]) -> Any:
         return parts
     if kind is dict:
         return dict(zip(keys.values, parts, strict=True))
-    return _subclass(kind, parts, keys, attributes)
+    return _subclass(kind, parts, keys, held)
 
 
-def _subclass(kind: Any, parts: list[Any], keys: Keys | None, attributes: Keys | None) -> Any:
+def _subclass(kind: Any, parts: list[Any], keys: Keys | None, held: Keys | None) -> Any:
     """An object of a subclass of tuple, list or dict, made without its `__init__`."""
     if issubclass(kind, tuple):
         value = tuple.__new__(kind, parts)
@@ -102,15 +102,10 @@ def _subclass(kind: Any, parts: list[Any], keys: Keys | None, attributes: Keys |
             list.extend(value, parts)
         else:
             for key, part in zip(keys.values, parts, strict=True):
-                _base_of(kind).__setitem__(value, key, part)
-    for name, held in (attributes.values if attributes is not None else {}).items():
-        object.__setattr__(value, name, held)
+                store(value).__setitem__(value, key, part)
+    for name, attribute in (held.values if held is not None else {}).items():
+        object.__setattr__(value, name, attribute)
     return value
-
-
-def _base_of(kind: type) -> Any:
-    """The type of the standard library that stores the items: `OrderedDict` keeps an order of its own."""
-    return next(base for base in kind.__mro__ if base.__module__ in ("builtins", "collections"))
 
 
 def map_leaves(function: Callable[[Any], Any], value: Any) -> Any:

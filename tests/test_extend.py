@@ -14,7 +14,7 @@ import pytest
 import dualgraph as dg
 from dualgraph import extend, static
 from dualgraph.errors import ArgumentError, DualgraphError, GradientError, GraphError, RangeError
-from dualgraph.kernels.replay import once, recording
+from dualgraph.kernels.replay import Recording, once
 
 HOT = extend.composite("hot", lambda i: dg.one_hot(i, 3))
 PICKED = extend.composite("picked", lambda x, i: dg.take(x, i, axis=0) * 2.0)
@@ -409,15 +409,14 @@ def test_graphs_that_a_function_runs_are_run_each_time():
 
 def test_a_function_that_gets_other_bits_in_another_stage():
     call = once("counted", None, ((1,), 0), lambda a: (a * 2,))
-    stages = recording(compared=True)
-    with stages:
-        first = call(np.array([0.0]))
-        assert call(np.array([0.0])) is not None
-        assert first[0].tolist() == [0.0]
-        with pytest.raises(GraphError, match="changed the bits that counted gets"):
-            call(np.array([-0.0]))
-    with recording(compared=False):
-        assert [call(np.array([v]))[0].tolist() for v in (1.0, 2.0)] == [[2.0], [2.0]]
+    kept = Recording(compared=True).inside(call)
+    first = kept(np.array([0.0]))
+    assert kept(np.array([0.0])) is not None
+    assert first[0].tolist() == [0.0]
+    with pytest.raises(GraphError, match="changed the bits that counted gets"):
+        kept(np.array([-0.0]))
+    kept = Recording(compared=False).inside(call)
+    assert [kept(np.array([v]))[0].tolist() for v in (1.0, 2.0)] == [[2.0], [2.0]]
     assert call(np.array([2.0]))[0].tolist() == [4.0]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dualgraph.eager.tensor import Alias, EagerTensor, Variable, Window, array_of, layout_of, tensor, view_of
-from dualgraph.errors import DualgraphError, GradientError, GraphError, OutOfMemoryError, here
+from dualgraph.errors import DualgraphError, GraphError, OutOfMemoryError, here
 from dualgraph.kernels import memory, provider
 from dualgraph.kernels.failure import checked_operand, explain
 from dualgraph.kernels.fusion import fuse
@@ -250,12 +250,9 @@ class Eager:
         restored = []
         for x, storage in zip(call.inputs, call.saved, strict=True):
             if x.storage is not storage:
-                if create_graph and x.tracked:
-                    raise GradientError(
-                        f"backward: a parameter used by {call.op.name} was assigned a new value before this backward; with "
-                        "create_graph=True do the backward before the update"
-                    ).at(call.where)
-                x = EagerTensor(storage, x.layout)
+                old: EagerTensor = Alias(x) if create_graph and x.tracked else EagerTensor(storage, x.layout)
+                old.storage = storage
+                x = old
             restored.append(x)
         return tuple(restored)
 

@@ -138,7 +138,7 @@ class EagerTensor(Tensor):
         for base in type(self).__mro__:
             if base.__module__ == __name__:
                 return found
-            found.update((n, getattr(self, n)) for n in stored_slots(base) if n[:2] != "__" and hasattr(self, n))
+            found.update((n, getattr(self, n)) for n in stored_slots(base) if hasattr(self, n))
         return found
 
     def __bool__(self) -> bool:

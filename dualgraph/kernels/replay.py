@@ -29,33 +29,31 @@ class Kept(NamedTuple):
     results: tuple[Array, ...]
 
 
-class recording:
-    """Context manager: each function runs once. `compared`: it must get the same bits every time. The outermost counts.
+class Recording:
+    """Each function is called once by what runs `inside`. `compared`: it must get the same bits every time.
 
-    A recording may be entered again, for what runs later.
+    The outermost recording counts. Something may be run inside again, later.
     """
 
     def __init__(self, compared: bool):
         self.compared = compared
         self.calls: dict[Key, Kept] = {}
 
-    def __enter__(self) -> None:
-        self._token = _present.set(_present.get() or self)
-
-    def __exit__(self, *exc: object) -> None:
-        _present.reset(self._token)
-
     def inside(self, run: Callable[..., Any]) -> Callable[..., Any]:
         """A function that runs inside of the recording."""
 
         def inside(*args: Any) -> Any:
-            with self:
+            before = _present.get()
+            try:  # no `with` block, in whose own functions Ctrl-C might come
+                _present.set(before or self)
                 return run(*args)
+            finally:
+                _present.set(before)
 
         return inside
 
 
-_present: ContextVar[recording | None] = ContextVar("recording", default=None)
+_present: ContextVar[Recording | None] = ContextVar("recording", default=None)
 
 
 def key_of(program: Program) -> Key | None:
@@ -79,12 +77,12 @@ def once(
             return function(*arrays)
         kept = present.calls.get(key)
         if kept is None:
-            inputs = tuple(np.array(a) for a in arrays)  # the function may write into what it gets
-            token = _present.set(None)  # graphs that the function runs are no part of this
+            inputs = tuple(np.array(a) for a in arrays) if present.compared else ()  # it may write into what it gets
             try:
+                _present.set(None)  # graphs that the function runs are no part of this
                 results = tuple(np.array(r) for r in function(*arrays))
             finally:
-                _present.reset(token)
+                _present.set(present)
             present.calls[key] = Kept(inputs, results)
             return results
         if present.compared and not all(map(same_bits, kept.inputs, arrays)):
@@ -96,4 +94,4 @@ def once(
     return run
 
 
-__all__ = ["key_of", "once", "recording"]
+__all__ = ["Recording", "key_of", "once"]

@@ -41,6 +41,7 @@ class Callback:
         try:
             signature = inspect.signature(self._function)
         except (TypeError, ValueError):
+            self._checked.add(count)
             return
         try:
             signature.bind(*[None] * count, **self._params)

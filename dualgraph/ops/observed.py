@@ -29,6 +29,8 @@ class Observed:
 
     def __setattr__(self, name: str, value: Any) -> None:
         old = vars(self).get(name, MISSING)
+        if isinstance(old, Table) and isinstance(value, dict) and not isinstance(value, Table):
+            value = Table(value)  # so that its changes are noticed, too
         object.__setattr__(self, name, value)
         if old is not value:
             current().wrote(self, name)

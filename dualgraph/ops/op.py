@@ -59,11 +59,13 @@ class Call:
     """One application of an op. The tape is a list of calls; the static graph is calls in a DAG.
 
     `inputs` are tensors or symbols; `specs` those of the results. `saved` and `results` are the eager mode's arrays
-    (storages of inputs and results at the time of the call); recorders leave them empty.
+    (storages of inputs and results at the time of the call); recorders leave them empty. A call that is `freed` knows the
+    identities of the leaves `behind` it, and of others that the sweep reached which freed it.
     """
 
     __slots__ = (
         "__weakref__",
+        "behind",
         "freed",
         "hooks",
         "inputs",
@@ -77,6 +79,8 @@ class Call:
         "where",
     )
 
+    behind: set[int]
+
     def __init__(
         self,
         op: Op,
@@ -89,7 +93,8 @@ class Call:
         plan: Any = None,
     ):
         self.op, self.inputs, self.params, self.specs, self.where = op, inputs, params, specs, where
-        self.saved, self.results, self.freed, self.plan = saved, results, False, plan
+        self.saved, self.results, self.plan = saved, results, plan
+        self.freed = False
         self.hooks: dict[int, list[Callable[[Any], Any]]] | None = None
         self.serial = next(_serials)
 

@@ -208,7 +208,7 @@ def sum(x: Any, /, *, axis: int | Sequence[int] | None = None, dtype: Any = None
 def prod(x: Any, /, *, axis: int | Sequence[int] | None = None, dtype: Any = None, keepdims: bool = False) -> Any:
     """The product along axes (all by default); axes, dtypes and order as for `sum`. The product of nothing is 1.
 
-    The gradient is right where elements are zero or infinite: it is the product of the others. At a NaN it is NaN.
+    The gradient is right where elements are zero or infinite: it is the product of the others.
 
     >>> import dualgraph as dg
     >>> x = dg.tensor([2.0, 0.0, 5.0], requires_grad=True)

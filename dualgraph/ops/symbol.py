@@ -135,6 +135,38 @@ class Symbol(Tensor):
         self._value_needed("tolist()", "return the value from the traced function, or watch it")
 
 
+class Alias(Symbol):
+    """The value of a leaf, under the leaf's gradient: what a view that changes nothing gives."""
+
+    __slots__ = ("_leaf", "_tracked")
+
+    _leaf: Symbol
+
+    def __init__(self, leaf: Symbol):
+        self._leaf = leaf._leaf if isinstance(leaf, Alias) else leaf
+        super().__init__(leaf.recorder, leaf.node, leaf.index, True, leaf=True)
+        self.source = leaf if leaf.source is None else leaf.source
+
+    @property
+    def tracked(self) -> bool:
+        """Whether it takes a gradient, and the leaf still does."""
+        return bool(self._tracked and (self.source is None or self.source.tracked))
+
+    @tracked.setter
+    def tracked(self, tracked: bool) -> None:
+        self._tracked = tracked
+
+    @property
+    def hooks(self) -> Any:
+        """The hooks of the leaf."""
+        return self._leaf.hooks
+
+    @hooks.setter
+    def hooks(self, hooks: Any) -> None:
+        if hooks is not None:
+            self._leaf.hooks = hooks
+
+
 class Recorder:
     """A front end that records calls in program order."""
 
@@ -208,10 +240,7 @@ class Recorder:
         symbol = self.lift(x)
         if symbol.call is not None:
             return symbol
-        value = self.detach(symbol)
-        if symbol.tracked:
-            value.tracked, value.source, value.hooks = True, symbol.source, symbol.hooks
-        return value
+        return Alias(symbol) if symbol.tracked else self.detach(symbol)
 
     def differentiates(self, outputs: Sequence[Any], targets: Sequence[Any]) -> None:
         """Gradients of outputs with respect to targets are about to be taken."""

@@ -296,6 +296,8 @@ class Tensor:
             )
         if not self.tracked:
             raise GradientError("register_hook: the tensor needs no gradient; set requires_grad=True first").at(here(2))
+        if self.call is not None and self.call.op.no_gradient:
+            raise GradientError(f"register_hook: {self.call.op.no_gradient}").at(here(2))
         if self.call is None:
             current().switching(self)
             if self.hooks is None:

@@ -18,7 +18,7 @@ from dualgraph.errors import ArgumentError, DTypeError, DualgraphError, here, sh
 from dualgraph.ops.arguments import flag, members, real
 from dualgraph.ops.creation import asarray
 from dualgraph.ops.elementwise import astype
-from dualgraph.ops.observed import Observed
+from dualgraph.ops.observed import Observed, Table
 from dualgraph.ops.op import current, default, within
 from dualgraph.ops.symbol import Symbol
 from dualgraph.ops.tensor import Tensor
@@ -38,7 +38,7 @@ class Group(Observed):
         self.optimizer, self.params = name, tuple(params)
         # float64 whatever the parameters are: cast in the update, so that none loses precision.
         self.rate = Variable(np.array(options["lr"], np.float64), name="lr")
-        self.options = {key: value for key, value in options.items() if key != "lr"}
+        self.options = Table({key: value for key, value in options.items() if key != "lr"})
         self.state = [{slot: Variable(np.zeros(p.shape, p.dtype), name=slot) for slot in slots} for p in self.params]
         # Updates made of each parameter: those without a gradient do not count.
         self.count = Variable(np.zeros(len(self.params), np.int64), name="step") if counted else None

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from types import CodeType
 from typing import Any, NamedTuple
 
+from dualgraph.exact import elements, store
+
 # What a load is good for.
 READ = "read"
 MAYBE = "maybe"  # read if it is there: that it is not matters, too
@@ -34,6 +36,12 @@ _BY_STRING = frozenset("getattr hasattr vars attrgetter methodcaller __dict__ __
 _WHOLE = frozenset("vars asdict astuple replace copy deepcopy dataclasses".split())
 _WHOLE_ATTRIBUTES = frozenset("asdict astuple deepcopy __dict__".split())
 
+# Whose attributes are got by computed names: those of the first argument, of what is held under a name as an attribute,
+# a closure variable or a global (before that name), of anything.
+OWN, UNDER, FREE, GLOBAL, ANY = "self", ".", "free ", "global ", "*"
+_COMPUTING = frozenset("getattr hasattr attrgetter methodcaller __getattribute__".split())
+_IMPORTING = frozenset("import_module __import__".split())
+
 Uses = dict[str, set[str]]  # what each name is loaded for
 
 
@@ -46,16 +54,20 @@ class Reads(NamedTuple):
     modules: Uses  # that are imported inside
     strings: Uses  # that may be names of attributes
     whole: bool  # all attributes of some object
+    computed: frozenset[str]  # what has attributes that are got by computed names, see OWN to ANY
 
 
 @functools.lru_cache(maxsize=4096)
 def reads(code: CodeType) -> Reads:
     """The names that `code` loads, and the functions, lambdas and comprehensions written inside of it."""
-    found = Reads({}, {}, {}, {}, {}, False)
+    found = Reads({}, {}, {}, {}, {}, False, frozenset())
     catches = _collect(code, found)
     if not _BY_STRING.isdisjoint((*found.globals, *found.attributes)):
         for name in found.strings:
             found.attributes.setdefault(name, set()).update((READ, MAYBE))
+    if not _IMPORTING.isdisjoint((*found.globals, *found.attributes)):
+        for inner in _codes(code):
+            found.modules.update({name: {READ} for name in inner.co_consts if isinstance(name, str)})
     if "globals" in found.globals:
         for name in found.strings:
             found.globals.setdefault(name, set()).add(READ)
@@ -63,7 +75,59 @@ def reads(code: CodeType) -> Reads:
         for uses in found.attributes.values():
             uses.add(MAYBE)
     whole = not (_WHOLE.isdisjoint(found.globals) and _WHOLE_ATTRIBUTES.isdisjoint(found.attributes))
-    return found._replace(whole=whole)
+    return found._replace(whole=whole, computed=frozenset().union(*(_computed(inner, code) for inner in _codes(code))))
+
+
+def _codes(code: CodeType) -> list[CodeType]:
+    """A code object, and those written inside of it."""
+    return [code, *(c for inner in code.co_consts if isinstance(inner, CodeType) for c in _codes(inner))]
+
+
+def _computed(code: CodeType, function: CodeType) -> set[str]:
+    """Whose attributes a code object, inside of that of a function, gets by names that it computes."""
+    found: set[str] = set()
+    instructions = _instructions(code)
+    for number, instruction in enumerate(instructions):
+        if instruction.opname not in (*_GLOBAL, *_ATTRIBUTE) or instruction.argval not in _COMPUTING:
+            continue
+        getter = instruction.argval in ("attrgetter", "methodcaller")
+        after = instructions[number + 1 :]
+        length, is_constant = _arguments(after, 0 if getter else 1)
+        if not is_constant:
+            found.add(ANY if getter else _holder(after[: max(length, 1)], code, function))
+    return found
+
+
+def _holder(expression: Sequence[dis.Instruction], code: CodeType, function: CodeType) -> str:
+    """What an expression means, as far as one can see."""
+    load, attributes = expression[0], expression[1:]
+    name = load.argval[0] if isinstance(load.argval, tuple) and load.argval else load.argval  # loaded with the next one
+    if any(i.opname not in _ATTRIBUTE for i in attributes):
+        return ANY
+    if load.opname in _GLOBAL:
+        return GLOBAL + ".".join([name, *(i.argval for i in attributes)])
+    if attributes:
+        return UNDER + str(attributes[-1].argval)
+    local = load.opname.startswith("LOAD_FAST") and code is function
+    if (local or load.opname in _FREE) and name in function.co_varnames[:1]:
+        return OWN
+    return FREE + name if load.opname in _FREE and name in function.co_freevars else ANY
+
+
+def _arguments(after: Sequence[dis.Instruction], number: int) -> tuple[int, bool]:
+    """In a call that begins before these instructions: how many make what comes before the argument of this number, and
+    whether that is a constant string."""
+    depth, start, pushed = 0, 0, None
+    for at, i in enumerate(after):
+        above = depth + dis.stack_effect(i.opcode, i.arg, jump=False)
+        if above < 1 or "JUMP" in i.opname:
+            break
+        if depth <= number < above:
+            start = at
+        if depth <= number < above or above == number + 1:
+            pushed = i  # or computed from what was pushed
+        depth = above
+    return start, pushed is not None and pushed.opname == "LOAD_CONST" and isinstance(pushed.argval, str)
 
 
 def _collect(code: CodeType, found: Reads) -> bool:
@@ -105,9 +169,10 @@ def is_read(uses: set[str], value: Any) -> bool:
 
 def items(container: Any) -> list[Any]:
     """What is in a container, and what it makes by itself."""
-    if isinstance(container, defaultdict) and container.default_factory is not None:
-        return [*container.values(), *([] if container.default_factory in CONTAINERS else [container.default_factory])]
-    return list(container.values()) if isinstance(container, dict) else list(container)
+    found = list(store(container).values(container) if isinstance(container, dict) else elements(container))
+    if isinstance(container, defaultdict) and container.default_factory not in (None, *CONTAINERS):
+        found.append(container.default_factory)
+    return found
 
 
 @functools.lru_cache(maxsize=1024)

@@ -22,7 +22,7 @@ from dualgraph.spec import Spec
 from dualgraph.static.executable import Executable
 from dualgraph.static.graph import Graph
 from dualgraph.static.passes import Pass, chosen
-from dualgraph.static.tracing import PLAIN, Given, Traced, given_of, owner_of, same_constant, trace_given, tracing
+from dualgraph.static.tracing import PLAIN, Given, given_of, owner_of, same_constant, trace_given, tracing
 from dualgraph.static.watched import worded
 
 MOST_VARIANTS = 16  # kept of one signature
@@ -131,6 +131,14 @@ class Variant:
             return self._unfit(given, tensors)
         return None
 
+    def _same_identity(self, then: Given, x: Any) -> bool:
+        """Whether an argument is, or is no more than, what the function reaches in another way, too."""
+        if then.captured is not None:
+            return x is then.captured
+        if not isinstance(x, Tensor):
+            return then.under is None
+        return x.source is then.under if then.under is not None else id(owner_of(x)) not in self.captured
+
     def _unfit(self, given: dict[int, Given], tensors: Sequence[Any]) -> str | None:
         """Why arguments with gradients, or that are variables, do not fit."""
         for number in sorted({*given, *self.given}):
@@ -141,13 +149,19 @@ class Variant:
                 return f"argument {name}: its hooks changed"
             if then.held != now.held and number in self.reads_held:
                 return f"argument {name}: .grad {'None → a gradient' if now.held else 'a gradient → None'}"
-            x = tensors[number] if number < len(tensors) else None
-            if now.same >= 0 or not isinstance(x, Tensor):
-                continue
-            met = then.captured if x.source is None else then.under
-            if met is not owner_of(x) and (met is not None or id(owner_of(x)) in self.captured):
+            if now.same < 0 and number < len(tensors) and not self._same_identity(then, tensors[number]):
                 return f"argument {name}: a tensor that the function also reaches in another way, or no more"
         return None
+
+
+def _met(graph: Graph, given: dict[int, Given], tensors: Sequence[Any]) -> dict[int, Given]:
+    """The arguments that the function also reaches in another way: one tensor, by whichever way."""
+    captured = {id(v.tensor) for v in graph.variables.values()}
+    return {
+        number: g._replace(captured=x) if x.source is None else g._replace(under=x.source)
+        for number, g in given.items()
+        if g.captured is None and g.under is None and id(owner_of(x := tensors[number])) in captured
+    }
 
 
 def _named(tensor: Any) -> str:
@@ -182,23 +196,16 @@ class Compiled:
     def prepare(self, given: dict[int, Given], tensors: Sequence[Any] = (), reason: str = "first call") -> Variant:
         """Trace and compile for the present state."""
         graph = Graph()
-        traced: Traced | None = None
-        error: Exception | None = None
         try:
             traced = trace_given(graph, self.function, self._specs, self._named, given)
-        except Exception as found:  # maybe because what is one tensor came as two
-            error = found
-        captured = {id(v.tensor) for v in graph.variables.values()}
-        met = {
-            number: g._replace(captured=x) if x.source is None else g._replace(under=x.source)
-            for number, g in given.items()
-            if g.captured is None and g.under is None and id(owner_of(x := tensors[number])) in captured
-        }
-        if met:  # passed in and reached in another way: one tensor, by whichever way
+        except Exception:  # maybe because what is one tensor came as two
+            met = _met(graph, given, tensors)
+            if not met:
+                raise
+        else:
+            met = _met(graph, given, tensors)
+        if met:
             return self.prepare({**given, **met}, tensors, reason)
-        if traced is None:
-            assert error is not None
-            raise error
         executable = Executable(
             graph, traced.outputs, self._passes, traced.seconds, graph.differentiate_seconds, self._verify
         )

@@ -11,6 +11,8 @@ import copy
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from operator import setitem
 from types import MappingProxyType
 from typing import Any
 
@@ -22,7 +24,7 @@ from dualgraph.errors import DualgraphError, FeedError, GraphError, OutOfMemoryE
 from dualgraph.kernels import memory, provider
 from dualgraph.kernels.failure import checked_operand, explain, searches_call_functions
 from dualgraph.kernels.program import Program
-from dualgraph.kernels.replay import recording
+from dualgraph.kernels.replay import Recording
 from dualgraph.kernels.state import State
 from dualgraph.locks import lock
 from dualgraph.ops.op import Call, Op, current, default
@@ -32,7 +34,7 @@ from dualgraph.spec import Spec, is_float
 from dualgraph.static import report
 from dualgraph.static.dataflow import Dataflow
 from dualgraph.static.feeds import Feeds
-from dualgraph.static.graph import Argument, Graph, Variable
+from dualgraph.static.graph import Argument, Graph, Variable, hooks_of
 from dualgraph.static.lowering import lower
 from dualgraph.static.passes import Pass
 from dualgraph.static.pipeline import Compilation, PassReport
@@ -78,11 +80,9 @@ class Executable:
         self._graded = [(v.tensor, v.final_gradient) for v in touched if id(v.tensor) not in later]
         self._differentiates = bool(touched)
         self._flagged = [v for v in graph.variables.values() if v.has_other_flags]
-        self._switched = [
-            (v.tensor, v.value.tracked, list(v.value.hooks or ()))
-            for v in graph.arguments.values()
-            if v.value.tracked != v.tracked or tuple(v.value.hooks or ()) != v.hooks
-        ]
+        for v in graph.arguments.values():
+            v.final_tracked, v.final_hooks = v.value.tracked, tuple(v.value.hooks or ())
+        self._switched = [v for v in graph.arguments.values() if v.has_other_flags]
         results = [*wanted, *(s for _, s in (*self._left, *self._graded) if s is not None)]
         self.compilation = Compilation(graph, results, passes)
         start = time.perf_counter()
@@ -104,7 +104,7 @@ class Executable:
         self.feeds = Feeds(graph.placeholders)
         self._read_gradients = self.compilation.read_gradients
         read = {id(v.tensor) for v in self._read_gradients}
-        switched = {id(tensor) for tensor, *_ in self._switched}
+        switched = {id(v.tensor) for v in self._switched}
         self._of_arguments = [
             v.tensor for v in graph.arguments.values() if v.touched or id(v.tensor) in read or id(v.tensor) in switched
         ]
@@ -114,7 +114,9 @@ class Executable:
         self._exposed = getattr(self._loaded, "releases_gil", True)  # other Python threads may run during a launch
         self._result_specs = [s.spec for s in wanted]
         self._histories = [_history(s) for s in wanted]
-        self._leaves = [(number, s) for number, s in enumerate(wanted) if s.source is not None]
+        self._leaves = [
+            (number, s) for number, s in enumerate(wanted) if s.source is not None and not isinstance(s.source, Symbol)
+        ]
         self._single = self._structure is None and len(wanted) == 1
         self._lock = lock()
         self._first, self._verified = True, verified
@@ -148,7 +150,7 @@ class Executable:
         with self._lock:
             calls = self._first_run(arrays, passed) if self._first else None
             if calls is None and self._keeps_calls:
-                calls = recording(compared=False)
+                calls = Recording(compared=False)
             launch = self._launch if calls is None else calls.inside(self._launch)
             given = [*arrays, *self._held(passed)]
             before = [(number, self._loaded.redirect(number, passed[id(x)])) for number, x in self._redirected]
@@ -164,11 +166,9 @@ class Executable:
                 raise search(self.program, results, self.state(arrays, passed))
             if self._left:
                 results = self._leave(results, passed)
-            for argument, requires_grad, hooks in self._switched:
-                passed[id(argument)].tracked = requires_grad
-                passed[id(argument)].hooks = [*hooks]
-            for variable in self._flagged:
-                variable.leave(variable.final_tracked, variable.final_hooks)
+            if self._switched or self._flagged:
+                flags = [(values[v.tensor.position], passed[id(v.tensor)], v) for v in self._switched]
+                leave_flags([*flags, *((v.tensor, v.tensor, v) for v in self._flagged)])
         if len(self._result_specs) < 2:
             results = () if results is None else (results,)
         made = [self._result(array, number, cut) for number, array in enumerate(results)]
@@ -180,13 +180,12 @@ class Executable:
 
     def _leaf(self, result: Any, symbol: Symbol, values: Sequence[Any]) -> Any:
         """A result that was not computed: the tensor that was passed, or a value under the gradient of a variable."""
-        owner = symbol.source
-        if isinstance(owner, Argument):
-            record, owner = self.graph.arguments[id(owner)], values[owner.position]
-            if not isinstance(owner, Tensor):
-                return result
-            if symbol is record.value:
-                return owner
+        position = self.graph.passed.get(id(symbol))
+        if position is not None:
+            return values[position] if isinstance(values[position], Tensor) else result
+        owner = values[symbol.source.position] if isinstance(symbol.source, Argument) else symbol.source
+        if not isinstance(owner, Tensor):
+            return result
         alias = default().unchanged(owner)
         if alias is not owner:
             alias.storage, alias.layout, alias.tracked = result.storage, result.layout, symbol.tracked
@@ -222,10 +221,10 @@ class Executable:
 
     def _out_of_memory(self) -> OutOfMemoryError:
         """The error where scratch memory or a result cannot be had: named by the largest that a step writes."""
-        largest = max((v.spec for step in self.program.steps for v in step.outs), key=lambda spec: spec.nbytes)
+        written = (v.spec for step in self.program.steps for v in step.outs)
+        largest = max(written, key=lambda spec: spec.nbytes, default=None)
         return OutOfMemoryError(
-            f"compiled step: got a result of {largest}, {largest.nbytes >> 30:,} GiB, for which there is no memory; compute "
-            "it in parts"
+            f"compiled step: there is no memory for what it computes, up to {largest} at once; compute it in parts"
         )
 
     def _state(self) -> State:
@@ -331,15 +330,14 @@ class Executable:
         deque(map(setattr, owners, ["_grad"] * len(owners), values), maxlen=0)  # at once: one call of C
         return found[0] if count == 1 else found[:count] if count else None
 
-    def _first_run(self, arrays: Sequence[Array], passed: dict[int, Any]) -> recording | None:
+    def _first_run(self, arrays: Sequence[Array], passed: dict[int, Any]) -> Recording | None:
         """What comes before the first launch; returns what functions from outside gave, which are called once for all."""
         exact = self.compilation.exact
-        calls = recording(compared=exact)
-        with calls:
-            if not exact:  # first: what the functions get is then what they get in the launch
-                self.ulp_distance = ulp_distance(self, arrays, passed)
-            if self._verified:
-                verify(self, arrays, passed)
+        calls = Recording(compared=exact)
+        if not exact:  # first: what the functions get is then what they get in the launch
+            self.ulp_distance = calls.inside(ulp_distance)(self, arrays, passed)
+        if self._verified:
+            calls.inside(verify)(self, arrays, passed)
         self._first = False
         return calls if calls.calls else None
 
@@ -441,20 +439,23 @@ class Watched:
         self._symbols = [(symbol.node.name, symbol) for symbol in (_found(item, calls) for item in what)]
 
     def __call__(self, *args: Any, **named: Any) -> tuple[Any, dict[str, Any]]:
+        calls = Recording(compared=self.executable.compilation.exact)  # functions from outside are called once
+        return calls.inside(self._run)(args, named)  # type: ignore[no-any-return]
+
+    def _run(self, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         exe = self.executable
         given = exe.feeds.matched(args, named)
         feeds, passed = exe.feeds.arrays(given), exe.passed(given)
         flow = Dataflow(exe.compilation.defined.calls, tuple(symbol for _, symbol in self._symbols))
         program = lower(flow, exe.compilation.leaves, len(self._symbols), ()).program
         state = exe.state(feeds, passed)
-        with recording(compared=exe.compilation.exact):  # functions from outside are called once
-            values = provider.load(program, memory.plan(program)).launch(*state)
-            if values.__class__ is int:
-                raise exe.failure(program, values, state)
-            values = values if isinstance(values, tuple) else (values,)
-            cut = exe._cut(given)
-            seen = {name: exe._made(v, s, cut) for (name, s), v in zip(self._symbols, values, strict=True)}
-            return exe(*args, **named), seen
+        values = provider.load(program, memory.plan(program)).launch(*state)
+        if values.__class__ is int:
+            raise exe.failure(program, values, state)
+        values = values if isinstance(values, tuple) else (values,)
+        cut = exe._cut(given)
+        seen = {name: exe._made(v, s, cut) for (name, s), v in zip(self._symbols, values, strict=True)}
+        return exe(*args, **named), seen
 
 
 def _found(item: Any, calls: dict[str, Call]) -> Symbol:
@@ -466,6 +467,14 @@ def _found(item: Any, calls: dict[str, Call]) -> Symbol:
         hint = f"did you mean {', '.join(near[:5])}?" if near else "see executable.graph.calls"
         raise FeedError(f"watch: got {item!r}; no call has this name; {hint}").at(here())
     return Symbol(None, call, 0)  # type: ignore[arg-type]
+
+
+def leave_flags(left: Sequence[tuple[Any, Any, Variable]]) -> None:
+    """What a run leaves of `requires_grad`, and of the hooks in their list: all at once, in one call of C."""
+    flags = map(setattr, [x for x, _, _ in left], ["tracked"] * len(left), [v.final_tracked for _, _, v in left])
+    lists = [hooks_of(owner) for _, owner, _ in left]
+    hooks = map(setitem, lists, [slice(None)] * len(left), [v.final_hooks for _, _, v in left])
+    deque(chain(flags, hooks), maxlen=0)
 
 
 def _own(x: Any) -> Any:

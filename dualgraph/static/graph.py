@@ -24,7 +24,7 @@ from dualgraph.errors import (
 from dualgraph.ops.arguments import checked_shape, flag, members
 from dualgraph.ops.arrays import as_array
 from dualgraph.ops.op import Call, Chosen, Op, current, default
-from dualgraph.ops.symbol import CONSTANT, PLACEHOLDER, Constant, Recorder, Symbol
+from dualgraph.ops.symbol import CONSTANT, PLACEHOLDER, Alias, Constant, Recorder, Symbol
 from dualgraph.ops.tensor import Tensor, check_assigned, check_gradient
 from dualgraph.spec import DEFAULT_FLOAT, Spec, dtype_name, is_float
 from dualgraph.static.guards import Guards
@@ -148,6 +148,9 @@ class Graph(Recorder):
         self.variables: dict[int, Variable] = {}
         self.placeholders: list[Symbol] = []
         self.arguments: dict[int, Variable] = {}
+        self.passed: dict[
+            int, int
+        ] = {}  # by identity of the symbols that the function gets: the number of the argument
         self.guards = Guards()
         self._contexts: list[Chosen] = []
         self.spelled_out = False  # in a `with` block; else traced
@@ -182,7 +185,9 @@ class Graph(Recorder):
             symbol = self.constant_array(default().detach(value).numpy())
             symbol = Symbol(self, symbol.node, symbol.index, value.tracked, leaf=True)
             symbol.source, symbol.hooks = value.source, hooks_of(value.source)
-            return symbol
+            alias = Alias(symbol)
+            alias.tracked = value.tracked
+            return alias
         leaf = value.is_variable or (value.tracked and value.call is None)
         if leaf or id(value) in self.variables:
             return self._present(self.variable(value))
@@ -214,11 +219,19 @@ class Graph(Recorder):
         symbol = self.placeholder(spec, name, requires_grad)
         source = Argument(self, len(self.placeholders), spec, held)
         symbol.source, symbol.hooks = source, list(hooks)
+        self.passed[id(symbol)] = len(self.placeholders)
         self.placeholders.append(symbol)
         self.arguments[id(source)] = Variable(source, symbol)
         for hook in hooks:
             self.guards.depend_on(hook, "a hook")
         return symbol
+
+    def older(self, symbol: Symbol, source: Any, hooks: list[Any]) -> Symbol:
+        """An input that is an older value of a leaf which the graph knows already."""
+        symbol.source, symbol.hooks = source, hooks
+        alias = Alias(symbol)
+        self.passed[id(alias)] = self.passed[id(symbol)]
+        return alias
 
     @property
     def with_gradients(self) -> list[Variable]:
@@ -273,7 +286,7 @@ class Graph(Recorder):
 
     def held_before(self, x: Any) -> Any:
         """In a graph that is spelled out -0.0 if there is none: added to a gradient it changes nothing."""
-        if not self.spelled_out or x.source is None:
+        if not self.spelled_out or x.source is None or isinstance(x.source, Symbol):
             return x.grad
         variable = self._record(x.source)
         if not variable.touched and variable.gradient is None:

@@ -16,14 +16,17 @@ from __future__ import annotations
 
 import builtins
 import functools
+import gc
 import inspect
 import sys
 import sysconfig
+import types
 import weakref
 from array import array
 from collections import ChainMap, UserDict, UserList
 from collections.abc import Callable, Container, Mapping
 from contextvars import ContextVar
+from enum import Enum
 from operator import attrgetter, methodcaller
 from types import (
     BuiltinMethodType,
@@ -42,10 +45,26 @@ from typing import Any
 import numpy as np
 
 from dualgraph.errors import is_internal
+from dualgraph.exact import attributes, elements
 from dualgraph.ops.observed import MISSING, VERSION, Observed, Table
 from dualgraph.ops.tensor import Tensor
-from dualgraph.static.bytecode import CONTAINERS, MAYBE, READ, Uses, is_read, items, reads, use
-from dualgraph.static.watched import MAPPINGS, MOST_ELEMENTS, Contents, Slot, Space, is_plain, unchanged, worded
+from dualgraph.static.bytecode import (
+    ANY,
+    CONTAINERS,
+    FREE,
+    GLOBAL,
+    MAYBE,
+    OWN,
+    READ,
+    STORED,
+    UNDER,
+    Uses,
+    is_read,
+    items,
+    reads,
+    use,
+)
+from dualgraph.static.watched import MOST_ELEMENTS, Cached, Contents, Slot, Space, is_plain, unchanged, worded
 
 _MADE_IN_PYTHON = 1 << 9  # among the flags of a class
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
@@ -53,11 +72,13 @@ _CONTENTS: tuple[type, ...] = (
     *CONTAINERS,
     array,
     np.ndarray,
-    MappingProxyType,
-    type({}.keys()),
-    type({}.values()),
-    type({}.items()),
+    np.void,
 )
+# What shows the contents of a dictionary.
+_VIEWS: tuple[type, ...] = (MappingProxyType, type({}.keys()), type({}.values()), type({}.items()))
+_CACHED = type(functools.lru_cache(lambda: None))
+# What Python calls by itself, besides methods with two underscores.
+_CALLED = ("keys", "_missing_")
 _OF_TENSORS = frozenset((*dir(Tensor), "requires_grad", "grad", "hooks", "call", "index", "layout", "storage"))
 _FUNCTIONS = (FunctionType, MethodType, functools.partial)
 # What else leads to functions, objects and containers, and to which.
@@ -72,7 +93,9 @@ _LEADS_TO: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     ((UserList, UserDict), lambda v: (v.data,)),
     (ChainMap, lambda v: v.maps),
     (weakref.ref, lambda v: (v(),)),
-    ((tuple, frozenset), tuple),
+    (_VIEWS, gc.get_referents),
+    (Enum, lambda v: (v._value_,)),
+    ((tuple, frozenset), elements),
 )
 _GETTERS = (attrgetter, methodcaller)  # which say what they get where they are pickled
 _KNOWN = (MethodType, BuiltinMethodType, ContextVar, property, staticmethod, classmethod, weakref.ref)
@@ -88,6 +111,8 @@ def _class_is_users(kind: type) -> bool:
     module = sys.modules.get(kind.__module__)
     if module is builtins:
         return bool(kind.__flags__ & _MADE_IN_PYTHON)  # by a code without a name of its own
+    if module is types:
+        return not hasattr(types, kind.__name__)  # made by a call: dataclasses.make_dataclass, types.new_class
     return module is None or kind.__module__ == "__main__" or _is_users(getattr(module, "__file__", None))
 
 
@@ -113,6 +138,14 @@ class Guards:
         self._names: Uses = {"__call__": {READ}}  # attributes that functions load, and what for
         self._new_names: Uses = {}
         self._whole = False  # functions read all attributes of objects
+        self._computing: set[Any] = set()  # whose attributes are got by computed names: of the objects with a method, …
+        self._class_names: dict[type, tuple[int, set[str]]] = {}
+        self._strings: Uses = {}  # in functions
+        self._having: dict[Any, list[tuple[Any, str]]] = {}  # objects, by their methods and by names that hold them
+        self._again: list[tuple[Any, str]] = []  # objects whose attributes are found to be got by computed names
+        self._by_name: dict[int, tuple[Any, str]] = {}  # those that were looked at for it
+        self._codes_of: dict[type, frozenset[CodeType]] = {}  # the methods of a class
+        self._caches: list[Cached] = []
         self._version = VERSION[0]
         self.own_change: str | None = None  # what the traced function read and changed by itself
 
@@ -146,6 +179,7 @@ class Guards:
             self._pending.setdefault(key, value)
             return
         self._pending.pop(key, None)
+        self._held_under(name, value)
         self._attributes[key] = (owner, name, tuple(value.items()) if isinstance(value, Table) else value)
         if value is MISSING:
             if isinstance(inspect.getattr_static(type(owner), name, None), MemberDescriptorType):
@@ -156,6 +190,9 @@ class Guards:
                 self.visit(part, kind)
         elif users or isinstance(value, _FUNCTIONS):
             self.visit(value, f"{kind}.{name}")
+        elif isinstance(value, tuple):  # parameters of an optimiser
+            for part in value:
+                self.visit(part if isinstance(part, Tensor) else None, kind)
 
     def wrote(self, owner: Any, name: str) -> None:
         """An attribute was set: what is read of it from here on is the trace's own."""
@@ -177,7 +214,7 @@ class Guards:
         if is_read(uses, value):
             return True
         self._was.setdefault(key, value)
-        inside = items(value) if isinstance(value, CONTAINERS) and len(value) <= MOST_ELEMENTS else ()
+        inside = items(value)[:MOST_ELEMENTS] if isinstance(value, CONTAINERS) else ()
         for container in (value, *inside):
             if isinstance(container, (*CONTAINERS, np.ndarray)) and id(container) not in self._before:
                 self._before[id(container)] = Contents(container, what)
@@ -210,6 +247,7 @@ class Guards:
             if _class_is_users(value) if isinstance(value, type) else _is_users(_file(value)):
                 self._new_objects.append((value, f"{value.__name__}."))
                 self._visit_operators(value)
+                self.visit(type(value), what)  # of the user's, where it is a metaclass
             return
         elif isinstance(value, ContextVar):
             self._slot(functools.partial(value.get, MISSING), f"context variable {value.name}", value.name)
@@ -218,6 +256,10 @@ class Guards:
             return
         elif isinstance(value, _CONTENTS):
             self._visit_contents(value, what)
+        elif isinstance(value, _CACHED):
+            self._caches.append(cached := Cached(value))
+            for part in cached.results():
+                self.visit(part, what)
         else:
             parts = next((parts(value) for leading, parts in _LEADS_TO if isinstance(value, leading)), ())
             for part in parts:
@@ -231,17 +273,18 @@ class Guards:
             self._new_objects.append((value, f"{kind.__name__}."))
 
     def _visit_operators(self, kind: Any) -> None:
-        """The functions of a user's class that operators, built-in functions and the making of an object call."""
+        """What operators, built-in functions and the making of an object call of a user's class."""
         for base in filter(_class_is_users, getattr(kind, "__mro__", ())):
             for name, method in list(vars(base).items()):
-                if name.startswith("__") and isinstance(method, FunctionType):
+                called = name.startswith("__") or name in _CALLED
+                called &= callable(method) or hasattr(type(method), "__get__")
+                if called and not isinstance(method, (GetSetDescriptorType, MemberDescriptorType, type)):
                     self._name(base, vars(base), name, f"{base.__name__}.")
 
     def _visit_contents(self, value: Any, what: str) -> None:
-        self._contents[id(value)] = self._before.get(id(value)) or Contents(value, what)
-        if not isinstance(value, np.ndarray) and len(value) <= MOST_ELEMENTS:
-            for part in [*value, *(value.values() if isinstance(value, MAPPINGS) else ())]:
-                self.visit(part, what)
+        contents = self._contents[id(value)] = self._before.get(id(value)) or Contents(value, what)
+        for part in contents.parts():
+            self.visit(part, what)
 
     def _visit_function(self, function: FunctionType) -> None:
         if not _is_users(function.__code__.co_filename):
@@ -255,6 +298,8 @@ class Guards:
             self._modules[absolute] = None
             self.visit(sys.modules.get(absolute), absolute)
         self._load(found.attributes)
+        self._strings.update(found.strings)
+        self._compute(function, found.computed)
         if found.whole and not self._whole:
             self._whole = True
             self._new_objects, self._objects = [*self._objects, *self._new_objects], []
@@ -272,6 +317,35 @@ class Guards:
                 read = functools.partial(getattr, function, attribute)
                 self._slot(read, f"defaults of {function.__name__}", function.__name__)
 
+    def _compute(self, function: FunctionType, computed: frozenset[str]) -> None:
+        """A function gets attributes by names that it computes, of some objects."""
+        of: set[Any] = set()
+        cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+        for whose in computed:
+            if whose == OWN and function.__qualname__.rpartition(".")[0].rpartition(".")[2] not in ("", "<locals>"):
+                of.add(function.__code__)  # of a class
+            elif whose.startswith(FREE):
+                self._by_names_of(_contents_of(cells[whose.removeprefix(FREE)]))
+            elif whose.startswith(GLOBAL):
+                found, last = _resolved(whose.removeprefix(GLOBAL), function.__globals__)
+                self._by_names_of(found)
+                of |= {UNDER + last} if last else set()
+            else:
+                of.add(ANY if whose == OWN else whose)
+        for whose in of - self._computing:
+            self._again += self._objects if whose == ANY else self._having.get(whose, ())
+        self._computing |= of
+
+    def _held_under(self, name: str, value: Any) -> None:
+        """An attribute: its own attributes may be got by computed names."""
+        part = (value, f"{type(value).__name__}.")
+        self._having.setdefault(UNDER + name, []).append(part)
+        if UNDER + name in self._computing:
+            self._again.append(part)
+
+    def _by_names_of(self, value: Any) -> None:
+        self._again.append((value, f"{getattr(value, '__name__', type(value).__name__)}."))
+
     def _slot(self, read: Callable[[], Any], what: str, name: str, key: Any = None) -> None:
         value = self._was[key] if key in self._was else read()
         self._slots.append(Slot(read, value, what))
@@ -286,6 +360,7 @@ class Guards:
             key = (id(holder), name)
             value = space.values[name] = self._was[key] if key in self._was else names.get(name, MISSING)
             self.visit(value, name if owner == "global " else f"{owner}{name}")
+            self._held_under(name, value)
 
     def _load(self, names: Uses) -> None:
         """Functions load attributes of these names."""
@@ -297,9 +372,10 @@ class Guards:
 
     def _spread(self) -> None:
         """Attributes of objects, by the names that functions read: each may lead to further functions and objects."""
-        while self._new_objects or self._new_names:
+        while self._new_objects or self._new_names or self._again:
             objects, self._new_objects = self._new_objects, []
             names, self._new_names = self._new_names, {}
+            again, self._again = self._again, []
             for value, owner in self._objects:
                 self._watch_attributes(value, owner, names)
             self._objects += objects
@@ -307,10 +383,55 @@ class Guards:
                 self._watch_attributes(value, owner, dict(self._names))
                 if self._whole:
                     self._watch_whole(value, owner)
+                methods = self._methods(type(value))
+                for code in methods:
+                    self._having.setdefault(code, []).append((value, owner))
+                if ANY in self._computing or not self._computing.isdisjoint(methods):
+                    again.append((value, owner))
+            for value, owner in again:
+                self._watch_computed(value, owner)
+
+    def _methods(self, kind: type) -> frozenset[CodeType]:
+        """The code of what the user's classes of an object define."""
+        if kind not in self._codes_of:
+            members = [m for base in kind.__mro__ if _class_is_users(base) for m in list(vars(base).values())]
+            functions = [f for m in members for f in (m, *(getattr(m, n, None) for n in ("__func__", "fget", "func")))]
+            self._codes_of[kind] = frozenset(f.__code__ for f in functions if isinstance(f, FunctionType))
+        return self._codes_of[kind]
+
+    def _watch_computed(self, value: Any, owner: str) -> None:
+        """What may be meant by a computed name; a name that functions only write to is not."""
+        if hasattr(type(value), "__get__") and not isinstance(value, (*_FUNCTIONS, type)):
+            self._again += () if ANY in self._computing else self._objects  # a property: who knows of what
+            self._computing.add(ANY)
+        if isinstance(value, (Tensor, Observed, *_FUNCTIONS)):
+            return
+        if isinstance(value, ModuleType):
+            held = dict(vars(value)) if _is_users(_file(value)) else {}
+            names = {n for n, m in held.items() if n[:2] != "__" and not isinstance(m, ModuleType)}
+        else:
+            names = self._names_by_value(value, owner)
+        used = {name: {READ} if name in self._strings else self._names.get(name, set()) for name in names}
+        found = {name: {READ} if uses <= {STORED} else uses for name, uses in used.items()}
+        self._watch_attributes(value, owner, found)
+
+    def _names_by_value(self, value: Any, owner: str) -> set[str]:
+        """The attributes of an object or a class that are no functions."""
+        kind = value if isinstance(value, type) else type(value)
+        held = None if kind is value else getattr(value, "__dict__", None)
+        if held is not None and id(value) not in self._by_name:
+            self._slot(held.__len__, f"how many attributes a {owner.rstrip('.')} has", owner)
+        self._by_name[id(value)] = (value, owner)
+        names = set() if kind is value else set(attributes(value))
+        for base in filter(_class_is_users, kind.__mro__):
+            names.update(n for n, m in list(vars(base).items()) if n[:2] != "__" and not hasattr(type(m), "__get__"))
+        return names
 
     def _watch_whole(self, value: Any, owner: str) -> None:
         """All attributes of an object."""
         held = None if isinstance(value, (ModuleType, *_FUNCTIONS)) else getattr(value, "__dict__", None)
+        if isinstance(held, MappingProxyType):
+            held = gc.get_referents(held)[0]
         if held is not None and id(held) not in self._seen:
             self._seen[id(held)] = held
             self._visit_contents(held, owner.rstrip("."))
@@ -327,6 +448,10 @@ class Guards:
                 if present or (held_now is MISSING and MAYBE in uses):
                     self._name(value, vars(value), name, owner)
             return
+        kind = value if isinstance(value, type) else type(value)
+        held = getattr(value, "__dict__", None)
+        there = self._names_of(kind)
+        names = {n: u for n, u in names.items() if n in there or (held is not None and n in held) or MAYBE in u}
         if isinstance(value, type):
             for name, uses in names.items():
                 if self._of_class(value, name, uses):
@@ -335,7 +460,6 @@ class Guards:
         if isinstance(value, Tensor):  # a variable: dualgraph's own attributes are known to the graph
             own = _class_is_users(type(value))
             names = {n: uses for n, uses in names.items() if n == "name" or (own and n not in _OF_TENSORS)}
-        held = getattr(value, "__dict__", None)
         for name, uses in names.items():
             if held is not None and name in held:
                 if self._is_read(uses, held[name], f"{owner}{name}", (id(value), name)):
@@ -349,6 +473,14 @@ class Guards:
                 users = self._class_attribute(type(value), name, maybe) or maybe or _class_is_users(type(value))
                 if users and held is not None:
                     self._name(value, held, name, owner)  # absent, as long as the class's holds
+
+    def _names_of(self, kind: type) -> set[str]:
+        """What a class and its bases hold; a function that is traced may add to it."""
+        size = sum([len(vars(base)) for base in kind.__mro__])
+        known = self._class_names.get(kind)
+        if known is None or known[0] != size:
+            known = self._class_names[kind] = (size, {name for base in kind.__mro__ for name in vars(base)})
+        return known[1]
 
     def _matters(self, uses: set[str], value: Any, holder: Any, name: str) -> bool:
         """Whether what a class holds under a name is read, or does something where the name is set."""
@@ -364,7 +496,9 @@ class Guards:
         key = (id(value), name)
         if key not in self._in_slots:
             self._in_slots.add(key)
-            self._slot(functools.partial(getattr, value, name, MISSING), f"{owner}{name}", f"{owner}{name}")
+            member = inspect.getattr_static(type(value), name)
+            self._slot(functools.partial(_in_slot, member, value), f"{owner}{name}", f"{owner}{name}")
+            self._held_under(name, _in_slot(member, value))
 
     def _class_attribute(self, kind: type, name: str, maybe: bool = False) -> bool:
         """Watch what the user's classes hold under a name, each of them, for `super()`; `maybe`: also if none does.
@@ -386,15 +520,35 @@ class Guards:
         """The trace is over; `variables`: the identities of those tensors that the graph watches itself."""
         for name in self._modules:  # those that were imported just now
             self.visit(sys.modules.get(name), name)
+        self._again += self._by_name.values()  # more strings are known now
+        unknown = [x for x in self._computing if type(x) is str and x not in self._having]  # of what was made meanwhile
+        if unknown and ANY not in self._computing:
+            self._computing.add(ANY)
+            self._again += self._objects
+        for cached in self._caches:
+            for part in cached.new():
+                self.visit(part, cached.function.__name__)
         self._spread()
         self._leaves = [x for x in self._leaves if id(x) not in variables]
         self._take_gradients = [self._flags[id(x)] for x in self._leaves]
         self._watched = [a for a in self._attributes.values() if a is not None]
-        self._quick: list[Space | Contents] = [*self._spaces.values(), *self._contents.values()]
+        self._quick: list[Space | Contents | Cached] = [*self._spaces.values(), *self._contents.values()]
         for space in self._spaces.values():
             space.seal()
-        self.own_change = self.broken()
-        for kept in (self._seen, self._pending, self._was, self._before, self._objects, self._names):
+        self.own_change = self.broken() or next((w for w in map(_filled, self._caches) if w), None)
+        self._quick += [cached.renewed() for cached in self._caches]
+        for kept in (
+            *(self._seen, self._pending, self._was, self._before, self._objects, self._names),
+            *(
+                self._strings,
+                self._computing,
+                self._codes_of,
+                self._caches,
+                self._having,
+                self._by_name,
+                self._class_names,
+            ),
+        ):
             kept.clear()
 
     def hold(self) -> bool:
@@ -432,6 +586,31 @@ class Guards:
         return next((reason for reason in reasons if reason is not None), None)
 
 
+def _resolved(path: str, names: dict[str, Any]) -> tuple[Any, str]:
+    """What a dotted name means by the globals of a function, and the last part of it where that is no module's."""
+    first, *rest = path.split(".")
+    found = names.get(first, MISSING)
+    for name in rest:
+        if not isinstance(found, ModuleType):
+            return MISSING, rest[-1]
+        found = vars(found).get(name, MISSING)
+    return found, ""
+
+
+def _filled(cached: Cached) -> str | None:
+    """Whether a function put objects into a cache and may have changed them since, as no later call will."""
+    for x in cached.new():
+        if not (isinstance(x, (Tensor, np.ndarray, FunctionType)) or is_plain(x) or _holds_tensor(x, 2)):
+            return f"the cache of {cached.function.__name__}: a new {type(x).__name__}"
+    return None
+
+
+def _holds_tensor(x: Any, depth: int) -> bool:
+    """Whether an object holds a tensor: it is made once, for it belongs to the trace."""
+    held = [*attributes(x).values(), *(items(x) if isinstance(x, CONTAINERS) else x if isinstance(x, tuple) else ())]
+    return any(isinstance(v, Tensor) or (depth > 0 and _holds_tensor(v, depth - 1)) for v in held[:64])
+
+
 def _gotten(getter: Any) -> list[str]:
     """The attributes that an `operator.attrgetter` or `methodcaller` reads."""
     function, arguments = getter.__reduce__()[:2]
@@ -457,6 +636,13 @@ def _contents_of(cell: CellType) -> Any:
     try:
         return cell.cell_contents
     except ValueError:
+        return MISSING
+
+
+def _in_slot(member: MemberDescriptorType, owner: Any) -> Any:
+    try:
+        return member.__get__(owner)
+    except AttributeError:
         return MISSING
 
 

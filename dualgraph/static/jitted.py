@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from dualgraph import tree
 from dualgraph.errors import ArgumentError, here, shown
+from dualgraph.exact import COMPILED
 from dualgraph.ops.op import current, default
 from dualgraph.spec import Spec
 from dualgraph.static.compile import Compiled, are_plain, warn_of_misses
@@ -17,6 +19,7 @@ from dualgraph.static.signature import Constant, Signature, differences, signatu
 from dualgraph.static.tracing import argument_names, tracing
 
 MOST_SIGNATURES = 256  # kept of one function
+_numbers = itertools.count()  # two methods may be functions of one name
 MOST_SLOTTED = 64  # objects without a __dict__ whose compiled methods are kept
 
 
@@ -53,6 +56,7 @@ class Jitted:
         self._seen: dict[Any, Compiled] = {}  # by the layouts of plain tensors
         self._name = getattr(function, "__name__", "function")
         self._slotted: dict[str, Bound] = {}
+        self._number = next(_numbers)
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -61,7 +65,7 @@ class Jitted:
         """As a method: compiled for each object apart, and kept by the object, so that both go together."""
         if owner is None or isinstance(self.function, staticmethod):
             return self
-        key = f"<compiled {getattr(self.function, '__qualname__', self._name)}>"
+        key = f"{COMPILED}{getattr(self.function, '__qualname__', self._name)} {self._number}>"
         held = getattr(owner, "__dict__", None)
         if held is None or isinstance(owner, type):  # a class, or slots only: a few of them are kept here
             held, key = self._slotted, f"{key} {id(owner)}"

@@ -110,9 +110,9 @@ def trace_given(
                 state.hooks,
             )
             if state.owner >= 0 and isinstance(inputs[state.owner], Symbol):
-                symbol.source, symbol.hooks = inputs[state.owner].source, inputs[state.owner].hooks
+                symbol = graph.older(symbol, inputs[state.owner].source, inputs[state.owner].hooks)
             if state.under is not None:
-                symbol.source, symbol.hooks = state.under, hooks_of(state.under)
+                symbol = graph.older(symbol, state.under, hooks_of(state.under))
             value = symbol if state.captured is None else state.captured
             inputs.append(inputs[state.same] if state.same >= 0 else value)
             values.append(inputs[-1])
@@ -138,7 +138,7 @@ def trace_given(
 def _result(graph: Graph, x: Any) -> Any:
     """A symbol; or something from outside, which is returned as it is: a tensor, and what holds no symbol."""
     if isinstance(x, Symbol):
-        if x.source is None and x.grad is not None:
+        if (x.source is None or isinstance(x.source, Symbol)) and x.grad is not None:
             raise GraphError(
                 f"got a tensor with a .grad ({x.spec}) as a result of a traced function; results are values, and their "
                 "gradients stay behind: return its .grad beside it"

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping
 from enum import Enum
+from itertools import islice
 from operator import is_, itemgetter
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dualgraph.errors import shown
-from dualgraph.exact import PLAIN, exact
+from dualgraph.exact import PLAIN, elements, exact, store
 from dualgraph.ops.observed import MISSING
 
 MOST_ELEMENTS = 4096  # of a container; of a longer one only the length is watched
+MOST_RESULTS = 256  # of a cache without bounds, which forgets all of them or none
 MOST_BYTES = 1 << 16  # of an array; a larger one is watched by identity
-MAPPINGS = (dict, MappingProxyType)
 
 
 def is_plain(value: Any) -> bool:
     """Whether a value is a constant that counts by type and bits."""
     if isinstance(value, (tuple, frozenset)):
-        return all(is_plain(v) for v in value)
+        return all(is_plain(v) for v in elements(value))
+    if isinstance(value, np.void):  # a record, which may be changed in place
+        return False
     return isinstance(value, (*PLAIN, float, complex, Enum, np.generic, range, slice))
 
 
@@ -82,23 +85,36 @@ class Slot(NamedTuple):
 
 
 class Contents:
-    """What a list, dictionary, set or array holds."""
+    """What a list, dictionary, set or array holds. No code of a subclass is run to see it."""
 
     def __init__(self, container: Any, what: str):
         self.container, self.what = container, what
+        self.is_array = isinstance(container, (np.ndarray, np.void))
+        self._store: Any = None if self.is_array else store(container)
         self._then = self._now()
 
     def _now(self) -> Any:
-        container = self.container
-        if isinstance(container, np.ndarray):
-            return container.dtype, container.shape, container.tobytes() if container.nbytes <= MOST_BYTES else None
-        if len(container) > MOST_ELEMENTS:
-            return len(container)
-        return (*container, *container.values()) if isinstance(container, MAPPINGS) else tuple(container)
+        container, kind = self.container, self._store
+        if self.is_array:
+            mask = None
+            if type(container) is not np.ndarray and isinstance(container, np.ndarray):
+                mask = vars(container).get("_mask") if hasattr(container, "__dict__") else None  # of a masked array
+                container = np.ndarray.view(container, np.ndarray)
+            content = container.tobytes() if container.nbytes <= MOST_BYTES else None
+            return container.dtype, container.shape, content, mask.tobytes() if isinstance(mask, np.ndarray) else mask
+        if kind.__len__(container) > MOST_ELEMENTS:
+            return kind.__len__(container)
+        if issubclass(kind, dict):
+            return (*kind.__iter__(container), *kind.values(container))
+        return tuple(kind.__iter__(container))
+
+    def parts(self) -> tuple[Any, ...]:
+        """What else is to be looked at."""
+        return () if self.is_array or not isinstance(now := self._now(), tuple) else now
 
     def holds(self) -> bool:
         now, then = self._now(), self._then
-        if not isinstance(now, tuple) or isinstance(self.container, np.ndarray):
+        if not isinstance(now, tuple) or self.is_array:
             return bool(now == then)
         if not isinstance(then, tuple) or len(now) != len(then):
             return False
@@ -106,6 +122,37 @@ class Contents:
 
     def broken(self) -> str | None:
         return None if self.holds() else f"{self.what}: its contents changed"
+
+
+class Cached:
+    """The results that `functools.cache` or `lru_cache` keeps: none may go, for it would be computed anew."""
+
+    def __init__(self, function: Any):
+        self.function = function
+        self._then = self.results()  # kept alive: their identities tell
+        self._ids = {id(x) for x in self._then}
+
+    def results(self) -> list[Any]:
+        """What the cache holds; only the garbage collector is told of it."""
+        held = gc.get_referents(self.function)
+        number = next((n for n in range(len(held) - 1, 0, -1) if held[n] is self.function.__wrapped__), 1)
+        table = held[number - 1]  # of results, or of links: of each there is its key, its result and its type
+        if type(table) is dict and type(next(iter(table.values()), None)).__name__ != "_lru_list_elem":
+            return list(islice(table.values(), MOST_RESULTS))
+        return held[2 : number - 1 : 3]
+
+    def new(self) -> list[Any]:
+        """What was put there since."""
+        return [x for x in self.results() if id(x) not in self._ids]
+
+    def renewed(self) -> Cached:
+        return Cached(self.function)
+
+    def holds(self) -> bool:
+        return self._ids.issubset(map(id, self.results()))
+
+    def broken(self) -> str | None:
+        return None if self.holds() else f"the cache of {self.function.__name__}: its contents changed"
 
 
 def worded(value: Any, other: Any = MISSING) -> str:

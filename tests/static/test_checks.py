@@ -81,6 +81,8 @@ def test_a_failed_check_calls_functions_no_second_time(options: Any) -> None:
             run(dg.ones(3), dg.tensor(i))
         except errors.RangeError:
             assert i != [0, 1]
+        else:
+            assert i == [0, 1]
         assert len(calls) == number
 
 

@@ -10,6 +10,8 @@ import contextvars
 import copy
 import functools
 import gc
+import importlib
+import operator
 import os
 import signal
 import sys
@@ -18,8 +20,8 @@ import types
 import warnings
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import Enum
+from dataclasses import dataclass, make_dataclass
+from enum import Enum, member
 from typing import Any, ClassVar
 
 import numpy as np
@@ -717,6 +719,528 @@ def a_method_of_an_enumeration():
         GLOBAL = GLOBAL + 1.0
 
     return (lambda x: Scale.A.of(x)), change
+
+
+def raised_global() -> None:
+    global GLOBAL
+    GLOBAL = GLOBAL + 1.0
+
+
+class Single:
+    held = None
+
+    def __new__(cls):
+        if cls.held is None:
+            cls.held = object.__new__(cls)
+            cls.held.k = 2.0
+        return cls.held
+
+
+class Registry(type):
+    made: ClassVar[dict[Any, Any]] = {}
+
+    def __call__(cls):
+        if cls not in Registry.made:
+            Registry.made[cls] = super().__call__()
+        return Registry.made[cls]
+
+
+class Registered(metaclass=Registry):
+    def __init__(self):
+        self.k = 2.0
+
+
+@functools.lru_cache
+def cached_object():
+    return types.SimpleNamespace(k=2.0)
+
+
+@functools.cache
+def cached_settings(name):
+    return Trainer()
+
+
+@functools.lru_cache
+def cached_function(by):
+    scales = [by]
+    scaled = lambda x: x * scales[0]  # noqa: E731
+    scaled.scales = scales
+    return scaled
+
+
+SINGLE_OBJECTS: dict[str, tuple[Callable[[], Any], str]] = {
+    "__new__": (Single, "k"),
+    "metaclass": (Registered, "k"),
+    "lru_cache": (cached_object, "k"),
+    "cache": (lambda: cached_settings("a"), "by"),
+}
+
+
+@pytest.mark.parametrize("name", SINGLE_OBJECTS)
+def test_objects_that_calls_hand_out_again(name):
+    get, attribute = SINGLE_OBJECTS[name]
+    read = {"k": lambda o: o.k, "by": lambda o: o.by}[attribute]
+    get()
+    check(((lambda x: x * read(get())), lambda: setattr(get(), attribute, getattr(get(), attribute) + 1.0)))
+
+
+@case
+def a_function_out_of_a_cache():
+    cached_function(2.0)
+    return (lambda x: cached_function(2.0)(x)), lambda: cached_function(2.0).scales.__setitem__(0, 5.0)
+
+
+@pytest.mark.parametrize("kept", [None, 8])
+def test_a_cache_that_is_cleared(kept):
+    @functools.lru_cache(maxsize=kept)
+    def scale():
+        return GLOBAL * 1.5
+
+    f = lambda x: x * scale()  # noqa: E731
+    fast, x = static.jit(f), dg.ones(1)
+    assert fast(x).item() == f(x).item()
+    raised_global()
+    assert fast(x).item() == f(x).item() != GLOBAL * 1.5
+    scale.cache_clear()
+    assert fast(x).item() == f(x).item() == GLOBAL * 1.5
+
+
+def test_a_cache_that_grows_is_as_good():
+    @functools.cache
+    def scale(n):
+        return float(n)
+
+    @functools.lru_cache(maxsize=2)
+    def bounded(n):
+        return [float(n)]
+
+    bounded(1)
+    fast, x = static.jit(lambda x: x * scale(1) * bounded(1)[0]), dg.ones(1)
+    for n in range(2, 4):
+        assert fast(x).item() == 1.0
+        scale(n)
+        bounded(2)
+    assert fast.misses == ["first call"]
+    bounded(3)  # takes the place of the one for 1
+    assert fast(x).item() == 1.0
+    assert len(fast.misses) > 1
+
+
+def test_an_object_that_is_made_for_a_cache_while_tracing():
+    @functools.cache
+    def state():
+        return types.SimpleNamespace(n=0)
+
+    def f(x):
+        state().n = state().n + 1
+        return x * state().n
+
+    fast = static.jit(f)
+    assert [fast(dg.ones(1)).item() for _ in range(4)] == [1.0, 2.0, 3.0, 4.0]
+
+
+def test_tensors_that_are_made_for_a_cache_while_tracing():
+    """They belong to the trace; so it stays the only one."""
+
+    @functools.lru_cache
+    def angles(n):
+        return dg.sin(dg.arange(n) * 1.0), dg.cos(dg.arange(n) * 1.0)
+
+    def f(x):
+        sine, cosine = angles(x.shape[0])
+        return x * sine + cosine
+
+    fast, x = static.jit(f), dg.ones(3)
+    first = fast(x).tolist()
+    assert [fast(x).tolist() for _ in range(3)] == [first] * 3
+    assert fast.misses == ["first call"]
+
+
+@pytest.mark.parametrize("kind", [types.SimpleNamespace, dict])
+def test_objects_that_calls_make_and_change(kind):
+    @functools.cache
+    def state():
+        return kind(n=0)
+
+    def f(x):
+        held = state()
+        held = held if kind is dict else vars(held)
+        held["n"] += 1
+        return x * held["n"]
+
+    fast = static.jit(f)
+    assert [fast(dg.ones(1)).item() for _ in range(4)] == [1.0, 2.0, 3.0, 4.0]
+
+
+class Asked:
+    """An object with code of its own for attributes that are not there: a guard does not run it."""
+
+    __slots__ = ("absent", "k")
+    asked: ClassVar[list[str]] = []
+
+    def __init__(self):
+        self.k = 2.0
+
+    def __getattr__(self, name):
+        Asked.asked.append(name)
+        raise AttributeError(name)
+
+
+def test_no_code_of_an_object_runs_in_a_guard():
+    held, x = Asked(), dg.ones(1)
+    fast = static.jit(lambda x: x * held.k * getattr(held, "absent", 1.0))
+    fast(x)
+    asked = len(Asked.asked)
+    fast(x)
+    fast(x)
+    assert len(Asked.asked) == asked
+    held.absent = 3.0
+    assert fast(x).item() == 6.0
+
+
+class Decorated:
+    """A descriptor in the place of a function."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def __get__(self, owner, kind):
+        return functools.partial(self.function, owner)
+
+
+class Special:
+    @Decorated
+    def __mul__(self, x):
+        return x * GLOBAL
+
+    @functools.singledispatchmethod
+    def __add__(self, x):
+        return x + GLOBAL
+
+    __len__ = functools.partialmethod(lambda self, n: int(GLOBAL) + n, 1)
+
+    @staticmethod
+    def __neg__(*owner):
+        return GLOBAL
+
+    @classmethod
+    def __class_getitem__(cls, x):
+        return x * GLOBAL
+
+    @classmethod
+    def keys(cls):
+        return ["a", "b"][: int(GLOBAL) % 2 + 1]
+
+    def __getitem__(self, key):
+        return 2.0
+
+
+SPECIAL: dict[str, Callable[[Any, Any], Any]] = {
+    "decorated": lambda h, x: h * x,
+    "single dispatch": lambda h, x: h + x,
+    "partialmethod": lambda h, x: x * len(h),
+    "staticmethod": lambda h, x: x * -h,
+    "classmethod": lambda h, x: Special[x],
+    "dict": lambda h, x: x * sum(dict(h).values()),
+    "keywords": lambda h, x: (lambda **named: x * len(named))(**h),
+}
+
+
+@pytest.mark.parametrize("name", SPECIAL)
+def test_special_methods_that_are_no_plain_functions(name):
+    special = Special()
+    check(((lambda x: SPECIAL[name](special, x)), raised_global))
+
+
+class Held(Enum):
+    FUNCTION = member(functools.partial(lambda x: x * GLOBAL))
+    OTHER = ((2.0,), [3.0])
+
+
+VALUES: dict[str, Case] = {
+    "function": (lambda x: Held.FUNCTION.value(x), raised_global),
+    "list": (lambda x: x * Held.OTHER.value[1][0], lambda: Held.OTHER.value[1].__setitem__(0, 5.0)),
+    "member": (
+        (lambda other: lambda x: x * other.value[1][0])(Held.OTHER),
+        lambda: Held.OTHER.value[1].insert(0, 7.0),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_values_of_enumerations(name):
+    check(VALUES[name])
+
+
+class ByName:
+    shared = 1.0
+
+    def __init__(self):
+        self.scale = 2.0
+
+    def __getitem__(self, name):
+        return getattr(self, name)
+
+    def get(self, name, otherwise=None):
+        return getattr(self, name, otherwise)
+
+    def total(self, names):
+        return sum([getattr(self, name) for name in names])
+
+
+class ByDictionary:
+    def __init__(self, **held):
+        self.__dict__.update(held)
+
+    def __getitem__(self, name):
+        return self.__dict__[name]
+
+
+@dataclass(slots=True)
+class ByNameSlotted:
+    scale: float = 2.0
+
+    def __getitem__(self, name):
+        return getattr(self, name)
+
+
+class Described:
+    """Gets and sets what it is named after."""
+
+    def __set_name__(self, owner, name):
+        self.name = f"_{name}"
+
+    def __get__(self, owner, kind):
+        return getattr(owner, self.name)
+
+    def __set__(self, owner, value):
+        setattr(owner, self.name, value)
+
+
+class WithDescribed:
+    scale = Described()
+
+    def __init__(self):
+        self.scale = 2.0
+
+
+def got(owner, name):
+    return getattr(owner, name)
+
+
+class Settings:
+    scale = 2.0
+
+
+class Outer:
+    def __init__(self, config):
+        self.config = config
+
+    @property
+    def found(self):
+        return self.config
+
+    def direct(self, x, name):
+        return x * getattr(self.config, name)
+
+    def by_property(self, x, name):
+        return x * getattr(self.found, name)
+
+    def listed(self, x, name):
+        return x * sum(getattr(c, name) for c in [self.config])
+
+
+SETTINGS = types.SimpleNamespace(scale=2.0)
+SETTINGS_MODULE = types.ModuleType("settings_of_the_user")
+SETTINGS_MODULE.scale = 2.0
+NAMES = ["scale"]
+COMPUTED: dict[str, tuple[Callable[[], Any], Callable[[Any, Any], Any]]] = {
+    "item": (ByName, lambda c, x: x * c["scale"]),
+    "item of a constant list": (ByName, lambda c, x: x * c[NAMES[0]]),
+    "get": (ByName, lambda c, x: x * c.get("scale")),
+    "comprehension": (ByName, lambda c, x: x * c.total(NAMES)),
+    "late": (ByName, lambda c, x: x * c.get("late", 2.0)),
+    "class": (ByName, lambda c, x: x * c["shared"]),
+    "dictionary": (lambda: ByDictionary(scale=2.0), lambda c, x: x * c["scale"]),
+    "slots": (ByNameSlotted, lambda c, x: x * c["scale"]),
+    "helper": (lambda: types.SimpleNamespace(scale=2.0), lambda c, x: x * got(c, NAMES[0])),
+    "global": (lambda: SETTINGS, lambda c, x: x * getattr(SETTINGS, NAMES[0])),
+    "module": (lambda: SETTINGS_MODULE, lambda c, x: x * getattr(SETTINGS_MODULE, NAMES[0])),
+    "type": (lambda: Settings, lambda c, x: x * getattr(Settings, NAMES[0])),
+    "closure": (lambda: types.SimpleNamespace(scale=2.0), lambda c, x: x * (lambda: getattr(c, NAMES[0]))()),
+    "attribute": (lambda: types.SimpleNamespace(scale=2.0), lambda c, x: Outer(c).direct(x, NAMES[0])),
+    "property": (lambda: types.SimpleNamespace(scale=2.0), lambda c, x: Outer(c).by_property(x, NAMES[0])),
+    "listed": (lambda: types.SimpleNamespace(scale=2.0), lambda c, x: Outer(c).listed(x, NAMES[0])),
+    "getter": (lambda: types.SimpleNamespace(scale=2.0), lambda c, x: x * operator.attrgetter(NAMES[0])(c)),
+    "descriptor": (WithDescribed, lambda c, x: x * c.scale),
+}
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_attributes_by_computed_names(name):
+    make, read = COMPUTED[name]
+    held = make()
+    attribute = {"late": "late", "class": "shared"}.get(name, "scale")
+    check(((lambda x: read(held, x)), lambda: setattr(held, attribute, 5.0)))
+
+
+def test_a_function_of_a_module_by_a_computed_name_costs_nothing():
+    class Activated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.part = Scaled()
+
+        def forward(self, x):
+            return getattr(F, NAME[0])(x) * getattr(self.part, f"{'k'}")
+
+    NAME = ["relu"]
+    trainer = Trainer()
+    trainer.model = Activated()
+    trainer.run = lambda x: trainer.model(trainer.step(x))
+    fast, x = static.jit(trainer.run), dg.ones(1)
+    for _ in range(3):
+        fast(x)
+        trainer.seen += 1
+    assert fast.misses == ["first call"]
+    NAME[0] = "tanh"
+    assert fast(x).tolist() == trainer.run(x).tolist()
+
+
+class Endless(list):
+    """Its methods are the user's: a guard does not call them."""
+
+    def __iter__(self):
+        while True:
+            yield 1.0
+
+    def __len__(self):
+        raise RuntimeError
+
+    __eq__ = __bool__ = __len__  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]
+
+
+class EndlessKeys(dict):
+    __iter__ = Endless.__iter__
+    __len__ = __eq__ = __bool__ = Endless.__len__
+    keys = values = items = Endless.__iter__
+    __hash__ = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("held", [Endless([2.0]), EndlessKeys({0: 2.0})], ids=["list", "dict"])
+def test_no_code_of_a_container_runs_in_a_guard(held):
+    check(((lambda x: x * held[0]), lambda: held.__setitem__(0, 5.0)))
+    fast, x = static.jit(lambda x, held: x * held[0]), dg.ones(1)
+    other = type(held)([3.0] if isinstance(held, list) else {0: 3.0})
+    assert [fast(x, each).item() for each in (held, other, held)] == [5.0, 3.0, 5.0]
+
+
+@case
+def an_import_by_a_constant_name():
+    module = types.ModuleType("of_the_user_2")
+    module.SCALE = 2.0
+    sys.modules["of_the_user_2"] = module
+    return (lambda x: x * importlib.import_module("of_the_user_2").SCALE), lambda: setattr(module, "SCALE", 5.0)
+
+
+@case
+def a_table_of_modules_that_is_replaced():
+    model = nn.Sequential(nn.Identity(), nn.Tanh())
+    model._modules = collections.OrderedDict(model._modules)
+    return model, lambda: model._modules.__setitem__("1", nn.Sigmoid())
+
+
+@case
+def an_option_that_is_changed_in_place():
+    w = nn.Parameter([1.0, 2.0])
+    opt = optim.SGD([w], lr=0.1, weight_decay=0.1)
+
+    def step(x):
+        opt.zero_grad()
+        dg.sum(w * x).backward()
+        opt.step()
+        return w * 1.0
+
+    return step, lambda: opt.param_groups[0].options.__setitem__("weight_decay", 0.5)
+
+
+FLAGS: dict[str, Callable[[Any], Any]] = {
+    "params": lambda opt: opt.params,
+    "item": lambda opt: opt.param_groups[0]["params"],
+    "attribute": lambda opt: opt.param_groups[0].params,
+}
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_flags_of_the_parameters_of_an_optimiser(name):
+    model = nn.Linear(2, 1)
+    opt = optim.SGD(model.parameters(), lr=0.1)
+    check((
+        lambda x: x * float(sum(p.requires_grad for p in FLAGS[name](opt))),
+        lambda: setattr(model.weight, "requires_grad", False),
+    ))  # fmt: skip
+
+
+@case
+def a_class_that_a_call_made():
+    made = make_dataclass("made", ["x"], namespace={"k": 2.0})
+    return (lambda x: x * made.k), lambda: setattr(made, "k", 5.0)
+
+
+@case
+def a_record_of_numpy():
+    record = np.zeros(1, [("k", "f4")])[0]
+    return (lambda x: x * float(record["k"])), lambda: record.__setitem__("k", 5.0)
+
+
+@case
+def a_mask():
+    masked = np.ma.array([1.0, 2.0], mask=[False, False])
+    return (lambda x: x * float(masked.sum())), lambda: masked.__setitem__(0, np.ma.masked)
+
+
+def test_two_compiled_functions_of_one_name():
+    class Two:
+        double = static.jit(lambda self, x: x * 2.0)
+        triple = static.jit(lambda self, x: x * 3.0)
+
+    two, x = Two(), dg.ones(1)
+    assert [(two.double(x).item(), two.triple(x).item()) for _ in range(3)] == [(2.0, 3.0)] * 3
+    assert two.double.misses == two.triple.misses == ["first call"]
+
+
+def test_attributes_of_arguments_whose_names_are_no_identifiers():
+    class Options:
+        def __init__(self, held):
+            self.__dict__.update(held)
+
+        def __eq__(self, other):
+            return True
+
+        __hash__ = None  # type: ignore[assignment]
+
+    fast, x = static.jit(lambda x, c: x * vars(c)["lr-max"]), dg.ones(1)
+    assert [fast(x, Options({"a": 1, "lr-max": lr})).item() for lr in (2.0, 3.0, 2.0)] == [2.0, 3.0, 2.0]
+
+
+class SlottedList(list):
+    __slots__ = ("__scale", "by")
+
+    def __init__(self, items, scale=2.0):
+        super().__init__(items)
+        self.__scale = scale
+
+    def scaled(self, x):
+        return x * self.__scale * getattr(self, "by", 1.0)
+
+
+def test_slots_of_containers_that_are_arguments():
+    fast, x = static.jit(lambda x, held: held.scaled(x) + held[0]), dg.ones(1)
+    more = SlottedList([x])
+    more.by = 7.0
+    cases = ((SlottedList([x]), 3.0), (SlottedList([x], 5.0), 6.0), (more, 15.0), (SlottedList([x]), 3.0))
+    assert [(fast(x, held).item(), want) for held, want in cases] == [(want, want) for _, want in cases]
+    assert len(fast.misses) == 3
 
 
 def check(case: Case) -> None:

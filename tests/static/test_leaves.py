@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import pickle  # noqa: TID251 - what users do with models
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 import dualgraph as dg
-from dualgraph import nn, optim, static
+from dualgraph import extend, nn, optim, static
 from dualgraph.errors import DualgraphError, FeedError, GradientError, GraphError, ShapeError
 
 
@@ -559,18 +560,91 @@ def hooked_and_removed(w: Any, x: Any) -> Any:
     return x * 1.0
 
 
-@pytest.mark.parametrize("step", [hooked_and_left, hooked_and_removed])
+def made_and_seen_again(w: Any, x: Any) -> Any:
+    t = (x.detach() * 1.0).requires_grad_()
+    t.register_hook(lambda g: g * 2.0)
+    u = dg.asarray(t)
+    dg.sum(u * u * w).backward()
+    (g,) = dg.grad(dg.sum(u * t * w), [t])
+    u.requires_grad_(False)
+    return t.grad + g, u.detach()
+
+
+def frozen_after_a_view(w: Any, x: Any) -> Any:
+    y = w[:]
+    w.requires_grad_(False)
+    dg.sum(y * x).backward()
+    w.requires_grad_(True)
+    return y * 1.0
+
+
+def made_and_seen_in_a_composite(w: Any, x: Any) -> Any:
+    dg.sum(seen_again(w, x) * x).backward()
+    (g,) = dg.grad(dg.sum(seen_again(w, x)), [w], create_graph=True)
+    (h,) = dg.grad(dg.sum(g * g), [w])
+    return g.detach() + h
+
+
+seen_again = extend.composite("seen_again", lambda w, x: dg.reshape(w, (2,)) * w[:] * dg.asarray(w) * x.flatten())
+
+
+@pytest.mark.parametrize(
+    "step",
+    [hooked_and_left, hooked_and_removed, made_and_seen_again, frozen_after_a_view, made_and_seen_in_a_composite],
+)
 def test_hooks_that_a_step_registers(step):
     def run(mode: Callable[[Any], Any]) -> Any:
         w, x = nn.Parameter([1.0, 2.0]), dg.tensor([3.0, 4.0], requires_grad=True)
         f = mode(lambda x: step(w, x))
         seen = []
         for _ in range(3):
-            f(x)
-            seen.append([(p.grad.tolist(), len(p.hooks or ())) for p in (w, x)])
+            result = f(x)
+            seen.append([described(r) for r in (result if isinstance(result, tuple) else (result,))])
+            seen.append([(described(p), len(p.hooks or ())) for p in (w, x)])
         return seen
 
     assert run(static.jit) == run(lambda f: f)
+
+
+def test_gradients_through_a_composite_with_a_view_that_changes_nothing():
+    op = extend.composite("op", lambda x: dg.reshape(x, (2,)) * 3.0)
+    x = dg.tensor([1.0, 2.0], requires_grad=True)
+    dg.sum(op(x)).backward()
+    assert x.grad.tolist() == [3.0, 3.0]
+
+
+def test_a_passed_view_is_frozen_alone():
+    for mode in (lambda f: f, static.jit):
+        w = nn.Parameter([1.0, 2.0])
+        old = dg.asarray(w)
+        mode(lambda x: (x.requires_grad_(False), x * 2.0)[1])(old)
+        assert w.requires_grad
+        assert not old.requires_grad
+
+
+def test_a_view_that_is_passed_comes_back():
+    w = nn.Parameter([1.0, 2.0])
+    old = dg.asarray(w)
+    f = static.jit(lambda x: (x, w * 1.0)[0])
+    assert f(old) is old
+    assert f(old) is old
+
+
+def test_removers_of_hooks_on_arguments():
+    for mode in (lambda f: f, static.jit):
+        x = dg.tensor([1.0], requires_grad=True)
+        remove = x.register_hook(lambda g: g)
+        mode(lambda x: (x.register_hook(lambda g: g * 2.0), x * 1.0)[1])(x)
+        assert len(x.hooks) == 2
+        remove()
+        assert len(x.hooks) == 1
+
+
+def test_hooks_of_results_without_a_history():
+    w = nn.Parameter([1.0, 2.0])
+    result = static.jit(lambda: w * 2.0)()
+    with pytest.raises(GradientError, match="compiled"):
+        result.register_hook(lambda g: g)
 
 
 def test_hooks_that_a_step_removes():
@@ -888,11 +962,36 @@ def test_gradients_through_what_was_freed():
 
 
 def test_gradients_in_front_of_what_was_freed():
+    def heads(w: Any, v: Any) -> Any:
+        h = dg.exp(w)
+        k = h * 2.0
+        dg.sum(h).backward()
+        w.grad = None
+        return dg.grad(dg.sum(k * k), [k], retain_graph=True)[0], dg.grad(dg.sum(k * v), [v], retain_graph=True)[0]
+
+    def taken(w: Any, v: Any) -> Any:
+        h = dg.exp(w)
+        dg.grad(dg.sum(h), [w])
+        return dg.grad(dg.sum(h * v), [v])[0]
+
+    w, v = (dg.tensor([1.0, 2.0], requires_grad=True) for _ in range(2))
+    for step in (heads, taken):
+        found = [mode(step)(w, v) for mode in (lambda f: f, static.jit)]
+        assert len({str([described(g) for g in (r if isinstance(r, tuple) else (r,))]) for r in found}) == 1
+
+
+def test_gradients_after_a_sweep_that_failed():
+    def fails(g: Any, out: Any, x: Any) -> Any:
+        raise ValueError("no")
+
+    op = extend.composite("op", lambda x: x * 2.0, vjp=(fails,))
     w = dg.tensor([1.0, 2.0], requires_grad=True)
     h = dg.exp(w)
-    k = h * 2.0
-    dg.sum(h).backward()
-    assert dg.grad(dg.sum(k * k), [k])[0].tolist() == (k.detach() * 2.0).tolist()
+    loss = dg.sum(op(h * 3.0) * h)
+    with pytest.raises(ValueError, match="no"):
+        loss.backward()
+    with pytest.raises(GradientError, match="retain_graph=True"):
+        dg.grad(loss + dg.sum(w), [w], allow_unused=True)
 
 
 def test_seeds_are_each_callers_own():
@@ -924,3 +1023,46 @@ def test_parameters_that_are_passed_and_reached_in_the_model():
         return [[described(g) for g in f(list(model.parameters()))] for _ in range(3)]
 
     assert train(static.jit) == train(lambda f: f)
+
+
+def test_what_is_captured_is_passed_and_others_too():
+    """A parameter that the function also uses, an older value of it, other leaves, and arrays, in every order."""
+
+    def trained(mode: Callable[[Any], Any], order: Any) -> Any:
+        w, v, b = nn.Parameter([1.0, 2.0]), nn.Parameter([3.0, 4.0]), dg.Variable([5.0, 6.0])
+        old = w[:]
+        w.assign(w.detach() * 10.0)
+        values = [w, old, v, v[:], b, b[:], dg.tensor([7.0, 8.0], requires_grad=True), np.array([9.0, 1.0], np.float32)]
+
+        def step(x: Any) -> Any:
+            loss = dg.sum(x * w * b)
+            loss.backward()
+            b.assign(b + 1.0)
+            return loss
+
+        f = mode(step)
+        return [(described(f(values[n]).detach()), [described(p) for p in (w, v, b)]) for n in order]
+
+    numbers = range(8)
+    for order in itertools.chain(itertools.permutations(numbers, 2), [(*numbers, *reversed(numbers))]):
+        assert trained(static.jit, order) == trained(lambda f: f, order), order
+
+
+def test_second_derivatives_at_a_value_that_was_assigned_over():
+    def run(mode: Callable[[Any], Any]) -> Any:
+        w, x = nn.Parameter([1.0, 2.0]), nn.Parameter([3.0, 4.0])
+
+        def step() -> Any:
+            loss = dg.sum(w * w * w * x)
+            w.assign(w.detach() * 10.0)
+            (g,) = dg.grad(loss, [w], create_graph=True)
+            dg.sum(g * g).backward()
+            return g.detach()
+
+        f = mode(step)
+        return [(described(f()), described(w), described(x)) for _ in range(3)]
+
+    eager = run(lambda f: f)
+    assert run(static.jit) == eager
+    assert np.frombuffer(eager[0][0][1], np.float32).tolist() == [9.0, 48.0]
+    assert np.frombuffer(eager[0][1][2], np.float32).tolist() == [2 * 9.0 * 18.0, 2 * 48.0 * 48.0]
