@@ -43,10 +43,12 @@ def sweep(
     """Propagate `seeds` from `outputs` to the leaves; `front` is the current front end.
 
     `leaf(x, g)` receives the finished gradient of each leaf, `intermediate(call, number, g)` that of each call's result.
+    A leaf to which only piecewise constant functions lead gets zeros.
     `targets` restricts the sweep to paths that lead to these values.
     """
     gradients: dict[Key, Any] = {}
     leaves: dict[Key, Any] = {}
+    flat: dict[Key, Any] = {}  # values of which something reached is a piecewise constant function
     pending: list[tuple[int, Call]] = []
     behind = {ANY_LEAF}  # identities of leaves, until the sweep is over all that there are
 
@@ -73,14 +75,19 @@ def sweep(
         if call is last:  # reached through several of its results
             continue
         last = call
-        _propagate(front, call, gradients, reach, useful, create_graph, intermediate)
+        _propagate(front, call, gradients, reach, flat, useful, create_graph, intermediate)
         if not retain:
             call.behind = behind
             front.release(call)
     for key, x in leaves.items():
         leaf(x, _finished(x.hooks, gradients[key]))
+    if flat:
+        asked = None if targets is None else {key_of(x) for x in targets}
+        for key, x in flat.items():
+            if key not in leaves and (x.call is None if asked is None else key in asked):
+                leaf(x, _finished(x.hooks if x.call is None else None, zeros_like(x)))
     behind |= met
-    behind.update(key[0] for key in leaves)
+    behind.update(key[0] for key in (*leaves, *flat))
     behind.discard(ANY_LEAF)
     front.end_sweep(started)
 
@@ -105,6 +112,7 @@ def _propagate(
     call: Call,
     gradients: dict[Key, Any],
     reach: Callable[[Any, Any], None],
+    flat: dict[Key, Any],
     useful: set[int] | None,
     create_graph: bool,
     intermediate: Callable[[Any, int, Any], None] | None,
@@ -133,8 +141,11 @@ def _propagate(
     if len(found) > 1:
         found = [zeros_like(front.result(call, n)) if g is None else g for n, g in enumerate(found)]
     if call.plan is not None and front.joint and op.joint_vjp and not create_graph:
-        for number, g in front.pull(call, found, wanted):
+        pulled = dict(front.pull(call, found, wanted))
+        for number, g in pulled.items():
             reach(inputs[number], g)
+        if len(pulled) < wanted.count(True):
+            _note_flat([x for number, x in enumerate(inputs) if wanted[number] and number not in pulled], flat)
         return
     results = [front.result(call, n) for n in range(len(found))]
     g, out = (found[0], results[0]) if len(found) == 1 else (tuple(found), tuple(results))
@@ -142,7 +153,9 @@ def _propagate(
     for number, want in enumerate(wanted):
         if want:
             part = contribution(op, number, g, out, values, call.params)
-            if part is not None:
+            if part is None:
+                _note_flat([inputs[number]], flat)
+            else:
                 if not isinstance(part, Tensor):
                     raise GradientError(
                         f"{op.name}: its gradient rule gave {shown(part)}; it must give a tensor, or None where there is no "
@@ -173,6 +186,19 @@ def _freed(call: Call) -> DualgraphError:
         f"backward: the values saved by {call.op.name} were freed by an earlier backward; "
         "call the first backward with retain_graph=True to go through a graph again"
     ).at(call.where)
+
+
+def _note_flat(stack: list[Any], flat: dict[Key, Any]) -> None:
+    """Note values to which a rule passes nothing on, and all before them: where nothing else comes, the gradient is 0."""
+    while stack:
+        x = stack.pop()
+        key = key_of(x)
+        if (x if x.source is None else x.source).tracked and key not in flat:
+            flat[key] = x
+            if x.call is not None:
+                if x.call.freed:
+                    raise _freed(x.call)
+                stack.extend(x.call.inputs)
 
 
 def leads_to(x: Any, targets: Sequence[Any]) -> bool:
@@ -311,7 +337,7 @@ def grad(
     wanted = {key_of(x) for x in targets}
 
     def leaf(x: Any, g: Any) -> None:
-        found[key_of(x)] = g
+        found.setdefault(key_of(x), g)
 
     def intermediate(call: Any, number: int, g: Any) -> None:
         if (id(call), number) in wanted:

@@ -112,13 +112,18 @@ def attributes(value: Any) -> dict[str, Any]:
 def _slots(value: Any) -> dict[str, Any]:
     held = {}
     for base in type(value).__mro__:
-        for name, member in list(vars(base).items()) if "__slots__" in vars(base) else ():
-            if isinstance(member, MemberDescriptorType):
-                try:
-                    held[name] = member.__get__(value)
-                except AttributeError:
-                    continue  # it is not set
+        for name in stored_slots(base):
+            try:
+                held[name] = vars(base)[name].__get__(value)
+            except AttributeError:
+                continue  # it is not set
     return held
+
+
+def stored_slots(base: type) -> list[str]:
+    """The slots that a class declares, by the names under which they are stored."""
+    members = list(vars(base).items()) if "__slots__" in vars(base) else []
+    return [name for name, member in members if isinstance(member, MemberDescriptorType)]
 
 
 def _holds_more(kind: Any) -> bool:
@@ -145,5 +150,5 @@ def _object_key(value: Any, kind: Any, inside: tuple[int, ...]) -> Any:
 
 
 def _is_tensor(kind: Any) -> bool:
-    """Kinds whose `==` is elementwise: they keep NumPy's operators away."""
-    return getattr(kind, "__array_ufunc__", 0) is None
+    """Kinds whose `==` is elementwise: they keep NumPy's operators away, or take them over."""
+    return getattr(kind, "__array_ufunc__", 0) is None or getattr(kind, "takes_operators", False)

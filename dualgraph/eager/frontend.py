@@ -234,6 +234,8 @@ class Eager:
                 found = _constants[key] = EagerTensor(np.array(value, NUMPY_DTYPES[dtype]), Spec((), dtype))
         return found
 
+    number = constant
+
     def result(self, call: Call, number: int) -> EagerTensor:
         layout = call.specs[number]
         return EagerTensor(call.results[number], layout, is_float(layout[1]), call, number)

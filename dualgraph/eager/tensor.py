@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dualgraph.errors import DTypeError, GradientError, ShapeError, SymbolError, here
+from dualgraph.exact import stored_slots
 from dualgraph.kernels.program import View
 from dualgraph.ops.arguments import flag
 from dualgraph.ops.arrays import as_array, copied
@@ -105,6 +106,17 @@ class EagerTensor(Tensor):
         array = self.numpy()
         return array if dtype is None and not copy else np.array(array, dtype=dtype, copy=copy)
 
+    def __dlpack__(self, **options: Any) -> Any:
+        """A copy: whoever gets it may write to it."""
+        if options.get("copy") is False:  # what the protocol asks for
+            raise BufferError(
+                "DLPack: got copy=False; tensors are values, and what is exported could be written to; copy"
+            )
+        return self.numpy().copy().__dlpack__(**{**options, "copy": None})
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 1, 0  # the processor's memory
+
     def __reduce__(self) -> Any:
         """Copied and pickled by value: what was recorded stays behind, so a tensor that has a history is refused."""
         if self.call is not None:
@@ -114,11 +126,20 @@ class EagerTensor(Tensor):
             ).at(here(2))
         held = self.held_gradient()
         state = (np.array(array_of(self.storage, self.layout), order="C"), self.tracked, held, self._more())
-        return _remade, (type(self), *state), getattr(self, "__dict__", None)
+        return _remade, (type(self), *state), (getattr(self, "__dict__", None), self._slots())
 
     def _more(self) -> dict[str, Any]:
         """Further slots to be copied."""
         return {}
+
+    def _slots(self) -> dict[str, Any]:
+        """What a user's subclass keeps in slots of its own."""
+        found: dict[str, Any] = {}
+        for base in type(self).__mro__:
+            if base.__module__ == __name__:
+                return found
+            found.update((n, getattr(self, n)) for n in stored_slots(base) if hasattr(self, n))
+        return found
 
     def __bool__(self) -> bool:
         return bool(self.item())

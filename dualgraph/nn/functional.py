@@ -22,15 +22,16 @@ from dualgraph.ops.elementwise import sigmoid, tanh, where
 from dualgraph.ops.indexing import one_hot
 from dualgraph.ops.linalg import linear
 from dualgraph.ops.losses import cross_entropy, mse_loss, nll_loss
-from dualgraph.ops.op import Op, bind
+from dualgraph.ops.op import Op, bind, current
 from dualgraph.ops.random import bernoulli
+from dualgraph.spec import DEFAULT_FLOAT, is_float
 
 
-def _drop(x: Any, keep: Any, *, scale: float) -> Any:
+def _drop(x: Any, keep: Any, scale: Any) -> Any:
     return where(keep, x * scale, 0.0)
 
 
-_DROP: Op = composite("dropout", _drop, (lambda g, out, x, keep, *, scale: bind(_DROP, g, keep, scale=scale), None))
+_DROP: Op = composite("dropout", _drop, (lambda g, out, x, keep, scale: bind(_DROP, g, keep, scale), None, None))
 
 
 def dropout(x: Any, p: float = 0.5, training: bool = True) -> Any:
@@ -44,7 +45,9 @@ def dropout(x: Any, p: float = 0.5, training: bool = True) -> Any:
         return x.reshape(x.shape)  # of a variable its value now
     if p == 1.0:
         return where(False, x, 0.0)  # not x * 0, which keeps infinities and signs
-    return bind(_DROP, x, bernoulli(x.shape, 1.0 - p), scale=1.0 / (1.0 - p))
+    dtype = x.layout[1]
+    scale = current().constant(1.0 / (1.0 - p), dtype if is_float(dtype) else DEFAULT_FLOAT)
+    return bind(_DROP, x, bernoulli(x.shape, 1.0 - p), scale)
 
 
 __all__ = [

@@ -29,7 +29,7 @@ def calculate_gain(nonlinearity: str, a: float = 0.0) -> float:
     >>> calculate_gain("linear"), round(calculate_gain("leaky_relu", 5**0.5), 6)
     (1.0, 0.57735)
     """
-    slope = real("calculate_gain", "a", a)
+    slope = real("calculate_gain", "a", a, finite=True)
     if not isinstance(nonlinearity, str) or nonlinearity not in (*GAINS, "leaky_relu"):
         raise ArgumentError(
             f"calculate_gain: got {shown(nonlinearity)}; known are {', '.join(GAINS)}, leaky_relu; use the gain of the "
@@ -58,10 +58,24 @@ def _variable(variable: V) -> V:
     return variable
 
 
+def _size(name: str, what: str, value: float) -> float:
+    """A finite number of at least 0."""
+    found = real(name, what, value, finite=True)
+    if found < 0.0:
+        raise ArgumentError(f"{name}: got {what} = {shown(value)}; it must be a number of at least 0; pass one").at(
+            here()
+        )
+    return found
+
+
 def uniform_(variable: V, a: float = 0.0, b: float = 1.0) -> V:
     """Uniform on [a, b)."""
     shape, dtype = _variable(variable).shape, variable.dtype
     low, high = real("uniform_", "a", a, finite=True), real("uniform_", "b", b, finite=True)
+    if low > high:
+        raise ArgumentError(
+            f"uniform_: got a = {shown(a)} and b = {shown(b)}; a must not be above b; exchange them"
+        ).at(here(2))
     variable.assign(random.uniform(shape, low, high, dtype=dtype))
     return variable
 
@@ -69,7 +83,7 @@ def uniform_(variable: V, a: float = 0.0, b: float = 1.0) -> V:
 def normal_(variable: V, mean: float = 0.0, std: float = 1.0) -> V:
     """Normal with the given mean and standard deviation."""
     shape, dtype = _variable(variable).shape, variable.dtype
-    centre, scale = real("normal_", "mean", mean), real("normal_", "std", std)
+    centre, scale = real("normal_", "mean", mean, finite=True), _size("normal_", "std", std)
     variable.assign(random.randn(shape, dtype=dtype) * scale + centre)
     return variable
 
@@ -93,7 +107,7 @@ def ones_(variable: V) -> V:
 
 def xavier_uniform_(variable: V, gain: float = 1.0) -> V:
     """Uniform on ±gain * sqrt(6 / (in + out)) (Glorot & Bengio 2010)."""
-    bound = real("xavier_uniform_", "gain", gain) * math.sqrt(6.0 / max(sum(fans(variable)), 1))
+    bound = _size("xavier_uniform_", "gain", gain) * math.sqrt(6.0 / max(sum(fans(variable)), 1))
     return uniform_(variable, -bound, bound)
 
 

@@ -81,9 +81,9 @@ def _elu(x: E.Expr, alpha: E.Expr) -> E.Expr:
 
 
 def _elu_gradient(g: Any, out: Any, x: Any, alpha: Any) -> Any:
-    """As PyTorch has it: at 0 the first derivative is that of the exponential, the second 0."""
-    slope = ew.multiply(ew.exp(ew.where(ew.less(x, 0), x, 0.0)), alpha)
-    return ew.where(ew.less_equal(x, 0), ew.multiply(g, slope), g)
+    """As PyTorch has it: at 0 the first derivative is that of the exponential, the second 0; NaN at NaN."""
+    slope = ew.multiply(ew.exp(ew.where(ew.greater_equal(x, 0), 0.0, x)), alpha)
+    return ew.where(ew.greater(x, 0), g, ew.multiply(g, slope))
 
 
 def _elu_gradient_of_alpha(g: Any, out: Any, x: Any, alpha: Any) -> Any:

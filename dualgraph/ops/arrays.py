@@ -40,9 +40,16 @@ def as_array(data: Any, dtype: Any = None, copy_tensors: bool = False) -> Array:
 def copied(array: Array) -> Array:
     """A row-major copy of an array."""
     try:
-        return np.array(array, order="C")
+        return _zeros_and_ones(np.array(array, order="C"))
     except MemoryError:
         raise _no_memory_for(array) from None
+
+
+def _zeros_and_ones(array: Array) -> Array:
+    """The array, with bools that are true as the byte 1: views of bytes may hold others."""
+    if array.dtype == np.bool_:
+        np.not_equal(array.view(np.uint8), 0, out=array)
+    return array
 
 
 def _no_memory_for(data: Any) -> DualgraphError:
@@ -51,6 +58,10 @@ def _no_memory_for(data: Any) -> DualgraphError:
 
 def _array(data: Any) -> Array:
     """Data as an array of the dtype that NumPy finds, if that is supported."""
+    if isinstance(data, np.ma.MaskedArray) and np.ma.is_masked(data):
+        raise DTypeError(
+            f"tensor: got {shown(data)} with masked elements; a tensor has no mask; fill them with data.filled(value)"
+        )
     try:
         array = np.array(data, order="C")
     except ValueError as error:
@@ -66,7 +77,7 @@ def _array(data: Any) -> Array:
             f"tensor: got data of {array.dtype} ({type(data).__name__}); supported are {', '.join(NUMPY_DTYPES)}; "
             "convert it with numpy's astype first"
         )
-    return array
+    return _zeros_and_ones(array)
 
 
 def _converted(array: Array, name: str) -> Array:

@@ -10,18 +10,30 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from dualgraph.errors import DTypeError, GraphError, shown
 from dualgraph.kernels.program import Program, View
 from dualgraph.ops.op import Call, Op, Operand, Vjp, as_view, within
 from dualgraph.ops.symbol import Recorder, Symbol, literal_of
-from dualgraph.spec import Spec
+from dualgraph.spec import NUMPY_DTYPES, Spec
+
+MOST_TRACES = 4096  # of one composite: shapes and options that keep changing must not fill the memory
+
+
+class _Composition(Recorder):
+    """Records what is run for many shapes and options."""
+
+    def number(self, value: float, dtype: str) -> Symbol:
+        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite
+            return self.constant_array(np.array(value, NUMPY_DTYPES[dtype]), operand=True)
 
 
 class Traced:
     """The calls of a composite for given input specs and parameters."""
 
     def __init__(self, name: str, function: Callable[..., Any], specs: Sequence[Spec], params: dict[str, Any]):
-        recorder = Recorder()
+        recorder = _Composition()
         recorder.grad_enabled = False
         self.inputs = [recorder.placeholder(Spec(s[0], s[1]), f"x{i}") for i, s in enumerate(specs)]
         self.outputs: tuple[Symbol, ...] = within(recorder, self._outputs, name, function, params, recorder)
@@ -71,7 +83,7 @@ def lower_call(
     """Append the kernels of one call."""
     if not op.literal_scalars:
         operands = tuple(as_view(program, x) for x in operands)
-    elif operands and not any(isinstance(x, View) for x in operands):
+    elif op.scalar is not None and not any(isinstance(x, View) for x in operands):
         operands = (as_view(program, operands[0]), *operands[1:])  # kernels need one operand to be told from a constant
     return op.lower(program, operands, tuple(specs), params)
 
@@ -95,6 +107,8 @@ def composite(
         key = (*[(s[0], s[1]) for s in specs], *params.values())
         found = traces.get(key)
         if found is None:
+            if len(traces) >= MOST_TRACES:
+                traces.clear()
             found = traces[key] = Traced(name, function, specs, params)
         return found
 

@@ -16,7 +16,7 @@ from dualgraph.ops.arguments import checked_shape, integer, number, real
 from dualgraph.ops.arrays import as_array
 from dualgraph.ops.broadcast import checked_scalar
 from dualgraph.ops.elementwise import OPS, astype, equal
-from dualgraph.ops.op import Op, Operand, bind, current
+from dualgraph.ops.op import Op, Operand, bind, current, leaves
 from dualgraph.ops.shape import expand_dims, filled
 from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, INTEGERS, Spec, dtype_name, fitting, is_float
@@ -79,16 +79,17 @@ def _number(parameter: tuple[str, str]) -> Any:
 def _range_lower(
     program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]
 ) -> tuple[View, ...]:
-    dtype = specs[0].dtype
-    scale = "float64" if dtype in ("float32", "float64") else "int64"
-    value = E.cast(E.index(), scale) * _number(params["step"]) + _number(params["start"])
-    code, results = E.linearise([E.cast(value, dtype)])
+    (start, step), views = leaves(operands)
+    code, results = E.linearise([E.cast(E.cast(E.index(), step.dtype) * step + start, specs[0].dtype)])
     out = program.new(specs[0])
-    program.add(Loop(code, results, (), ()), (out,), (), out.shape)
+    loop = Loop(code, results, tuple(v.dtype for v in views), (False,) * len(views))
+    program.add(loop, (out,), [v.broadcast_to(out.shape) for v in views], out.shape)
     return (out,)
 
 
-_RANGE = OPS["arange"] = Op("arange", lambda *, start, step, count, dtype: Spec((count,), dtype), _range_lower)
+RANGE = OPS["arange"] = Op(
+    "arange", lambda start, step, *, count, dtype: Spec((count,), dtype), _range_lower, (None, None)
+)
 
 
 def arange(start: float, /, stop: float | None = None, step: float = 1, *, dtype: Any = None) -> Any:
@@ -111,7 +112,8 @@ def arange(start: float, /, stop: float | None = None, step: float = 1, *, dtype
     name = dtype_name(dtype, DEFAULT_INTEGER if whole else DEFAULT_FLOAT)
     (count,) = fitting("arange", (_steps(first, last, step, whole),))
     first, step = _fit_range(first, step, count, name)
-    return bind(_RANGE, start=_exact(first), step=_exact(step), count=count, dtype=name)
+    constant, scale = current().constant, "float64" if is_float(name) else "int64"
+    return bind(RANGE, constant(first, scale), constant(step, scale), count=count, dtype=name)
 
 
 def _steps(first: Any, last: Any, step: Any, whole: bool) -> int:

@@ -368,7 +368,7 @@ def one_hot(labels: Any, classes: int, *, dtype: Any = "int64") -> Any:
     [[0, 0, 1], [1, 0, 0]]
     """
     count, name = integer("one_hot", "classes", classes, 1), dtype_name(dtype, DEFAULT_INTEGER)
-    labels = current().lift(labels)
+    labels = _positions(labels)
     fitting("one_hot", (*labels.layout[0], count))
     return hot(in_range(labels, count, name="one_hot"), count, name)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -164,8 +165,7 @@ def _linear_spec(x: Any, weight: Any, *bias: Any) -> None:
 
 
 def _linear(x: Any, weight: Any, *bias: Any) -> Any:
-    rows = reshape(x, (-1, x.layout[0][-1])) if len(x.layout[0]) != 2 and x.spec.size else x
-    out = _product(rows, weight, transpose_b=True)
+    out = _product(_rows(x), weight, transpose_b=True)
     if bias:
         out = out + bias[0]
     return reshape(out, (*x.layout[0][:-1], weight.layout[0][0]))
@@ -181,10 +181,7 @@ def _linear_vjp(number: int, g: Any, out: Any, x: Any, weight: Any, *bias: Any) 
 
 def _rows(x: Any) -> Any:
     shape = x.layout[0]
-    if len(shape) == 2:
-        return x
-    n = shape[-1]
-    return reshape(x, (x.spec.size // n if n else 0, n))
+    return x if len(shape) == 2 else reshape(x, (math.prod(shape[:-1]), shape[-1]))
 
 
 _LINEAR = OPS["linear"] = composite("linear", _linear, _linear_vjp, _linear_spec)

@@ -12,7 +12,7 @@ from dualgraph.ops.composite import composite
 from dualgraph.ops.elementwise import OPS
 from dualgraph.ops.indexing import hot, in_range, integers_only
 from dualgraph.ops.op import bind, current
-from dualgraph.ops.reduce import max, sum
+from dualgraph.ops.reduce import known, max, sum
 from dualgraph.ops.shape import expand_dims
 from dualgraph.spec import is_float
 
@@ -49,14 +49,14 @@ def _reduced(rows: Any, reduction: str) -> Any:
     if reduction == "none":
         return rows
     total = sum(rows)
-    return total if reduction == "sum" else ew.divide(total, float(rows.layout[0][0]))
+    return total if reduction == "sum" else ew.divide(total, known(rows.layout[0][0], total))
 
 
 def _row_gradient(g: Any, n: int, reduction: str) -> Any:
     """The gradient of each row's loss as a column."""
     if reduction == "none":
         return expand_dims(g, 1)
-    return g if reduction == "sum" else ew.divide(g, float(n))
+    return g if reduction == "sum" else ew.divide(g, known(n, g))
 
 
 def _cross_entropy(x: Any, labels: Any, *, reduction: str) -> Any:
@@ -85,7 +85,7 @@ def _cross_entropy_gradient_vjp(number: int, g: Any, out: Any, g0: Any, x: Any, 
     rows = sum(ew.multiply(g, difference), axis=1)
     if reduction == "none":
         return rows
-    return sum(rows) if reduction == "sum" else ew.divide(sum(rows), float(x.layout[0][0]))
+    return sum(rows) if reduction == "sum" else ew.divide(sum(rows), known(x.layout[0][0], rows))
 
 
 _CROSS_ENTROPY_GRADIENT = composite(
@@ -165,21 +165,22 @@ def _mse(x: Any, y: Any, *, reduction: str) -> Any:
     if reduction == "none":
         return error
     total = sum(error)
-    return total if reduction == "sum" else ew.divide(total, float(error.spec.size))
+    return total if reduction == "sum" else ew.divide(total, known(error.spec.size, total))
 
 
 def _mse_gradient(g: Any, x: Any, y: Any, *, reduction: str, sign: float) -> Any:
     difference = ew.subtract(x, y)
     scale = 2.0 * sign / (difference.spec.size if reduction == "mean" else 1)
-    return ew.multiply(ew.multiply(difference, scale), g)
+    return ew.multiply(ew.multiply(difference, known(scale, difference)), g)
 
 
 def _mse_gradient_vjp(number: int, g: Any, out: Any, g0: Any, x: Any, y: Any, *, reduction: str, sign: float) -> Any:
-    size = ew.subtract(x, y).spec.size if reduction == "mean" else 1
-    scale = 2.0 * sign / size
+    difference = ew.subtract(x, y)
+    scale = 2.0 * sign / (difference.spec.size if reduction == "mean" else 1)
     if number == 0:
-        return ew.multiply(ew.multiply(ew.subtract(x, y), scale), g)
-    return ew.multiply(ew.multiply(g, g0), scale if number == 1 else -scale)
+        return ew.multiply(ew.multiply(difference, known(scale, difference)), g)
+    both = ew.multiply(g, g0)
+    return ew.multiply(both, known(scale if number == 1 else -scale, both))
 
 
 _MSE_GRADIENT = composite("mse_loss_vjp", _mse_gradient, _mse_gradient_vjp)

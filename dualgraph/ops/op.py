@@ -7,16 +7,16 @@ once, for both modes and all devices; nothing in `ops/` knows which mode it runs
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from dualgraph.errors import OutOfMemoryError, Where
-from dualgraph.kernels.expr import literal_array
+from dualgraph.errors import ArgumentError, OutOfMemoryError, Where, here, shown
+from dualgraph.kernels import expr as E
 from dualgraph.kernels.program import Program, View
+from dualgraph.ops.stepped import stepped
 from dualgraph.spec import Spec, fitting
 
 Literal = tuple[int, str]  # (bits, dtype): a scalar operand known while lowering
@@ -145,6 +145,9 @@ class FrontEnd(Protocol):
     def constant(self, value: Any, dtype: str) -> Any:
         """A scalar as a tensor of this front end."""
 
+    def number(self, value: float, dtype: str) -> Any:
+        """A constant that follows from a shape or an option, as an operand: no code is made for each of its values."""
+
     def lift(self, value: Any) -> Any:
         """A tensor or array-like as a tensor of this front end."""
 
@@ -262,7 +265,9 @@ def within(front: Any, function: Callable[..., Any], /, *args: Any, **named: Any
 
 
 class no_grad(Context):
-    """Context manager and decorator (`@no_grad()`): results computed inside need no gradient.
+    """Context manager and decorator (`@no_grad()` or `@no_grad`): results computed inside need no gradient.
+
+    Of a decorated generator or coroutine function each step runs inside, and what happens between its steps does not.
 
     >>> import dualgraph as dg
     >>> x = dg.tensor([1.0], requires_grad=True)
@@ -276,21 +281,29 @@ class no_grad(Context):
 
     enabled = False
 
-    def __init__(self) -> None:
+    _again: list[no_grad] | None
+
+    def __new__(cls, function: Any = None) -> Any:
+        self = object.__new__(cls)
         self._over = True
-        self._again: list[no_grad] | None = None  # one object may be entered several times, in other threads too
+        self._again = None  # one object may be entered several times, in other threads too
+        return self if function is None else self(function)
 
     def inside(self, front: Any) -> Any:
         return front.with_grad(self.enabled)
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Use as a decorator: the whole function runs inside."""
+        if not callable(function) or isinstance(function, type):
+            raise ArgumentError(
+                f"{type(self).__name__}: got {shown(function)} to decorate; it decorates functions; decorate the methods of a "
+                "class one by one, or use it in a with block"
+            ).at(here(2))
 
-        @functools.wraps(function)
-        def inside(*args: Any, **named: Any) -> Any:
-            return within(self.inside(current()), function, *args, **named)
+        def run(step: Callable[..., Any], *args: Any, **named: Any) -> Any:
+            return within(self.inside(current()), step, *args, **named)
 
-        return inside
+        return stepped(function, run)
 
     def __enter__(self) -> None:
         if self._over:
@@ -352,9 +365,21 @@ def out_of_memory(op: Op, specs: Sequence[Any]) -> OutOfMemoryError:
     )
 
 
+def leaves(operands: Sequence[Operand]) -> tuple[list[E.Expr], list[View]]:
+    """The operands of elementwise code as expressions, and the views among them in the order of its inputs."""
+    exprs, views = list[E.Expr](), list[View]()
+    for operand in operands:
+        if isinstance(operand, View):
+            exprs.append(E.input(len(views), operand.dtype))
+            views.append(operand)
+        else:
+            exprs.append(E.Expr(E.LITERAL, (), operand[1], operand[0]))
+    return exprs, views
+
+
 def as_view(program: Program, operand: Operand) -> View:
     """An operand as a view: literals become constants of the program."""
     if isinstance(operand, View):
         return operand
     bits, dtype = operand
-    return program.constant(literal_array(bits, dtype))
+    return program.constant(E.literal_array(bits, dtype))

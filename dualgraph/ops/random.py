@@ -127,6 +127,10 @@ def uniform(shape: int | Sequence[int], low: float = 0.0, high: float = 1.0, *, 
     True
     """
     first, last = real("uniform", "low", low, finite=True), real("uniform", "high", high, finite=True)
+    if first > last:
+        raise ArgumentError(
+            f"uniform: got low = {shown(low)} and high = {shown(high)}; low must not be above high; exchange them"
+        )
     kind = NUMPY_DTYPES[_float_dtype("uniform", dtype)].type
     with np.errstate(over="ignore"):
         within = bool(np.isfinite(kind(last) - kind(first)))

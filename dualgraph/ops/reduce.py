@@ -266,6 +266,11 @@ def all(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = 
 # Composed reductions
 
 
+def known(value: float, like: Any) -> Any:
+    """A number that follows from a shape or an option, in the dtype of a tensor."""
+    return current().number(float(value), like.layout[1])
+
+
 def _count(x: Any, axes: Axes) -> int:
     return math.prod(x.layout[0][a] for a in axes)
 
@@ -281,15 +286,15 @@ def _float_spec(name: str) -> Any:
 
 
 def _mean(x: Any, *, axes: Axes, keepdims: bool) -> Any:
-    return ew.divide(sum(x, axis=axes, keepdims=keepdims), float(_count(x, axes)))
+    return ew.divide(sum(x, axis=axes, keepdims=keepdims), known(_count(x, axes), x))
 
 
 def _mean_vjp(g: Any, out: Any, x: Any, *, axes: Axes, keepdims: bool) -> Any:
-    return _spread(ew.divide(g, float(_count(x, axes))), x, axes)
+    return _spread(ew.divide(g, known(_count(x, axes), g)), x, axes)
 
 
 def _centred(x: Any, axes: Axes) -> Any:
-    return ew.subtract(x, ew.divide(sum(x, axis=axes, keepdims=True), float(_count(x, axes))))
+    return ew.subtract(x, ew.divide(sum(x, axis=axes, keepdims=True), known(_count(x, axes), x)))
 
 
 def _freedom(x: Any, axes: Axes, correction: float) -> float:
@@ -299,12 +304,12 @@ def _freedom(x: Any, axes: Axes, correction: float) -> float:
 
 def _var(x: Any, *, axes: Axes, correction: float, keepdims: bool) -> Any:
     squares = sum(ew.square(_centred(x, axes)), axis=axes, keepdims=keepdims)
-    return ew.divide(squares, _freedom(x, axes, correction))
+    return ew.divide(squares, known(_freedom(x, axes, correction), x))
 
 
-def _var_scale(x: Any, axes: Axes, correction: float) -> float:
+def _var_scale(x: Any, axes: Axes, correction: float) -> Any:
     freedom = _freedom(x, axes, correction)
-    return 2.0 / freedom if freedom else math.inf
+    return known(2.0 / freedom if freedom else math.inf, x)
 
 
 def _var_gradient(g: Any, x: Any, *, axes: Axes, correction: float) -> Any:
@@ -386,7 +391,7 @@ def var(x: Any, /, *, axis: int | Sequence[int] | None = None, correction: float
 
 def _spread_of(op: Op, x: Any, axis: int | Sequence[int] | None, correction: float, keepdims: bool) -> Any:
     x = current().lift(x)
-    axes, taken = normalize_axes(op.name, axis, len(x.layout[0])), real(op.name, "correction", correction)
+    axes, taken = normalize_axes(op.name, axis, len(x.layout[0])), real(op.name, "correction", correction, finite=True)
     return bind(op, x, axes=axes, correction=taken, keepdims=flag(op.name, "keepdims", keepdims))
 
 

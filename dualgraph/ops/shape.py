@@ -23,7 +23,7 @@ from dualgraph.ops.arguments import (
 )
 from dualgraph.ops.broadcast import broadcast_shapes, checked_scalar
 from dualgraph.ops.elementwise import OPS, astype
-from dualgraph.ops.op import Op, Operand, as_view, bind, current
+from dualgraph.ops.op import Op, Operand, as_view, bind, current, leaves
 from dualgraph.spec import MOST_AXES, Shape, Spec, contiguous_strides, dtype_name, fitting, promote
 
 
@@ -33,9 +33,9 @@ def copy_loop(dtype: str, to: str) -> Loop:
     return Loop(code, results, (dtype,), (False,))
 
 
-def fill_loop(bits: int, dtype: str) -> Loop:
-    """A kernel that writes one constant everywhere."""
-    code, results = E.linearise([E.Expr(E.LITERAL, (), dtype, bits)])
+def zero_loop(dtype: str) -> Loop:
+    """A kernel that writes zeros."""
+    code, results = E.linearise([E.literal(0, dtype)])
     return Loop(code, results, (), ())
 
 
@@ -302,7 +302,7 @@ def _embed_lower(
 ) -> tuple[View, ...]:
     view = as_view(program, operands[0])
     out = program.new(specs[0])
-    program.add(fill_loop(0, out.dtype), (out,), (), out.shape)
+    program.add(zero_loop(out.dtype), (out,), (), out.shape)
     part = window_view(out, params["window"])
     program.add(copy_loop(view.dtype, out.dtype), (part,), (view,), view.shape)
     return (out,)
@@ -444,11 +444,14 @@ def _fill_lower(
     program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]
 ) -> tuple[View, ...]:
     out = program.new(specs[0])
-    program.add(fill_loop(params["bits"], out.dtype), (out,), (), out.shape)
+    exprs, views = leaves(operands)
+    code, results = E.linearise(exprs)
+    loop = Loop(code, results, tuple(v.dtype for v in views), (False,) * len(views))
+    program.add(loop, (out,), [v.broadcast_to(out.shape) for v in views], out.shape)
     return (out,)
 
 
-FILL = OPS["full"] = Op("full", lambda *, shape, dtype, bits: Spec(shape, dtype), _fill_lower)
+FILL = OPS["full"] = Op("full", lambda value, *, shape: Spec(shape, value[1]), _fill_lower, (None,))
 
 
 def zeros_like(x: Any, /, dtype: Any = None) -> Any:
@@ -488,5 +491,4 @@ def filled(name: str, shape: Shape, value: Any, dtype: str) -> Any:
         value = value.item()
     if value.__class__ not in (bool, int, float):
         return broadcast_to(astype(value, dtype), shape)
-    value, dtype = checked_scalar(name, value, dtype)
-    return bind(FILL, shape=shape, dtype=dtype, bits=E.literal_bits(value, dtype))
+    return bind(FILL, current().constant(*checked_scalar(name, value, dtype)), shape=shape)

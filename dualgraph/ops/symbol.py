@@ -14,8 +14,19 @@ import numpy as np
 from dualgraph.errors import DualgraphError, GraphError, SymbolError, here
 from dualgraph.ops.arrays import as_array
 from dualgraph.ops.op import Call, Op, default, specs_of
-from dualgraph.ops.tensor import Tensor, check_gradient
+from dualgraph.ops.tensor import FUNCTIONS, Tensor, check_gradient
 from dualgraph.spec import NUMPY_DTYPES, Spec, is_float
+
+# NumPy's names of operators, and ours
+_SAME = (
+    "add subtract multiply divide floor_divide remainder power matmul bitwise_and bitwise_or bitwise_xor "
+    "less less_equal greater greater_equal equal not_equal"
+).split()
+_OPERATORS = {
+    **{name: name for name in _SAME},
+    "left_shift": "bitwise_left_shift",
+    "right_shift": "bitwise_right_shift",
+}
 
 
 class Symbol(Tensor):
@@ -36,6 +47,8 @@ class Symbol(Tensor):
         "source",
         "tracked",
     )
+
+    takes_operators = True  # see `exact`
 
     def __init__(self, recorder: Recorder, node: Call, index: int, requires_grad: bool = False, leaf: bool = False):
         self.recorder, self.node, self.index, self.tracked = recorder, node, index, requires_grad
@@ -85,6 +98,29 @@ class Symbol(Tensor):
 
     def __float__(self) -> NoReturn:
         self._value_needed("float()", "keep it a tensor, or compute it outside of the traced function")
+
+    def __format__(self, form: str) -> str:
+        if form:
+            self._value_needed("format()", "return the value from the traced function, and format it there")
+        return str(self)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **named: Any) -> Any:
+        """NumPy's operators, which an array on the left calls, are ours; its functions need values."""
+        operation = _OPERATORS.get(ufunc.__name__)
+        if operation is not None and method == "__call__" and not named:
+            return FUNCTIONS[operation](*inputs)
+        remedy = (
+            "use the function of dualgraph"
+            if method == "__call__" and "out" not in named
+            else "use operations of dualgraph"
+        )
+        self._value_needed(f"np.{ufunc.__name__}", f"{remedy}, or compute it outside of the traced function")
+
+    def __dlpack__(self, **_: Any) -> NoReturn:
+        self._value_needed("conversion by DLPack", "return the value from the traced function, or watch it")
+
+    def __dlpack_device__(self) -> NoReturn:
+        self._value_needed("conversion by DLPack", "return the value from the traced function, or watch it")
 
     def __array__(self, *_: Any, **__: Any) -> NoReturn:
         self._value_needed("conversion to NumPy", "return the value from the traced function, or watch it")
@@ -232,8 +268,12 @@ class Recorder:
         with np.errstate(over="ignore"):  # what float32 cannot hold is infinite
             return self.constant_array(np.array(value, NUMPY_DTYPES[dtype]))
 
-    def constant_array(self, array: np.ndarray[Any, Any]) -> Symbol:
-        return self.leaf(CONSTANT, Spec(array.shape, array.dtype.name), value=Constant(array))
+    def number(self, value: float, dtype: str) -> Symbol:
+        """See `ops.op.FrontEnd.number`."""
+        return self.constant(value, dtype)
+
+    def constant_array(self, array: np.ndarray[Any, Any], operand: bool = False) -> Symbol:
+        return self.leaf(CONSTANT, Spec(array.shape, array.dtype.name), value=Constant(array, operand))
 
     def placeholder(self, spec: Spec, name: str, requires_grad: bool = False) -> Symbol:
         """An input of the recording."""
@@ -305,12 +345,15 @@ class _GradSwitch:
 
 
 class Constant:
-    """An array known while the graph is defined. Small ones are equal by their bits, large ones by identity."""
+    """An array known while the graph is defined. Small ones are equal by their bits, large ones by identity.
 
-    __slots__ = ("_key", "array")
+    `operand`: a scalar that kernels read from memory, so that one kernel serves all of its values.
+    """
 
-    def __init__(self, array: np.ndarray[Any, Any]):
-        self.array = array
+    __slots__ = ("_key", "array", "operand")
+
+    def __init__(self, array: np.ndarray[Any, Any], operand: bool = False):
+        self.array, self.operand = array, operand
         self._key = (array.shape, array.dtype.name, array.tobytes()) if array.nbytes <= 64 else (id(self),)
 
     def __eq__(self, other: object) -> bool:
@@ -324,8 +367,8 @@ class Constant:
 
 
 def literal_of(call: Call) -> tuple[int, str] | None:
-    """A scalar constant's bits and dtype; None for any other call."""
-    if call.op is not CONSTANT or call.specs[0].shape != ():
+    """The bits and dtype of a scalar that becomes part of the code; None for any other call."""
+    if call.op is not CONSTANT or call.specs[0].shape != () or call.params["value"].operand:
         return None
     return int.from_bytes(call.params["value"].array.tobytes(), "little"), call.specs[0].dtype
 

@@ -32,7 +32,7 @@ class Tensor:
     __slots__ = ()
 
     is_variable = False  # whether the value may be replaced: a graph reads it by reference
-    __array_ufunc__ = None  # NumPy leaves mixed expressions to our reflected operators
+    __array_ufunc__: Any = None  # NumPy leaves mixed expressions to our reflected operators
     layout: Any
     source: Any  # the tensor to whose gradient this one's belongs, if that is another one
     tracked: bool  # what `requires_grad` says, without its door
@@ -226,6 +226,10 @@ class Tensor:
             raise ShapeError("len(): got a tensor of shape (); a scalar has no length").at(here(2))
         return shape[0]  # type: ignore[no-any-return]
 
+    def __contains__(self, value: Any) -> bool:
+        found = self == value
+        return bool(FUNCTIONS["any"](found)) if isinstance(found, Tensor) else bool(found)
+
     def __iter__(self) -> Iterator[Any]:
         return (self[i] for i in range(len(self)))
 
@@ -328,51 +332,51 @@ class Tensor:
 
     def sum(self, axis: Any = None, **options: Any) -> Any:
         """See `dualgraph.sum`."""
-        return FUNCTIONS["sum"](self, axis=axis, **options)
+        return FUNCTIONS["sum"](self, axis=axis, **(options and _ours(options)))
 
     def prod(self, axis: Any = None, **options: Any) -> Any:
         """See `dualgraph.prod`."""
-        return FUNCTIONS["prod"](self, axis=axis, **options)
+        return FUNCTIONS["prod"](self, axis=axis, **(options and _ours(options)))
 
     def mean(self, axis: Any = None, **options: Any) -> Any:
         """See `dualgraph.mean`."""
-        return FUNCTIONS["mean"](self, axis=axis, **options)
+        return FUNCTIONS["mean"](self, axis=axis, **(options and _ours(options)))
 
     def var(self, axis: Any = None, **options: Any) -> Any:
         """See `dualgraph.var`."""
-        return FUNCTIONS["var"](self, axis=axis, **options)
+        return FUNCTIONS["var"](self, axis=axis, **(options and _ours(options)))
 
     def std(self, axis: Any = None, **options: Any) -> Any:
         """See `dualgraph.std`."""
-        return FUNCTIONS["std"](self, axis=axis, **options)
+        return FUNCTIONS["std"](self, axis=axis, **(options and _ours(options)))
 
     def max(self, axis: Any = None, **options: Any) -> Any:
         """See `dualgraph.max`."""
-        return FUNCTIONS["max"](self, axis=axis, **options)
+        return FUNCTIONS["max"](self, axis=axis, **(options and _ours(options)))
 
     def min(self, axis: Any = None, **options: Any) -> Any:
         """See `dualgraph.min`."""
-        return FUNCTIONS["min"](self, axis=axis, **options)
+        return FUNCTIONS["min"](self, axis=axis, **(options and _ours(options)))
 
     def any(self, axis: Any = None, **options: Any) -> Any:
         """See `dualgraph.any`."""
-        return FUNCTIONS["any"](self, axis=axis, **options)
+        return FUNCTIONS["any"](self, axis=axis, **(options and _ours(options)))
 
     def all(self, axis: Any = None, **options: Any) -> Any:
         """See `dualgraph.all`."""
-        return FUNCTIONS["all"](self, axis=axis, **options)
+        return FUNCTIONS["all"](self, axis=axis, **(options and _ours(options)))
 
     def argmax(self, axis: Any = None, **options: Any) -> Any:
         """See `dualgraph.argmax`."""
-        return FUNCTIONS["argmax"](self, axis=axis, **options)
+        return FUNCTIONS["argmax"](self, axis=axis, **(options and _ours(options)))
 
     def argmin(self, axis: Any = None, **options: Any) -> Any:
         """See `dualgraph.argmin`."""
-        return FUNCTIONS["argmin"](self, axis=axis, **options)
+        return FUNCTIONS["argmin"](self, axis=axis, **(options and _ours(options)))
 
     def logsumexp(self, axis: Any = None, **options: Any) -> Any:
         """See `dualgraph.logsumexp`."""
-        return FUNCTIONS["logsumexp"](self, axis=axis, **options)
+        return FUNCTIONS["logsumexp"](self, axis=axis, **(options and _ours(options)))
 
     def exp(self) -> Any:
         """See `dualgraph.exp`."""
@@ -445,6 +449,12 @@ class Tensor:
     def clip(self, min: Any = None, max: Any = None) -> Any:
         """See `dualgraph.clip`."""
         return FUNCTIONS["clip"](self, min, max)
+
+
+def _ours(options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a reduction as `np.sum(x)` and its like pass them: without empty ones, and by our names."""
+    ours = {name: value for name, value in options.items() if value is not None or name not in ("out", "dtype")}
+    return {"correction" if name == "ddof" else name: value for name, value in ours.items()}
 
 
 def check_gradient(g: Any, spec: Spec) -> None:

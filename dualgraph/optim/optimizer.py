@@ -19,7 +19,8 @@ from dualgraph.ops.arguments import flag, members, real
 from dualgraph.ops.creation import asarray
 from dualgraph.ops.elementwise import astype
 from dualgraph.ops.observed import Observed, Table
-from dualgraph.ops.op import current, within
+from dualgraph.ops.op import current, default, within
+from dualgraph.ops.symbol import Symbol
 from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import is_float
 
@@ -50,6 +51,11 @@ class Group(Observed):
     @lr.setter
     def lr(self, value: Any) -> None:
         if isinstance(value, Tensor):
+            changes = current() is not default() and (value.tracked or value.is_variable)
+            if (
+                value.shape == () and not changes and not isinstance(value, Symbol)
+            ):  # else it is known when a graph runs
+                checked_number(self.optimizer, "lr", value.item())  # type: ignore[attr-defined]
             self.rate.assign(astype(value, "float64"))
         else:
             self.rate.assign(asarray(np.array(checked_number(self.optimizer, "lr", value), np.float64)))
@@ -107,6 +113,10 @@ class Optimizer(Observed):
 
     def _checked(self, options: dict[str, Any]) -> dict[str, Any]:
         """The options in their canonical types; raises for one outside its rule."""
+        if "lr" not in options:
+            raise ArgumentError(f"{self._name}: got no lr among the defaults; every optimiser has one; pass it").at(
+                here()
+            )
         return {**options, "lr": checked_number(self._name, "lr", options["lr"])}
 
     def _slots(self, options: Options) -> Sequence[str]:

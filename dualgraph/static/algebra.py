@@ -116,7 +116,7 @@ def fill_is_a_scalar(rw: Rewriter, call: Call, inputs: tuple[Symbol, ...]) -> Sy
     new = []
     for x in inputs:
         if x.node.op is FILL and x.shape:
-            x = rw.constant(call, literal_array(x.node.params["bits"], x.layout.dtype))
+            (x,) = x.node.inputs
         new.append(x)
     return rw.emit(call, call.op, tuple(new), call.specs[0], **call.params)
 
@@ -133,25 +133,21 @@ def plus_zero(rw: Rewriter, call: Call, inputs: tuple[Symbol, ...]) -> Symbol | 
 def times_zero(rw: Rewriter, call: Call, inputs: tuple[Symbol, ...]) -> Symbol | None:
     """x * 0 → 0: wrong for infinities, NaN and the sign of zero"""
     if call.op is OPS["multiply"] and any(is_literal(x, 0) for x in inputs):
-        spec = call.specs[0]
-        return rw.emit(call, FILL, (), spec, shape=spec.shape, dtype=spec.dtype, bits=0)
+        return _filled(rw, call, 0)
     return None
 
 
 def minus_itself(rw: Rewriter, call: Call, inputs: tuple[Symbol, ...]) -> Symbol | None:
     """x - x → 0: wrong for infinities and NaN"""
     if call.op is OPS["subtract"] and _same(*inputs):
-        spec = call.specs[0]
-        return rw.emit(call, FILL, (), spec, shape=spec.shape, dtype=spec.dtype, bits=0)
+        return _filled(rw, call, 0)
     return None
 
 
 def over_itself(rw: Rewriter, call: Call, inputs: tuple[Symbol, ...]) -> Symbol | None:
     """x / x → 1: wrong for zeros, infinities and NaN"""
     if call.op is OPS["divide"] and _same(*inputs):
-        spec = call.specs[0]
-        bits = literal_bits(1.0, spec.dtype)
-        return rw.emit(call, FILL, (), spec, shape=spec.shape, dtype=spec.dtype, bits=bits)
+        return _filled(rw, call, 1)
     return None
 
 
@@ -174,6 +170,13 @@ def log_of_exp(rw: Rewriter, call: Call, inputs: tuple[Symbol, ...]) -> Symbol |
     if call.op is OPS["log"] and inner is not None and inner.op is OPS["exp"]:
         return _unchanged(call, inner.inputs[0])
     return None
+
+
+def _filled(rw: Rewriter, call: Call, value: int) -> Symbol:
+    """The result of a call as one number everywhere."""
+    spec = call.specs[0]
+    number = rw.constant(call, np.array(value, NUMPY_DTYPES[spec.dtype]))
+    return rw.emit(call, FILL, (number,), spec, shape=spec.shape)
 
 
 def _same(x: Symbol, y: Symbol) -> bool:

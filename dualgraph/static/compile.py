@@ -230,7 +230,8 @@ class Compiled:
 
     def __reduce__(self) -> Any:
         """A copy is traced anew at its first call: it belongs to the copies of what this one belongs to."""
-        return Compiled, (self.function, self._specs, self._named, self._passes, self._verify)
+        names = [p.name for p in self._passes]
+        return _remade, (self.function, self._specs, self._named, names, self._verify)
 
     def __call__(self, *args: Any, **named: Any) -> Any:
         if current() is default() and not named and self.variants:
@@ -291,6 +292,13 @@ class Compiled:
                     "of its graph; pass it as a tensor, or use static.jit"
                 ).at(here(3))
         return [value for value, want in zip(given, wanted, strict=True) if isinstance(want, Spec)]
+
+
+def _remade(
+    function: Callable[..., Any], specs: tuple[Any, ...], named: dict[str, Any], passes: list[str], verify: bool
+) -> Compiled:
+    """A copy, with the passes of these names."""
+    return Compiled(function, specs, named, chosen("exact", passes), verify)
 
 
 _TENSOR: Any = type(default().constant(0.0, "float32"))

@@ -14,10 +14,10 @@ import numpy as np
 
 from dualgraph.errors import ArgumentError, shown
 from dualgraph.kernels import fusion, provider
-from dualgraph.kernels.expr import literal_array
 from dualgraph.kernels.program import Program
 from dualgraph.ops.arguments import choice
 from dualgraph.ops.composite import lower_call
+from dualgraph.ops.creation import RANGE
 from dualgraph.ops.op import Call, checks, pure
 from dualgraph.ops.shape import FILL
 from dualgraph.ops.symbol import CONSTANT, Symbol
@@ -64,7 +64,9 @@ def constant_folding(flow: Dataflow) -> tuple[Dataflow, list[str]]:
     def rule(rw: Rewriter, call: Call, inputs: tuple[Symbol, ...]) -> list[Symbol] | None:
         spec = call.specs[0]
         if call.op is FILL and spec.shape == ():
-            return [rw.constant(call, literal_array(call.params["bits"], spec.dtype))]
+            return [inputs[0]]
+        if call.op in (FILL, RANGE):  # cheaper to compute than to read
+            return None
         if not inputs or any(x.node.op is not CONSTANT for x in inputs) or checks(call) or not pure(call):
             return None
         if any(s.size > LARGEST_FOLD for s in call.specs):

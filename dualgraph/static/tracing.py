@@ -10,14 +10,14 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType, ModuleType
 from typing import Any, NamedTuple
 
 from dualgraph import tree
-from dualgraph.errors import ArgumentError, GraphError, here, shown
+from dualgraph.errors import ArgumentError, DTypeError, GraphError, here, shown
 from dualgraph.exact import exact
 from dualgraph.ops.arguments import checked_shape, flag
 from dualgraph.ops.observed import Observed, observing
 from dualgraph.ops.op import current, default, within
 from dualgraph.ops.symbol import Symbol
 from dualgraph.ops.tensor import Tensor
-from dualgraph.spec import DEFAULT_FLOAT, Spec, dtype_name
+from dualgraph.spec import DEFAULT_FLOAT, Spec, dtype_name, is_float
 from dualgraph.static.graph import Graph, hooks_of
 
 
@@ -56,7 +56,10 @@ def spec(shape: int | Sequence[int], dtype: Any = DEFAULT_FLOAT, requires_grad: 
     Spec(shape=(64,), dtype='int64')
     """
     form = GradSpec if flag("spec", "requires_grad", requires_grad) else Spec
-    return form(checked_shape("spec", shape), dtype_name(dtype, DEFAULT_FLOAT))
+    made = form(checked_shape("spec", shape), dtype_name(dtype, DEFAULT_FLOAT))
+    if requires_grad and not is_float(made.dtype):
+        raise DTypeError(f"spec: got {made} with requires_grad; gradients exist for floats only").at(here(2))
+    return made
 
 
 def argument_names(function: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]) -> list[str]:

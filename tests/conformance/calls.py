@@ -107,7 +107,7 @@ for _name in ("and", "or", "xor", "lshift", "rshift", "invert"):
 
 # These ask for values, which a symbol does not have: in static mode they may raise where they work in eager mode.
 NEED_VALUES = (
-    "Tensor.__index__", "Tensor.item", "Tensor.numpy", "Tensor.tolist", "dg.tensor",
+    "Tensor.__contains__", "Tensor.__index__", "Tensor.item", "Tensor.numpy", "Tensor.tolist", "dg.tensor",
 )  # fmt: skip
 
 

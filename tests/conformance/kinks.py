@@ -250,6 +250,10 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
 OURS: dict[tuple[str, str], dict[str, float]] = {
     ("sign", "value"): {"nan": math.nan},  # NumPy's; PyTorch gives 0
     ("abs", "first"): {"nan": math.nan},  # times the sign
+    ("elu", "first"): {"nan": math.nan},  # PyTorch: 1 where it computes elements one by one, NaN where in vectors
+    ("elu", "second"): {"nan": math.nan},
+    ("elu-2", "first"): {"nan": math.nan},
+    ("elu-2", "second"): {"nan": math.nan},
     ("power-half", "first"): {"-inf": math.inf},  # C99 and NumPy: pow(-inf, 1.5) = inf; PyTorch takes roots instead
     ("power-half", "second"): {"-inf": 0.0, "-0": math.inf},
 }

@@ -111,6 +111,11 @@ CASES: dict[str, Case] = {
     "number-tensor": Case(lambda x: dg.bernoulli(3, x[0, 0]), errors.ArgumentError, "a tensor of float32[]"),
     "flag": Case(lambda x: dg.sum(x, keepdims=x > 0), errors.ArgumentError, "a tensor of bool[2, 3]"),
     "correction": Case(lambda x: dg.var(x, correction=None), errors.ArgumentError, "None"),
+    "correction-nan": Case(lambda x: dg.var(x, correction=math.nan), errors.ArgumentError, "nan"),
+    "correction-inf": Case(lambda x: dg.std(x, correction=math.inf), errors.ArgumentError, "inf"),
+    "uniform-backwards": Case(lambda x: dg.uniform(3, 1.0, 0.0), errors.ArgumentError, "low = 1.0"),
+    "masked": Case(lambda x: x + np.ma.array([1.0, 2.0, 3.0], mask=[0, 1, 0]), errors.DTypeError, "masked"),
+    "masked-tensor": Case(lambda x: dg.tensor(np.ma.array([1.0], mask=[1])), errors.DTypeError, "masked"),
     "uniform": Case(lambda x: dg.uniform(3, "a", "b"), errors.ArgumentError, "'a'"),
     "arange-bools": Case(lambda x: dg.arange(False, True), errors.ArgumentError, "False"),
     "arange-endless": Case(lambda x: dg.arange(0, 1e30), errors.ShapeError, "2**60"),
@@ -204,6 +209,14 @@ def test_errors_pickle(name: str) -> None:
         assert found.where.file == error.where.file == __file__  # type: ignore[union-attr]
         assert (found.where.line, str(found.where)) == (error.where.line, str(error.where))  # type: ignore[union-attr]
         assert str(pickle.loads(pickle.dumps(found))) == str(error)  # noqa: S301 - our own
+
+
+def test_an_empty_list_holds_labels() -> None:
+    for labels, shape in (([], (0, 3)), ([[], []], (2, 0, 3)), ((), (0, 3))):
+        for run in (lambda x, labels=labels: dg.one_hot(labels, 3), lambda x, labels=labels: F.one_hot(labels, 3)):
+            _, (lazy,) = define(run, [FLOAT])
+            assert run(None).shape == lazy.shape == shape
+            assert run(None).spec == lazy.spec
 
 
 def test_an_empty_list_holds_positions() -> None:

@@ -101,6 +101,61 @@ def test_tensors(how):
     assert (w.tolist(), w.grad.tolist()) == ([1.0, 2.0], [2.0, 4.0])
 
 
+class Slotted(dg.Variable):
+    """A variable that holds more than others, in slots, some of them private, and refers to itself."""
+
+    __slots__ = ("__private", "more", "never_set")
+
+    def __init__(self, value, more):
+        super().__init__(value, name="slotted")
+        self.more, self.__private = more, [self]
+
+    def private(self):
+        return self.__private
+
+
+class Open(Slotted):
+    pass
+
+
+@pytest.mark.parametrize("kind", [Slotted, Open])
+@pytest.mark.parametrize("how", [*COPIES, "copy"])
+def test_slots_of_a_variable_of_the_users(how, kind):
+    x = kind([1.0], {"k": (1, 2)})
+    if kind is Open:
+        x.dynamic = "d"
+    twin = copy.copy(x) if how == "copy" else COPIES[how](x)
+    assert (type(twin), twin.name, twin.more, twin.tolist()) == (kind, "slotted", {"k": (1, 2)}, [1.0])
+    assert twin.private()[0] is (x if how == "copy" else twin)
+    assert not hasattr(twin, "never_set")
+    assert getattr(twin, "dynamic", None) == getattr(x, "dynamic", None)
+
+
+def doubled(x):
+    return x * 2.0
+
+
+class Compiling(nn.Module):
+    """A model that holds a compiled function."""
+
+    def __init__(self, **options):
+        super().__init__()
+        self.compiled = static.compile(doubled, static.spec((2,)), **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"optimize": "fast"}, {"optimize": "none"}, {"passes": ["fusion"]}, {"passes": []}, {"verify": True}],
+)
+@pytest.mark.parametrize("how", COPIES)
+def test_a_model_that_holds_a_compiled_function(how, options):
+    model = Compiling(**options)
+    twin = COPIES[how](model)
+    assert twin.compiled([1.0, 2.0]).tolist() == [2.0, 4.0]
+    assert twin.compiled is not model.compiled
+    assert (twin.compiled._passes, twin.compiled._verify) == (model.compiled._passes, model.compiled._verify)
+
+
 def test_what_cannot_be_copied_says_so():
     w = nn.Parameter([1.0])
     for how in COPIES.values():

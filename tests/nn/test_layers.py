@@ -7,6 +7,7 @@ import pytest
 
 import dualgraph as dg
 import dualgraph.nn.functional as F
+from conformance.modes import random_state
 from dualgraph import nn
 from dualgraph.errors import ArgumentError, DTypeError, GraphError, ShapeError
 from dualgraph.models import MLP, Affine
@@ -72,11 +73,19 @@ def test_linear():
         (lambda: init.xavier_uniform_(nn.Parameter([1.0])), ShapeError, "2 axes or more"),
         (lambda: init.zeros_(dg.ones(3)), GraphError, "only variables"),
         (lambda: init.calculate_gain("swish"), ArgumentError, "got 'swish'"),
+        (lambda: init.calculate_gain("leaky_relu", math.nan), ArgumentError, "a = nan"),
+        (lambda: init.normal_(nn.Parameter([1.0]), 0, -1), ArgumentError, "std = -1"),
+        (lambda: init.normal_(nn.Parameter([1.0]), math.nan), ArgumentError, "mean = nan"),
+        (lambda: init.normal_(nn.Parameter([1.0]), 0, math.inf), ArgumentError, "std = inf"),
+        (lambda: init.uniform_(nn.Parameter([1.0]), 1, 0), ArgumentError, "a = 1 and b = 0"),
+        (lambda: init.xavier_uniform_(nn.Parameter([[1.0]]), -2), ArgumentError, "gain = -2"),
     ],
 )
 def test_misuse(make, error, message):
+    before = random_state()
     with pytest.raises(error, match=message):
         make()
+    assert random_state() == before
 
 
 def test_the_seed_fixes_the_first_values():

@@ -1,10 +1,12 @@
 """The state of optimisers: saving, resuming, and what is refused."""
 
+import math
+
 import numpy as np
 import pytest
 
 import dualgraph as dg
-from dualgraph import nn, optim
+from dualgraph import nn, optim, static
 from dualgraph.errors import ArgumentError, DTypeError
 
 MAKERS = {
@@ -140,3 +142,42 @@ def test_misuse(make, error, message):
     with pytest.raises(error, match=message) as caught:
         make()
     assert __file__ in str(caught.value)
+
+
+RATES = {
+    "number": -1.0,
+    "nan": math.nan,
+    "inf": math.inf,
+    "tensor": dg.tensor(-1.0),
+    "tensor of nan": dg.tensor(math.nan),
+    "tensor of inf": dg.tensor(math.inf, dtype="float64"),
+    "variable": dg.Variable(-0.5),
+    "integer": dg.tensor(-2),
+}
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_a_rate_outside_its_rule(name):
+    optimizer = optim.SGD([nn.Parameter([1.0])], lr=0.1)
+    for owner in (optimizer, optimizer.param_groups[0]):
+        with pytest.raises(ArgumentError, match="lr = "):
+            owner.lr = RATES[name]
+        if "variable" not in name:
+            with pytest.raises(ArgumentError, match="lr = "):
+                static.compile(lambda owner=owner: setattr(owner, "lr", RATES[name]))()
+        assert optimizer.lr == 0.1
+
+
+def test_a_rate_that_is_a_tensor():
+    optimizer = optim.SGD([nn.Parameter([1.0])], lr=0.1)
+    for value in (dg.tensor(0.5), dg.Variable(0.25), dg.tensor(0)):
+        optimizer.lr = value
+        assert optimizer.lr == value.item()
+    optimizer.param_groups[0].rate.assign(dg.tensor(0.5, dtype="float64"))
+    static.compile(lambda: setattr(optimizer, "lr", optimizer.param_groups[0].rate * 0.5))()
+    assert optimizer.lr == 0.25
+
+
+def test_an_optimiser_without_a_rate():
+    with pytest.raises(ArgumentError, match="no lr among the defaults"):
+        optim.Optimizer([nn.Parameter([1.0])], {})

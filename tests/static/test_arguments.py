@@ -10,7 +10,7 @@ import pytest
 
 import dualgraph as dg
 from dualgraph import nn, optim, static
-from dualgraph.errors import DualgraphError, FeedError, GraphError
+from dualgraph.errors import DTypeError, DualgraphError, FeedError, GraphError
 
 
 def loss_of(x: Any, y: Any) -> Any:
@@ -216,3 +216,11 @@ def test_a_refused_step_leaves_gradients():
     with pytest.raises(dg.errors.RangeError):
         fast(x, dg.tensor([0, 7]))
     assert bits(x) == before
+
+
+def test_only_floats_take_gradients():
+    for dtype in ("int64", "int32", "bool"):
+        with pytest.raises(DTypeError, match="gradients exist for floats only") as info:
+            static.spec((2,), dtype, requires_grad=True)
+        assert info.value.where.file == __file__
+    assert static.spec((2,), "float64", requires_grad=True) == static.spec((2,), "float64")
