@@ -182,11 +182,17 @@ def given_of(tensors: Sequence[Any]) -> dict[int, Given]:
             owner = owners.setdefault(id(owner_of(x)), number)
             found[number] = Given(
                 x.grad is not None,
-                tuple(x.hooks or ()) if x.call is None else (),
+                tuple(_hooks_of(x)),
                 -1 if same == number else same,
                 -1 if owner == number or same != number else owner,
             )
     return found
+
+
+def _hooks_of(x: Any) -> Sequence[Any]:
+    if x.call is None:
+        return x.hooks or ()
+    return x.call.hooks.get(x.index, ()) if x.call.hooks else ()
 
 
 def owner_of(x: Any) -> Any:

@@ -1095,3 +1095,26 @@ def test_second_derivatives_at_a_value_that_was_assigned_over():
     assert run(static.jit) == eager
     assert np.frombuffer(eager[0][0][1], np.float32).tolist() == [9.0, 48.0]
     assert np.frombuffer(eager[0][1][2], np.float32).tolist() == [2 * 9.0 * 18.0, 2 * 48.0 * 48.0]
+
+
+def test_hooks_of_arguments_with_a_history():
+    def run(mode: Callable[[Any], Any]) -> Any:
+        w = nn.Parameter([1.0, 2.0])
+        f = mode(lambda y: dg.grad(dg.sum(y * y), [y], retain_graph=True)[0])
+        seen = []
+        for factor in (None, 10.0, 100.0):
+            y = w * 2.0
+            if factor is not None:
+                y.register_hook(lambda g, factor=factor: g * factor)
+            seen.append(described(f(y)))
+        return seen
+
+    assert run(static.jit) == run(lambda f: f)
+
+
+def test_the_second_of_a_view_and_its_leaf_comes_back():
+    w = nn.Parameter([1.0, 2.0])
+    f = static.jit(lambda a, b: (b, a))
+    old = w[:]
+    assert all(x is y for x, y in zip(f(old, w), (w, old), strict=True))
+    assert all(x is y for x, y in zip(f(w, old), (old, w), strict=True))
