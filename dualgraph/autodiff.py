@@ -75,8 +75,7 @@ def sweep(
         if call is last:  # reached through several of its results
             continue
         last = call
-        _propagate(front, call, gradients, reach, flat, useful, create_graph, intermediate)
-        if not retain:
+        if _propagate(front, call, gradients, reach, flat, useful, create_graph, intermediate) and not retain:
             call.behind = behind
             front.release(call)
     for key, x in leaves.items():
@@ -87,7 +86,7 @@ def sweep(
             if key not in leaves and (x.call is None if asked is None else key in asked):
                 leaf(x, _finished(x.hooks if x.call is None else None, zeros_like(x)))
     behind |= met
-    behind.update(key[0] for key in (*leaves, *flat))
+    behind.update([key[0] for key in leaves], [key[0] for key in flat])
     behind.discard(ANY_LEAF)
     front.end_sweep(started)
 
@@ -116,12 +115,13 @@ def _propagate(
     useful: set[int] | None,
     create_graph: bool,
     intermediate: Callable[[Any, int, Any], None] | None,
-) -> None:
-    """Apply the gradient rules of one call to the gradients of its results."""
-    op = call.op
-    if call.freed:
+) -> bool:
+    """Apply the gradient rules of one call to the gradients of its results; not where these are all that is wanted."""
+    op, inputs = call.op, call.inputs
+    through = useful is None or any(_leads(x, useful) for x in inputs)
+    if call.freed and through:
         raise _freed(call)
-    if op.vjp == ():
+    if op.vjp == () and through:
         why = f"{op.name} has no gradient rule; detach its input, or define the op with a vjp"
         raise GradientError(f"backward: {op.no_gradient or why}").at(call.where)
     found: list[Any] = []
@@ -133,7 +133,8 @@ def _propagate(
             if intermediate is not None:
                 intermediate(call, number, arrived)
         found.append(arrived)
-    inputs = call.inputs
+    if not through:
+        return False
     if useful is None:
         wanted = tuple([(x if x.source is None else x.source).tracked for x in inputs])
     else:  # a leaf may have been switched since
@@ -141,12 +142,12 @@ def _propagate(
     if len(found) > 1:
         found = [zeros_like(front.result(call, n)) if g is None else g for n, g in enumerate(found)]
     if call.plan is not None and front.joint and op.joint_vjp and not create_graph:
-        pulled = dict(front.pull(call, found, wanted))
-        for number, g in pulled.items():
+        pulled, without = front.pull(call, found, wanted)
+        for number, g in pulled:
             reach(inputs[number], g)
-        if len(pulled) < wanted.count(True):
-            _note_flat([x for number, x in enumerate(inputs) if wanted[number] and number not in pulled], flat)
-        return
+        if without:
+            _note_flat([inputs[number] for number in without], flat)
+        return True
     results = [front.result(call, n) for n in range(len(found))]
     g, out = (found[0], results[0]) if len(found) == 1 else (tuple(found), tuple(results))
     values = front.saved_inputs(call, create_graph)
@@ -164,6 +165,7 @@ def _propagate(
                 have, target = part.layout, inputs[number].layout
                 same = have[0] == target[0] and have[1] == target[1]
                 reach(inputs[number], part if same else _fitted(call, part, inputs[number].spec))
+    return True
 
 
 def _fitted(call: Call, part: Any, spec: Spec) -> Any:

@@ -58,7 +58,7 @@ class Collecting(Eager):
         self.plans.update(dict.fromkeys(op.plans.values()))
         return results
 
-    def pull(self, call: Call, gradients: Sequence[Any], wanted: tuple[bool, ...]) -> Iterator[tuple[int, Any]]:
+    def pull(self, call: Call, gradients: Sequence[Any], wanted: tuple[bool, ...]) -> Any:
         found = super().pull(call, gradients, wanted)
         self.plans.update((pullback.plan, None) for pullback in call.plan.pullbacks.values())
         return found

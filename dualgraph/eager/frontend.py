@@ -67,7 +67,7 @@ class Plan:
 class Pullback:
     """The gradient rules of one call as one launch: from the gradients of its results to those of its inputs."""
 
-    __slots__ = ("numbers", "op", "plan")
+    __slots__ = ("flat", "numbers", "op", "plan")
 
     def __init__(self, call: Call, wanted: tuple[bool, ...], gradients: Sequence[Any]):
         op, n, numbers = call.op, len(call.specs), list[int]()
@@ -89,6 +89,7 @@ class Pullback:
         self.op = composite(f"{op.name}_vjp", function)
         self.plan = Plan(self.op, layouts, call.params)
         self.numbers = tuple(numbers)
+        self.flat = [number for number, want in enumerate(wanted) if want and number not in numbers]
 
 
 class Eager:
@@ -256,8 +257,10 @@ class Eager:
             restored.append(x)
         return tuple(restored)
 
-    def pull(self, call: Call, gradients: Sequence[Any], wanted: tuple[bool, ...]) -> Iterator[tuple[int, EagerTensor]]:
-        """The contributions of a call to the gradients of its inputs, by number of the input."""
+    def pull(
+        self, call: Call, gradients: Sequence[Any], wanted: tuple[bool, ...]
+    ) -> tuple[Iterator[tuple[int, EagerTensor]], Sequence[int]]:
+        """The contributions of a call to the gradients of its inputs, by number of the input; inputs that get none."""
         key = (wanted, *[g.layout for g in gradients])
         pullback = call.plan.pullbacks.get(key)
         if pullback is None:
@@ -271,7 +274,7 @@ class Eager:
             storages: Any = (storage,)
         else:
             storages = self._launch(pullback.op, plan, values)
-        return zip(pullback.numbers, map(EagerTensor, storages, plan.layouts), strict=True)
+        return zip(pullback.numbers, map(EagerTensor, storages, plan.layouts), strict=True), pullback.flat
 
     def update(
         self, op: Op, inputs: Sequence[EagerTensor], variables: Sequence[EagerTensor], params: dict[str, Any]

@@ -116,7 +116,7 @@ class Effects:
     def cut(self, values: Sequence[Any]) -> bool:
         """Whether something is passed that takes a gradient, which the graph was not told of."""
         asked = [getattr(x, "tracked", False) for x in values]
-        if not any(asked) or not current().grad_enabled:
+        if not any(asked):
             return False
         records = zip(asked, self._graph.arguments.values(), strict=True)
         found = [v for tracked, v in records if tracked and not v.tracked]
@@ -127,7 +127,7 @@ class Effects:
                 "differentiates, was compiled for one that takes none; give static.spec(…, requires_grad=True), or use "
                 "static.jit, or pass x.detach()"
             ).at(here())
-        return bool(found)
+        return bool(found) and bool(current().grad_enabled)
 
     # After it
 

@@ -765,6 +765,9 @@ HISTORIES: dict[str, Callable[[Any, Any], Any]] = {
     "compiled for a spec without": lambda w, x: static.compile(
         lambda h: dg.grad(dg.sum(h * w), [w])[0], static.spec((2,))
     )(w * 2.0),
+    "under no_grad": lambda w, x: dg.no_grad()(
+        static.compile(dg.enable_grad()(lambda h: dg.grad(dg.sum(h * w), [w])[0]), static.spec((2,)))
+    )(w * 2.0),
     "of a compiled result": lambda w, x: static.jit(lambda h: dg.grad(dg.sum(h * w), [w])[0])(
         static.jit(lambda: w * 2.0)()
     ),
@@ -1118,3 +1121,31 @@ def test_the_second_of_a_view_and_its_leaf_comes_back():
     old = w[:]
     assert all(x is y for x, y in zip(f(old, w), (w, old), strict=True))
     assert all(x is y for x, y in zip(f(w, old), (old, w), strict=True))
+
+
+def test_what_lies_behind_a_target_is_left_alone():
+    def run(mode: Callable[[Any], Any]) -> Any:
+        w = nn.Parameter([1.0, 2.0])
+
+        def step() -> Any:
+            y = w * 2.0
+            (g,) = dg.grad(dg.sum(y * y), [y])
+            dg.sum(y).backward()
+            (h,) = dg.grad(dg.sum(y * g), [y])  # behind it all is freed
+            return g, h
+
+        f = mode(step)
+        return [[described(r) for r in f()] for _ in range(2)], described(w)
+
+    assert run(static.jit) == run(lambda f: f)
+
+
+def test_a_target_without_a_gradient_rule():
+    op = extend.external("op", lambda a: a * 2.0, lambda s: s)
+    w = nn.Parameter([1.0, 2.0])
+
+    def step() -> Any:
+        y = op(w)
+        return dg.grad(dg.sum(y * y), [y])[0]
+
+    assert described(static.jit(step)()) == described(step())
