@@ -237,7 +237,7 @@ def _derived(name: str, function: Callable[..., Any]) -> Vjp:
 def _pullback(function: Callable[..., Any], number: int, count: int) -> Callable[..., Any]:
     def gradient(*operands: Any, **params: Any) -> Any:
         gradients, inputs = operands[:count], operands[count:]
-        leaves = [_leaf(x) for x in inputs]
+        leaves = [x if x.tracked else _leaf(x) for x in inputs]  # who differentiates again asks for the same ones
 
         def differentiated() -> Any:
             out = function(*leaves, **params)

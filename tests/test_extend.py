@@ -441,3 +441,56 @@ def test_a_first_run_that_fails_leaves_everything():
     fail[0] = False
     assert fast(X).tolist() == [3.0, 4.0]
     assert w.tolist() == [2.0]
+
+
+def plain(x: Any, y: Any) -> Any:
+    return dg.exp(x) * dg.sin(x * y) + dg.reshape(x, (3,)) ** 3 * y
+
+
+inside = extend.composite("inside", plain)
+DERIVED = {
+    "composite": inside,
+    "composite of composites": extend.composite("outer", lambda x, y: inside(x, y) * 1.0),
+    "with a rule": extend.composite(
+        "ruled",
+        plain,
+        (
+            lambda g, out, x, y: g * (dg.exp(x) * (dg.sin(x * y) + y * dg.cos(x * y)) + 3.0 * x * x * y),
+            lambda g, out, x, y: g * (dg.exp(x) * x * dg.cos(x * y) + x**3),
+        ),
+    ),
+    "external": extend.external(
+        "outside",
+        lambda x, y: np.exp(x) * np.sin(x * y) + x**3 * y,
+        lambda x, y: x,
+        (
+            lambda g, out, x, y: g * (dg.exp(x) * (dg.sin(x * y) + y * dg.cos(x * y)) + 3.0 * x * x * y),
+            lambda g, out, x, y: g * (dg.exp(x) * x * dg.cos(x * y) + x**3),
+        ),
+    ),
+    "elementwise": extend.elementwise(
+        "scalar", lambda x, y: extend.call("exp", x) * extend.call("sin", x * y) + x * x * x * y, 2
+    ),
+}
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("order", [0, 1, 2, 3])
+@pytest.mark.parametrize("name", DERIVED)
+def test_derivatives_of_every_order(name: str, order: int, number: int) -> None:
+    """Those of the function that it stands for, and the same bits in both modes."""
+
+    def derivative(op: Any) -> Any:
+        def run(x: Any, y: Any) -> Any:
+            result = dg.sum(op(x, y) * dg.asarray([1.0, 2.0, 3.0]))
+            for _ in range(order):
+                (g,) = dg.grad(result, [(x, y)[number]], create_graph=True)
+                result = dg.sum(dg.tanh(g))
+            return result.detach()
+
+        return run
+
+    x, y = (dg.tensor(np.array(v), requires_grad=True) for v in ([0.5, -1.0, 0.25], [0.75, 0.3, -0.7]))
+    found = derivative(DERIVED[name])(x, y)
+    assert static.jit(derivative(DERIVED[name]))(x, y).numpy().tobytes() == found.numpy().tobytes()
+    np.testing.assert_allclose(found.item(), derivative(plain)(x, y).item(), rtol=1e-9)
