@@ -11,6 +11,7 @@ import heapq
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
+from weakref import ref
 
 from dualgraph.errors import ArgumentError, DTypeError, DualgraphError, GradientError, ShapeError, shown
 from dualgraph.ops.arguments import flag
@@ -22,7 +23,6 @@ from dualgraph.ops.tensor import FUNCTIONS, Tensor
 from dualgraph.spec import Spec, is_float
 
 Key = tuple[int, int]  # (id of the call or leaf, result number)
-ANY_LEAF = -1  # stands for the identity of each
 
 
 def key_of(x: Any) -> Key:
@@ -50,7 +50,7 @@ def sweep(
     leaves: dict[Key, Any] = {}
     flat: dict[Key, Any] = {}  # values of which something reached is a piecewise constant function
     pending: list[tuple[int, Call]] = []
-    behind = {ANY_LEAF}  # identities of leaves, until the sweep is over all that there are
+    behind = Behind()
 
     def reach(x: Any, g: Any) -> None:
         call = x.call
@@ -66,7 +66,7 @@ def sweep(
             heapq.heappush(pending, (-call.serial, call))
 
     started = front.begin_sweep()
-    useful, met = (None, set[int]()) if targets is None else _paths_to(outputs, targets)
+    useful, met = (None, Leaves()) if targets is None else _paths_to(outputs, targets)
     for x, seed in zip(outputs, seeds, strict=True):
         reach(x, seed)
     last = None
@@ -85,9 +85,12 @@ def sweep(
         for key, x in flat.items():
             if key not in leaves and (x.call is None if asked is None else key in asked):
                 leaf(x, _finished(x.hooks if x.call is None else None, zeros_like(x)))
-    behind |= met
-    behind.update([key[0] for key in leaves], [key[0] for key in flat])
-    behind.discard(ANY_LEAF)
+    if met is not None:
+        for x in (*leaves.values(), *flat.values()):
+            if x.call is None:
+                owner = x if x.source is None else x.source
+                met[id(owner)] = ref(owner)
+        behind.leaves = met
     front.end_sweep(started)
 
 
@@ -183,6 +186,25 @@ def _fitted(call: Call, part: Any, spec: Spec) -> Any:
         ) from None
 
 
+Leaves = dict[int, ref[Any]]
+
+
+class Behind:
+    """What is known of the leaves behind calls that a sweep freed: some of `leaves`; nothing before it is over."""
+
+    __slots__ = ("leaves",)
+
+    def __init__(self) -> None:
+        self.leaves: Leaves | None = None
+
+    def may_hold(self, targets: dict[int, Any]) -> bool:
+        """Whether one of these leaves may be among them."""
+        if self.leaves is None:
+            return bool(targets)
+        found = ((self.leaves.get(number), x) for number, x in targets.items())
+        return any(reference is not None and reference() is x for reference, x in found)
+
+
 def _freed(call: Call) -> DualgraphError:
     return GradientError(
         f"backward: the values saved by {call.op.name} were freed by an earlier backward; "
@@ -224,11 +246,12 @@ def _leads(x: Any, useful: set[int]) -> bool:
     return key_of(x)[0] in useful
 
 
-def _paths_to(outputs: Sequence[Any], targets: Sequence[Any]) -> tuple[set[int], set[int]]:
-    """Identities of the calls and leaves from which a target can be reached, and of all leaves."""
+def _paths_to(outputs: Sequence[Any], targets: Sequence[Any]) -> tuple[set[int], Leaves | None]:
+    """Identities of the calls and leaves from which a target can be reached; and all leaves, if they are known."""
     calls: dict[int, Call] = {}
-    met: set[int] = set()
-    leaves = {key_of(x)[0] for x in targets if x.call is None}
+    met: Leaves | None = {}
+    owners = (x if x.source is None else x.source for x in targets if x.call is None)
+    leaves = {id(owner): owner for owner in owners}
     first = min((x.call.serial for x in targets if x.call is not None), default=math.inf)
     stack = [x.call for x in outputs if x.call is not None]
     while stack:
@@ -237,13 +260,15 @@ def _paths_to(outputs: Sequence[Any], targets: Sequence[Any]) -> tuple[set[int],
             if call.op.no_gradient:  # what lies behind it cannot be known, so it might matter
                 raise GradientError(f"grad: {call.op.no_gradient}").at(call.where)
             if call.freed:
-                if call.serial > first or (leaves and ANY_LEAF in call.behind) or not leaves.isdisjoint(call.behind):
+                if call.serial > first or call.behind.may_hold(leaves):
                     raise _freed(call)
-                met |= call.behind
+                met = None if met is None or call.behind.leaves is None else {**met, **call.behind.leaves}
                 continue
             calls[id(call)] = call
             stack.extend(x.call for x in call.inputs if x.call is not None)
-            met.update(key_of(x)[0] for x in call.inputs if x.call is None)
+            if met is not None:
+                inputs = (x if x.source is None else x.source for x in call.inputs if x.call is None)
+                met.update({id(owner): ref(owner) for owner in inputs})
     useful = {key_of(x)[0] for x in targets}
     for call in sorted(calls.values(), key=lambda c: c.serial):
         if any(_leads(x, useful) for x in call.inputs):

@@ -59,8 +59,8 @@ class Call:
     """One application of an op. The tape is a list of calls; the static graph is calls in a DAG.
 
     `inputs` are tensors or symbols; `specs` those of the results. `saved` and `results` are the eager mode's arrays
-    (storages of inputs and results at the time of the call); recorders leave them empty. A call that is `freed` knows the
-    identities of the leaves `behind` it, and of others that the sweep reached which freed it.
+    (storages of inputs and results at the time of the call); recorders leave them empty. A call that is `freed` knows what
+    is known of the leaves `behind` it (`autodiff.Behind`).
     """
 
     __slots__ = (
@@ -79,7 +79,7 @@ class Call:
         "where",
     )
 
-    behind: set[int]
+    behind: Any
 
     def __init__(
         self,

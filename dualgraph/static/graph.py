@@ -92,7 +92,7 @@ class Variable:
 class Argument:
     """The tensor that is passed for an input, as far as gradients are concerned: it is another one at each run."""
 
-    __slots__ = ("_graph", "_held", "position", "spec")
+    __slots__ = ("__weakref__", "_graph", "_held", "position", "spec")
 
     def __init__(self, graph: Graph, position: int, spec: Spec, held: bool):
         self._graph, self.position, self.spec, self._held = graph, position, spec, held

@@ -1149,3 +1149,14 @@ def test_a_target_without_a_gradient_rule():
         return dg.grad(dg.sum(y * y), [y])[0]
 
     assert described(static.jit(step)()) == described(step())
+
+
+def test_identities_of_leaves_that_are_gone():
+    """A new leaf may get the address of one that was behind a freed call."""
+    kept = []
+    for _ in range(50):
+        h = dg.exp(dg.tensor([1.0, 2.0], requires_grad=True))
+        dg.sum(h).backward()
+        v = dg.tensor([3.0, 4.0], requires_grad=True)
+        assert dg.grad(dg.sum(h * v), [v])[0].tolist() == h.detach().tolist()
+        kept.append(h)
