@@ -19,6 +19,7 @@ from dualgraph.nn.parameter import Parameter
 from dualgraph.ops.arguments import flag, text
 from dualgraph.ops.creation import asarray
 from dualgraph.ops.observed import Observed, Table
+from dualgraph.ops.op import current
 from dualgraph.ops.tensor import Tensor
 
 Self = TypeVar("Self", bound="Module")
@@ -82,7 +83,10 @@ class Module(Observed):
     def __init__(self) -> None:
         # Into __dict__, because __setattr__ needs them.
         tables = {name: Table() for name in ("_parameters", "_buffers", "_modules", "_pre_hooks", "_hooks")}
-        self.__dict__.update(tables, _transient=set(), _training=True)
+        start = {**tables, "_transient": set(), "_training": True}
+        self.__dict__.update(start)
+        for name in start:
+            current().wrote(self, name)
 
     def _no_forward(self, *_: Any, **__: Any) -> NoReturn:
         raise ArgumentError(

@@ -89,6 +89,7 @@ _LEADS_TO: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (Enum, lambda v: (v._value_,)),
     ((tuple, frozenset), elements),
 )
+_METHOD_OF = ("__wrapped__", "function")  # what decorators keep
 _GETTERS = (attrgetter, methodcaller)  # which say what they get where they are pickled
 _KNOWN = (MethodType, BuiltinMethodType, ContextVar, property, staticmethod, classmethod, weakref.ref)
 
@@ -165,8 +166,10 @@ class Following:
             if value.is_variable:
                 self._new_objects.append((value, f"{type(value).__name__}."))
             return
-        if isinstance(value, Observed):
+        if isinstance(value, Observed):  # which reports what is read of it
             self.visit(type(value), what)
+            for code in self._methods(type(value)):
+                self._having.setdefault(code, [])
             return
         kind = type(value)
         if isinstance(value, FunctionType):
@@ -323,7 +326,9 @@ class Following:
         """The code of what the user's classes of an object define."""
         if kind not in self._codes_of:
             members = [m for base in kind.__mro__ if class_is_users(base) for m in list(vars(base).values())]
-            functions = [f for m in members for f in (m, *(getattr(m, n, None) for n in ("__func__", "fget", "func")))]
+            methods = [m for m in members if not isinstance(m, staticmethod)]
+            functions = [f for m in methods for f in (m, *(inspect.getattr_static(m, n, None) for n in _METHOD_OF))]
+            functions += [getattr(m, n, None) for m in methods for n in ("__func__", "fget", "func")]
             self._codes_of[kind] = frozenset(f.__code__ for f in functions if isinstance(f, FunctionType))
         return self._codes_of[kind]
 
@@ -344,20 +349,20 @@ class Following:
         self._watch_attributes(value, owner, found)
 
     def _names_by_value(self, value: Any, owner: str) -> set[str]:
-        """The attributes of an object or a class that are no functions."""
+        """The attributes of an object or a class."""
         kind = value if isinstance(value, type) else type(value)
-        held = None if kind is value else getattr(value, "__dict__", None)
+        held = None if kind is value else _dict_of(value)
         if held is not None and id(value) not in self._by_name:
             self._slot(held.__len__, f"how many attributes a {owner.rstrip('.')} has", owner)
         self._by_name[id(value)] = (value, owner)
         names = set() if kind is value else set(attributes(value))
         for base in filter(class_is_users, kind.__mro__):
-            names.update(n for n, m in list(vars(base).items()) if n[:2] != "__" and not hasattr(type(m), "__get__"))
+            names.update(n for n in list(vars(base)) if n[:2] != "__")
         return names
 
     def _watch_whole(self, value: Any, owner: str) -> None:
         """All attributes of an object."""
-        held = None if isinstance(value, (ModuleType, *FUNCTIONS)) else getattr(value, "__dict__", None)
+        held = None if isinstance(value, (ModuleType, *FUNCTIONS)) else _dict_of(value)
         if isinstance(held, MappingProxyType):
             held = gc.get_referents(held)[0]
         if held is not None and id(held) not in self._seen:
@@ -377,8 +382,10 @@ class Following:
                     self._name(value, vars(value), name, owner)
             return
         kind = value if isinstance(value, type) else type(value)
-        held = getattr(value, "__dict__", None)
+        held = _dict_of(value)
         there = self._names_of(kind)
+        if "__getattr__" in there and class_is_users(kind):  # it is asked for what is not there
+            names = {name: uses | {MAYBE} for name, uses in names.items()}
         names = {n: u for n, u in names.items() if n in there or (held is not None and n in held) or MAYBE in u}
         if isinstance(value, type):
             for name, uses in names.items():
@@ -392,6 +399,7 @@ class Following:
             if held is not None and name in held:
                 if self._is_read(uses, held[name], f"{owner}{name}", (id(value), name)):
                     self._name(value, held, name, owner)
+                    self._class_attribute(type(value), name)  # a descriptor comes first; super() asks there
             elif not self._of_class(type(value), name, uses):
                 continue
             elif isinstance(inspect.getattr_static(type(value), name, None), MemberDescriptorType):
@@ -480,6 +488,13 @@ def _contents_of(cell: CellType) -> Any:
         return cell.cell_contents
     except ValueError:
         return MISSING
+
+
+def _dict_of(value: Any) -> Any:
+    try:
+        return object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return None
 
 
 def _in_slot(member: MemberDescriptorType, owner: Any) -> Any:

@@ -116,7 +116,7 @@ class Guards(Following):
         for name in self._modules:  # those that were imported just now
             self.visit(sys.modules.get(name), name)
         self._again += self._by_name.values()  # more strings are known now
-        unknown = [x for x in self._computing if type(x) is str and x not in self._having]  # of what was made meanwhile
+        unknown = self._computing - self._having.keys() - {ANY}  # of what was made meanwhile, or of any
         if unknown and ANY not in self._computing:
             self._computing.add(ANY)
             self._again += self._objects

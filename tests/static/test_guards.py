@@ -1886,3 +1886,170 @@ def test_a_compiled_function_inside_a_trace_checks_its_arguments():
         with pytest.raises(dg.errors.FeedError) as outside:
             function(x)
         assert inside.value.args == outside.value.args
+
+
+class Visitor:
+    """Finds its methods and attributes by names that it computes."""
+
+    k, scale = 2.0, 1.0
+
+    def __init__(self) -> None:
+        self.kind, self.k_1 = "a", 2.0
+
+    def visit_a(self, x: Any) -> Any:
+        return x * VISITED[0]
+
+    def go(self, x: Any) -> Any:
+        return getattr(self, f"visit_{self.kind}")(x)
+
+    @functools.wraps(go)
+    def wrapped(self, x: Any) -> Any:
+        return x * getattr(self, "k" + "_1")
+
+    @staticmethod
+    def look(o: Any, name: str) -> Any:
+        return getattr(o, name)
+
+    @classmethod
+    def of_class(cls, x: Any, name: str) -> Any:
+        return x * getattr(cls, name)
+
+
+VISITED = [2.0]
+
+
+class Jitted(Visitor):
+    @static.jit
+    def go(self, x: Any) -> Any:
+        return x * getattr(self, f"k_{1}")
+
+
+class Delegates:
+    """Answers for what it does not hold."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+class Same:
+    """A data descriptor that keeps its value under its own name."""
+
+    def __set_name__(self, owner: Any, name: str) -> None:
+        self.name = name
+
+    def __get__(self, owner: Any, kind: Any = None) -> Any:
+        return owner.__dict__[self.name] * VISITED[0]
+
+    def __set__(self, owner: Any, value: Any) -> None:
+        owner.__dict__[self.name] = value
+
+
+def visitor_case(
+    read: Callable[[Any, Any], Any], change: Callable[[Any], Any], kind: type = Visitor
+) -> Callable[[], Case]:
+    def make() -> Case:
+        VISITED[:] = [2.0]
+        own = type(kind.__name__, (kind,), {})
+        o = own()
+        return (lambda x: read(o, x)), lambda: change(o)
+
+    return make
+
+
+BY_NAME: dict[str, Callable[[], Case]] = {
+    "what a method found by name reads": visitor_case(Visitor.go, lambda o: VISITED.__setitem__(0, 5.0)),
+    "a method found by name": visitor_case(
+        lambda o, x: o.go(x), lambda o: setattr(type(o), "visit_a", lambda self, x: x * 7.0)
+    ),
+    "in a decorated method": visitor_case(lambda o, x: o.wrapped(x), lambda o: setattr(o, "k_1", 5.0)),
+    "in a compiled method": visitor_case(
+        lambda o, x: type(o).go.function(o, x), lambda o: setattr(o, "k_1", 5.0), Jitted
+    ),
+    "by a static method": visitor_case(
+        lambda o, x: x * o.look(o, "".join(["k", "_1"])), lambda o: setattr(o, "k_1", 5.0)
+    ),
+    "by a class method": visitor_case(
+        lambda o, x: o.of_class(x, "sca" + "le"), lambda o: setattr(type(o), "scale", 5.0)
+    ),
+    "of the class, though the instance has one": visitor_case(
+        lambda o, x: x * type(o).k if setattr(o, "k", 1.0) is None else x, lambda o: setattr(type(o), "k", 5.0)
+    ),
+    "what a delegate holds": visitor_case(
+        lambda o, x: x * o.__dict__.setdefault("d", Delegates(o)).k_1, lambda o: setattr(o, "k_1", 5.0)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_attributes_by_names_that_are_computed(name):
+    check(BY_NAME[name]())
+
+
+@case
+def shadowing_what_a_delegate_answers():
+    inner = types.SimpleNamespace(k=2.0)
+    outer = Delegates(inner)
+    return (lambda x: x * outer.k), lambda: setattr(outer, "k", 5.0)
+
+
+@case
+def a_descriptor_of_the_name_of_what_it_keeps():
+    class Owner:
+        k = Same()
+
+    VISITED[:] = [2.0]
+    owner = Owner()
+    owner.k = 3.0
+    return (lambda x: x * owner.k), lambda: VISITED.__setitem__(0, 5.0)
+
+
+@case
+def of_a_base_though_the_instance_has_one():
+    class Base:
+        k = 2.0
+
+        def scale(self, x):
+            return x
+
+    class Own(Base):
+        def scale(self, x):
+            return x * super().k
+
+    own = Own()
+    own.k = 1.0
+    return own.scale, lambda: setattr(Base, "k", 5.0)
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda m, x: nn.Sequential(*m.layers[:2])(x),
+        lambda m, x: functools.reduce(lambda h, layer: layer(h), m.layers[:-1], x),
+        lambda m, x: nn.ModuleList([nn.Tanh(), nn.ReLU()])[1](x),
+    ],
+)
+def test_modules_that_are_made_while_tracing_are_nobodys_state(forward):
+    model = nn.Module()
+    model.layers = nn.ModuleList([nn.Tanh(), nn.ReLU(), nn.Tanh()])
+    run = static.jit(lambda x: forward(model, x))
+    for _ in range(3):
+        assert run(dg.ones(2)).tolist() == forward(model, dg.ones(2)).tolist()
+    assert run.misses == ["first call"]
+
+
+def test_guards_run_no_code_of_an_object_with_slots_and_a_catch_all():
+    class Slotted:
+        __slots__ = ("k",)
+
+        def __getattr__(self, name):
+            raise TypeError(f"asked for {name}")
+
+    o = Slotted()
+    o.k = 2.0
+    run = static.jit(lambda x: x * o.k)
+    assert run(dg.ones(1)).tolist() == [2.0]
+    o.k = 3.0
+    assert run(dg.ones(1)).tolist() == [3.0]
