@@ -465,3 +465,16 @@ def test_bools_divide_as_integers():
         result = apply(op, x, y)
         assert result.dtype == bool
         assert result.tolist() == expected
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("exponent", [2.0, 0.5, -1.0, 0.0, 1.0, 3.0, -0.5, 1.5])
+def test_powers_do_not_depend_on_the_shape(exponent: float, dtype: str) -> None:
+    """NumPy has short cuts, of other roundings, where one exponent serves a whole array."""
+    x = np.random.default_rng(0).uniform(0.1, 9.0, 500).astype(dtype)
+    other = np.full(x.shape, exponent, dtype)
+    whole = NUMPY["pow"](x, np.where(np.arange(500) % 2, exponent, 7.0).astype(dtype))[1::2]
+    for shape in ((), (1,), (1, 1)):
+        single = [NUMPY["pow"](v.reshape(shape), e.reshape(shape)).reshape(()) for v, e in zip(x, other, strict=True)]
+        assert np.array(single)[1::2].tobytes() == whole.tobytes()
+    assert NUMPY["pow"](x, other)[1::2].tobytes() == whole.tobytes()

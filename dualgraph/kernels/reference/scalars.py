@@ -59,8 +59,9 @@ def _erf(x: Array) -> Array:
 
 
 def _pow(x: Array, y: Array) -> Array:
-    """NumPy squares where one exponent of 2 serves the whole array; here it does so for every exponent of 2."""
-    return np.where(y == 2, x * x, np.power(x, y))
+    """An exponent of 2 squares. NumPy takes short cuts (x * x, sqrt) where one exponent serves all elements: not here."""
+    powers = np.power(np.stack((x, x)), np.stack((y, y)))[0]
+    return np.where(y == 2, x * x, powers)
 
 
 def _unsigned(x: Array) -> Array:
