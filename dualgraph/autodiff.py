@@ -75,7 +75,7 @@ def sweep(
         if call is last:  # reached through several of its results
             continue
         last = call
-        if _propagate(front, call, gradients, reach, flat, useful, create_graph, intermediate) and not retain:
+        if _propagate(front, call, gradients, reach, flat, behind, useful, create_graph, intermediate) and not retain:
             call.behind = behind
             front.release(call)
     for key, x in leaves.items():
@@ -86,11 +86,8 @@ def sweep(
             if key not in leaves and (x.call is None if asked is None else key in asked):
                 leaf(x, _finished(x.hooks if x.call is None else None, zeros_like(x)))
     if met is not None:
-        for x in (*leaves.values(), *flat.values()):
-            if x.call is None:
-                owner = x if x.source is None else x.source
-                met[id(owner)] = ref(owner)
-        behind.leaves = met
+        behind.add([x for x in (*leaves.values(), *flat.values()) if x.call is None])
+        behind.leaves = {**met, **behind.known}
     front.end_sweep(started)
 
 
@@ -115,6 +112,7 @@ def _propagate(
     gradients: dict[Key, Any],
     reach: Callable[[Any, Any], None],
     flat: dict[Key, Any],
+    behind: Behind,
     useful: set[int] | None,
     create_graph: bool,
     intermediate: Callable[[Any, int, Any], None] | None,
@@ -138,10 +136,14 @@ def _propagate(
         found.append(arrived)
     if not through:
         return False
-    if useful is None:
-        wanted = tuple([(x if x.source is None else x.source).tracked for x in inputs])
-    else:  # a leaf may have been switched since
-        wanted = tuple([(x if x.source is None else x.source).tracked and _leads(x, useful) for x in inputs])
+    # What took no gradient then gets none; what takes none now, a leaf that was frozen since, does not either.
+    wanted = tuple(
+        [then and (x if x.source is None else x.source).tracked for then, x in zip(call.tracked, inputs, strict=True)]
+    )
+    if wanted != call.tracked:
+        behind.add([x for then, want, x in zip(call.tracked, wanted, inputs, strict=True) if then and not want])
+    if useful is not None:
+        wanted = tuple([want and _leads(x, useful) for want, x in zip(wanted, inputs, strict=True)])
     if len(found) > 1:
         found = [zeros_like(front.result(call, n)) if g is None else g for n, g in enumerate(found)]
     if call.plan is not None and front.joint and op.joint_vjp and not create_graph:
@@ -190,12 +192,18 @@ Leaves = dict[int, ref[Any]]
 
 
 class Behind:
-    """What is known of the leaves behind calls that a sweep freed: some of `leaves`; nothing before it is over."""
+    """What is known of the leaves behind calls that a sweep freed: some of `leaves`, which are `known` when it is over."""
 
-    __slots__ = ("leaves",)
+    __slots__ = ("known", "leaves")
 
     def __init__(self) -> None:
+        self.known: Leaves = {}
         self.leaves: Leaves | None = None
+
+    def add(self, leaves: Sequence[Any]) -> None:
+        for x in leaves:
+            owner = x if x.source is None else x.source
+            self.known[id(owner)] = ref(owner)
 
     def may_hold(self, targets: dict[int, Any]) -> bool:
         """Whether one of these leaves may be among them."""
@@ -222,7 +230,8 @@ def _note_flat(stack: list[Any], flat: dict[Key, Any]) -> None:
             if x.call is not None:
                 if x.call.freed:
                     raise _freed(x.call)
-                stack.extend(x.call.inputs)
+                call = x.call
+                stack.extend(x for then, x in zip(call.tracked, call.inputs, strict=True) if then)
 
 
 def leads_to(x: Any, targets: Sequence[Any]) -> bool:

@@ -103,9 +103,17 @@ def _attributes(value: Any, inside: tuple[int, ...]) -> Any:
     return tuple([(exact(name), exact(v, inside)) for name, v in attributes(value).items()])
 
 
+def plainly(value: Any, name: str, otherwise: Any = None) -> Any:
+    """An attribute as Python itself finds it: no `__getattr__` or `__getattribute__` of the user's is asked."""
+    try:
+        return object.__getattribute__(value, name)
+    except Exception:
+        return otherwise
+
+
 def attributes(value: Any) -> dict[str, Any]:
     """What an object holds by name, in its dictionary and in slots, compiled methods left out."""
-    held = getattr(value, "__dict__", None) or {}
+    held = plainly(value, "__dict__") or {}
     return {**{n: v for n, v in held.items() if not str(n).startswith(COMPILED)}, **_slots(value)}
 
 

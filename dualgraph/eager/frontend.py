@@ -146,7 +146,8 @@ class Eager:
             if not needs_grad:
                 tensors = tuple(map(EagerTensor, storages, plan.layouts))
                 return tensors[0] if len(tensors) == 1 else tensors
-        call = Call(op, inputs, params, plan.layouts, here(2), saved, storages, plan)
+        tracked = (x.tracked, y.tracked) if len(inputs) == 2 else tuple([x.tracked for x in inputs])
+        call = Call(op, inputs, params, plan.layouts, here(2), saved, storages, plan, tracked)
         for tape in self.tapes:
             tape.calls.append(call)
         if len(storages) == 1:

@@ -58,9 +58,9 @@ class Op:
 class Call:
     """One application of an op. The tape is a list of calls; the static graph is calls in a DAG.
 
-    `inputs` are tensors or symbols; `specs` those of the results. `saved` and `results` are the eager mode's arrays
-    (storages of inputs and results at the time of the call); recorders leave them empty. A call that is `freed` knows what
-    is known of the leaves `behind` it (`autodiff.Behind`).
+    `inputs` are tensors or symbols, `tracked` whether each took a gradient when it was used; `specs` those of the results.
+    `saved` and `results` are the eager mode's arrays (storages of inputs and results at the time of the call); recorders
+    leave them empty. A call that is `freed` knows what is known of the leaves `behind` it (`autodiff.Behind`).
     """
 
     __slots__ = (
@@ -76,6 +76,7 @@ class Call:
         "saved",
         "serial",
         "specs",
+        "tracked",
         "where",
     )
 
@@ -91,9 +92,10 @@ class Call:
         saved: Sequence[Any] = (),
         results: Sequence[Any] = (),
         plan: Any = None,
+        tracked: tuple[bool, ...] = (),
     ):
         self.op, self.inputs, self.params, self.specs, self.where = op, inputs, params, specs, where
-        self.saved, self.results, self.plan = saved, results, plan
+        self.saved, self.results, self.plan, self.tracked = saved, results, plan, tracked
         self.freed = False
         self.hooks: dict[int, list[Callable[[Any], Any]]] | None = None
         self.serial = next(_serials)

@@ -188,9 +188,10 @@ class Recorder:
             specs = specs_of(op, [x.layout for x in symbols], params)
         except DualgraphError as error:
             raise error.at(where) from None
-        call = Call(op, symbols, params, specs, where)
+        tracked = tuple([x.tracked for x in symbols])
+        call = Call(op, symbols, params, specs, where, tracked=tracked)
         self.calls.append(call)
-        needs_grad = grad_enabled and any(x.tracked for x in symbols)
+        needs_grad = grad_enabled and any(tracked)
         results = tuple([self._result(call, i, needs_grad and is_float(spec.dtype)) for i, spec in enumerate(specs)])
         return results[0] if len(results) == 1 else results
 

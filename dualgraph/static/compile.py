@@ -23,7 +23,7 @@ from dualgraph.static.conditions import worded
 from dualgraph.static.executable import Executable
 from dualgraph.static.graph import Graph
 from dualgraph.static.passes import Pass, chosen
-from dualgraph.static.tracing import PLAIN, Given, given_of, owner_of, same_constant, trace_given, tracing
+from dualgraph.static.tracing import PLAIN, Given, given_of, name_of, owner_of, same_constant, trace_given, tracing
 
 MOST_VARIANTS = 16  # kept of one signature
 WARN_AFTER = 16  # traces of one function; then at four times as many, and so on
@@ -226,7 +226,7 @@ class Compiled:
         return getattr(self.executable, name)
 
     def __repr__(self) -> str:
-        return f"<compiled {getattr(self.function, '__name__', 'function')}: {self.executable!r}>"
+        return f"<compiled {name_of(self.function)}: {self.executable!r}>"
 
     def __reduce__(self) -> Any:
         """A copy is traced anew at its first call: it belongs to the copies of what this one belongs to."""
@@ -301,13 +301,13 @@ def _remade(
     return Compiled(function, specs, named, chosen("exact", passes), verify)
 
 
-_TENSOR: Any = type(default().constant(0.0, "float32"))
+TENSOR: Any = type(default().constant(0.0, "float32"))
 
 
 def are_plain(values: Sequence[Any]) -> bool:
     """Whether all are values and nothing else: no variables, and nothing that takes a gradient."""
     for x in values:
-        if x.__class__ is _TENSOR:
+        if x.__class__ is TENSOR:
             if x.tracked:
                 return False
         elif x.__class__ is not np.ndarray:
@@ -329,7 +329,7 @@ def warn_of_misses(function: Callable[..., Any], misses: Sequence[str]) -> None:
     )
     place = here(2)
     warnings.warn_explicit(
-        f"{getattr(function, '__name__', 'function')} was traced and compiled {count} times, {times} of them because of "
+        f"{name_of(function)} was traced and compiled {count} times, {times} of them because of "
         f"{often} (the last time: {last}); {remedy}",
         RecompileWarning,
         place.file if place is not None else "<unknown>",

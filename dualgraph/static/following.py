@@ -37,7 +37,7 @@ from typing import Any
 import numpy as np
 
 from dualgraph.errors import is_internal
-from dualgraph.exact import attributes, elements
+from dualgraph.exact import attributes, elements, plainly
 from dualgraph.ops.observed import MISSING, Observed
 from dualgraph.ops.op import default
 from dualgraph.ops.tensor import Tensor
@@ -275,7 +275,7 @@ class Following:
             self._again.append(part)
 
     def _by_names_of(self, value: Any) -> None:
-        self._again.append((value, f"{getattr(value, '__name__', type(value).__name__)}."))
+        self._again.append((value, f"{plainly(value, '__name__', type(value).__name__)}."))
 
     def _slot(self, read: Callable[[], Any], what: str, name: str, key: Any = None) -> None:
         value = self._was[key] if key in self._was else read()
@@ -328,7 +328,7 @@ class Following:
             members = [m for base in kind.__mro__ if class_is_users(base) for m in list(vars(base).values())]
             methods = [m for m in members if not isinstance(m, staticmethod)]
             functions = [f for m in methods for f in (m, *(inspect.getattr_static(m, n, None) for n in _METHOD_OF))]
-            functions += [getattr(m, n, None) for m in methods for n in ("__func__", "fget", "func")]
+            functions += [plainly(m, n) for m in methods for n in ("__func__", "fget", "func")]
             self._codes_of[kind] = frozenset(f.__code__ for f in functions if isinstance(f, FunctionType))
         return self._codes_of[kind]
 
@@ -351,7 +351,7 @@ class Following:
     def _names_by_value(self, value: Any, owner: str) -> set[str]:
         """The attributes of an object or a class."""
         kind = value if isinstance(value, type) else type(value)
-        held = None if kind is value else _dict_of(value)
+        held = None if kind is value else plainly(value, "__dict__")
         if held is not None and id(value) not in self._by_name:
             self._slot(held.__len__, f"how many attributes a {owner.rstrip('.')} has", owner)
         self._by_name[id(value)] = (value, owner)
@@ -362,7 +362,7 @@ class Following:
 
     def _watch_whole(self, value: Any, owner: str) -> None:
         """All attributes of an object."""
-        held = None if isinstance(value, (ModuleType, *FUNCTIONS)) else _dict_of(value)
+        held = None if isinstance(value, (ModuleType, *FUNCTIONS)) else plainly(value, "__dict__")
         if isinstance(held, MappingProxyType):
             held = gc.get_referents(held)[0]
         if held is not None and id(held) not in self._seen:
@@ -382,7 +382,7 @@ class Following:
                     self._name(value, vars(value), name, owner)
             return
         kind = value if isinstance(value, type) else type(value)
-        held = _dict_of(value)
+        held = plainly(value, "__dict__")
         there = self._names_of(kind)
         if "__getattr__" in there and class_is_users(kind):  # it is asked for what is not there
             names = {name: uses | {MAYBE} for name, uses in names.items()}
@@ -488,13 +488,6 @@ def _contents_of(cell: CellType) -> Any:
         return cell.cell_contents
     except ValueError:
         return MISSING
-
-
-def _dict_of(value: Any) -> Any:
-    try:
-        return object.__getattribute__(value, "__dict__")
-    except AttributeError:
-        return None
 
 
 def _in_slot(member: MemberDescriptorType, owner: Any) -> Any:

@@ -9,14 +9,14 @@ from typing import Any
 
 from dualgraph import tree
 from dualgraph.errors import ArgumentError, here, shown
-from dualgraph.exact import COMPILED
+from dualgraph.exact import COMPILED, plainly
 from dualgraph.ops.op import current, default
 from dualgraph.spec import Spec
-from dualgraph.static.compile import Compiled, are_plain, warn_of_misses
+from dualgraph.static.compile import TENSOR, Compiled, warn_of_misses
 from dualgraph.static.executable import Executable
 from dualgraph.static.passes import chosen
 from dualgraph.static.signature import Constant, Signature, differences, signature
-from dualgraph.static.tracing import argument_names, tracing
+from dualgraph.static.tracing import argument_names, name_of, tracing
 
 MOST_SIGNATURES = 256  # kept of one function
 _numbers = itertools.count()  # two methods may be functions of one name
@@ -54,7 +54,7 @@ class Jitted:
         self._cache: dict[Signature, Compiled] = {}
         self._reasons: list[str] = []
         self._seen: dict[Any, Compiled] = {}  # by the layouts of plain tensors
-        self._name = getattr(function, "__name__", "function")
+        self._name = name_of(function)
         self._slotted: dict[str, Bound] = {}
         self._number = next(_numbers)
 
@@ -65,8 +65,8 @@ class Jitted:
         """As a method: compiled for each object apart, and kept by the object, so that both go together."""
         if owner is None or isinstance(self.function, staticmethod):
             return self
-        key = f"{COMPILED}{getattr(self.function, '__qualname__', self._name)} {self._number}>"
-        held = getattr(owner, "__dict__", None)
+        key = f"{COMPILED}{plainly(self.function, '__qualname__', self._name)} {self._number}>"
+        held = plainly(owner, "__dict__")
         if held is None or isinstance(owner, type):  # a class, or slots only: a few of them are kept here
             held, key = self._slotted, f"{key} {id(owner)}"
             while len(held) > MOST_SLOTTED:
@@ -92,18 +92,18 @@ class Jitted:
         return [v.executable for c in self._cache.values() for v in c.variants]
 
     def __repr__(self) -> str:
-        return f"<jit {getattr(self.function, '__name__', self._name)}: {len(self._cache)} signatures>"
+        return f"<jit {plainly(self.function, '__name__', self._name)}: {len(self._cache)} signatures>"
 
     def __call__(self, *args: Any, **named: Any) -> Any:
         front = current()
         usual = None
         if front is default() and not named:
             try:  # tensors only: their layouts are the signature
-                usual = tuple([(x.__class__, x.layout, x.tracked) for x in args])
-                first = self._seen[usual].variants[0]
-                if first.quick is not None and first.holds():
+                usual = tuple([x.layout for x in args if x.__class__ is TENSOR and not x.tracked])
+                first = self._seen[len(args), usual].variants[0]
+                if len(usual) == len(args) and first.quick is not None and first.holds():
                     return first.quick(args)
-            except (AttributeError, KeyError):
+            except (IndexError, KeyError):
                 pass
         if tracing():
             return self.function(*args, **named)
@@ -117,8 +117,8 @@ class Jitted:
             compiled._specs, compiled._named = _constants(key)
         tensors = [x for x, d in zip(leaves, key.leaves, strict=True) if isinstance(d, Spec)]
         result = compiled.run(tensors, reason)
-        if usual is not None and compiled._direct and are_plain(args):
-            self._seen[usual] = compiled
+        if usual is not None and len(usual) == len(args) and compiled._direct:
+            self._seen[len(args), usual] = compiled
         return result
 
     def _missed(self, reason: str) -> None:

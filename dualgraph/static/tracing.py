@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from dualgraph import tree
 from dualgraph.errors import ArgumentError, DTypeError, GraphError, here, shown
-from dualgraph.exact import exact
+from dualgraph.exact import attributes, exact, plainly
 from dualgraph.ops.arguments import checked_shape, flag
 from dualgraph.ops.observed import Observed, observing
 from dualgraph.ops.op import current, default, within
@@ -65,7 +65,7 @@ def spec(shape: int | Sequence[int], dtype: Any = DEFAULT_FLOAT, requires_grad: 
 def argument_names(function: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]) -> list[str]:
     """A readable name for each leaf of the arguments."""
     try:
-        names = list(inspect.signature(getattr(function, "forward", function)).parameters)
+        names = list(inspect.signature(plainly(function, "forward", function)).parameters)
     except (TypeError, ValueError):
         names = []
     result = []
@@ -77,6 +77,11 @@ def argument_names(function: Callable[..., Any], args: tuple[Any, ...], named: d
         leaves, structure = tree.flatten(value)
         result += [key] if structure is None else [f"{key}.{n}" for n in range(len(leaves))]
     return result
+
+
+def name_of(function: Any) -> str:
+    """What a function is called in messages."""
+    return str(plainly(function, "__name__", "function"))
 
 
 def trace(function: Callable[..., Any], *specs: Any, **named: Any) -> Traced:
@@ -97,7 +102,7 @@ def trace_given(
     seen: dict[str, int] = {}
     values: list[Any] = []
     inputs: list[Any] = []
-    graph.guards.depend_on(function, getattr(function, "__name__", "function"))
+    graph.guards.depend_on(function, name_of(function))
     for name, leaf in zip(names, leaves, strict=True):
         if isinstance(leaf, Spec):
             count = seen[name] = seen.get(name, 0) + 1
@@ -159,7 +164,7 @@ def _holds_symbol(x: Any, depth: int) -> bool:
         return True
     if not depth or isinstance(x, (type, ModuleType, Observed)):
         return False
-    held = [*getattr(x, "__dict__", {}).values(), *(getattr(x, n, None) for n in getattr(type(x), "__slots__", ()))]
+    held = [*attributes(x).values()]
     if isinstance(x, (list, tuple, set, frozenset, dict, type({}.values()), type({}.items()))):
         held += [*x, *(x.values() if isinstance(x, dict) else ())]
     return any(_holds_symbol(value, depth - 1) for value in held[:1000])

@@ -574,10 +574,11 @@ C = dg.tensor([5.0, 6.0])
 
 
 def a_constant_that_becomes_a_leaf(w: Any, x: Any) -> Any:
+    """What took no gradient when it was used gets none."""
     loss = dg.sum(C * w * x)
     C.requires_grad_(True)
-    C.grad = None
     loss.backward()
+    dg.sum(C * w).backward()
     g = C.grad * 1.0
     C.grad = None
     C.requires_grad_(False)
@@ -1160,3 +1161,41 @@ def test_identities_of_leaves_that_are_gone():
         v = dg.tensor([3.0, 4.0], requires_grad=True)
         assert dg.grad(dg.sum(h * v), [v])[0].tolist() == h.detach().tolist()
         kept.append(h)
+
+
+def test_a_parameter_that_is_frozen_for_the_forward_alone():
+    """As in PyTorch: it gets no gradient, whatever it is used beside."""
+
+    def run(mode: Callable[[Any], Any], use: Callable[[Any, Any], Any]) -> Any:
+        g, d = nn.Parameter([1.0, 2.0]), nn.Parameter([3.0, 4.0])
+
+        def step() -> Any:
+            d.requires_grad_(False)
+            loss = dg.sum(use(g, d))
+            d.requires_grad_(True)
+            loss.backward()
+            return loss
+
+        f = mode(step)
+        for _ in range(2):
+            f()
+        return described(g), described(d)
+
+    for use in (lambda g, d: g * d, lambda g, d: g + d * 3.0, lambda g, d: dg.where(g > 0, d, g), dg.atan2, dg.vecdot):
+        eager = run(lambda f: f, use)
+        assert run(static.jit, use) == eager
+        assert eager[1][2] is None
+        assert eager[0][2] is not None
+
+
+def test_a_leaf_that_was_frozen_when_the_graph_was_freed():
+    def step(w: Any, u: Any) -> Any:
+        y = w * u
+        w.requires_grad_(False)
+        dg.sum(y).backward()
+        w.requires_grad_(True)
+        return dg.grad(dg.sum(y * u), [w], allow_unused=True)[0]
+
+    for mode in (lambda f: f, static.jit):
+        with pytest.raises(GradientError, match="freed"):
+            mode(step)(nn.Parameter([1.0, 2.0]), nn.Parameter([3.0, 4.0]))
