@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from weakref import ref
 
@@ -86,8 +86,10 @@ def sweep(
             if key not in leaves and (x.call is None if asked is None else key in asked):
                 leaf(x, _finished(x.hooks if x.call is None else None, zeros_like(x)))
     if met is not None:
-        behind.add([x for x in (*leaves.values(), *flat.values()) if x.call is None])
-        behind.leaves = {**met, **behind.known}
+        if flat:
+            behind.add([x for x in flat.values() if x.call is None])
+        behind.add(leaves.values())
+        behind.leaves = behind.known = {**behind.known, **met} if met else behind.known
     front.end_sweep(started)
 
 
@@ -136,12 +138,12 @@ def _propagate(
         found.append(arrived)
     if not through:
         return False
-    # What took no gradient then gets none; what takes none now, a leaf that was frozen since, does not either.
-    wanted = tuple(
-        [then and (x if x.source is None else x.source).tracked for then, x in zip(call.tracked, inputs, strict=True)]
-    )
-    if wanted != call.tracked:
-        behind.add([x for then, want, x in zip(call.tracked, wanted, inputs, strict=True) if then and not want])
+    wanted, now = call.tracked, tuple([(x if x.source is None else x.source).tracked for x in inputs])
+    if (
+        now != wanted
+    ):  # what took no gradient then gets none; what takes none now, a leaf that was frozen since, neither
+        behind.add([x for then, want, x in zip(wanted, now, inputs, strict=True) if then and not want])
+        wanted = tuple([then and want for then, want in zip(wanted, now, strict=True)])
     if useful is not None:
         wanted = tuple([want and _leads(x, useful) for want, x in zip(wanted, inputs, strict=True)])
     if len(found) > 1:
@@ -200,7 +202,7 @@ class Behind:
         self.known: Leaves = {}
         self.leaves: Leaves | None = None
 
-    def add(self, leaves: Sequence[Any]) -> None:
+    def add(self, leaves: Iterable[Any]) -> None:
         for x in leaves:
             owner = x if x.source is None else x.source
             self.known[id(owner)] = ref(owner)

@@ -109,15 +109,11 @@ class Eager:
                 x, y = inputs
                 saved: Any = (x.storage, y.storage)
                 key: Any = (x.layout, y.layout)
-                needs_grad = x.tracked or y.tracked
+                tracked: tuple[bool, ...] = (x.tracked, y.tracked)
             else:
                 saved = [x.storage for x in inputs]
                 key = tuple([x.layout for x in inputs])
-                needs_grad = False
-                for x in inputs:
-                    if x.tracked:
-                        needs_grad = True
-                        break
+                tracked = tuple([x.tracked for x in inputs])
         except AttributeError:
             return self.apply(op, self._lifted(op, inputs), params)
         if params:
@@ -126,7 +122,7 @@ class Eager:
         if plan is None:
             plan = self._prepare(op, key, inputs, params)
         launch: Any = plan.launch
-        needs_grad = needs_grad and self.grad_enabled and plan.differentiable
+        needs_grad = True in tracked and self.grad_enabled and plan.differentiable
         if plan.single:
             try:
                 storage = launch(*saved)
@@ -146,7 +142,6 @@ class Eager:
             if not needs_grad:
                 tensors = tuple(map(EagerTensor, storages, plan.layouts))
                 return tensors[0] if len(tensors) == 1 else tensors
-        tracked = (x.tracked, y.tracked) if len(inputs) == 2 else tuple([x.tracked for x in inputs])
         call = Call(op, inputs, params, plan.layouts, here(2), saved, storages, plan, tracked)
         for tape in self.tapes:
             tape.calls.append(call)

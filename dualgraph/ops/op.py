@@ -95,8 +95,7 @@ class Call:
         tracked: tuple[bool, ...] = (),
     ):
         self.op, self.inputs, self.params, self.specs, self.where = op, inputs, params, specs, where
-        self.saved, self.results, self.plan, self.tracked = saved, results, plan, tracked
-        self.freed = False
+        self.saved, self.results, self.plan, self.tracked, self.freed = saved, results, plan, tracked, False
         self.hooks: dict[int, list[Callable[[Any], Any]]] | None = None
         self.serial = next(_serials)
 
