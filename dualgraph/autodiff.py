@@ -86,10 +86,8 @@ def sweep(
             if key not in leaves and (x.call is None if asked is None else key in asked):
                 leaf(x, _finished(x.hooks if x.call is None else None, zeros_like(x)))
     if met is not None:
-        if flat:
-            behind.add([x for x in flat.values() if x.call is None])
-        behind.add(leaves.values())
-        behind.leaves = behind.known = {**behind.known, **met} if met else behind.known
+        behind.add([x for x in (*leaves.values(), *flat.values()) if x.call is None] if flat else leaves.values())
+        behind.leaves = {**met, **(behind.known or {})} if met else behind.known
     front.end_sweep(started)
 
 
@@ -122,11 +120,12 @@ def _propagate(
     """Apply the gradient rules of one call to the gradients of its results; not where these are all that is wanted."""
     op, inputs = call.op, call.inputs
     through = useful is None or any(_leads(x, useful) for x in inputs)
-    if call.freed and through:
-        raise _freed(call)
-    if op.vjp == () and through:
-        why = f"{op.name} has no gradient rule; detach its input, or define the op with a vjp"
-        raise GradientError(f"backward: {op.no_gradient or why}").at(call.where)
+    if through:
+        if call.freed:
+            raise _freed(call)
+        if op.vjp == ():
+            why = f"{op.name} has no gradient rule; detach its input, or define the op with a vjp"
+            raise GradientError(f"backward: {op.no_gradient or why}").at(call.where)
     found: list[Any] = []
     for number in range(len(call.specs)):
         arrived = gradients.pop((id(call), number), None)
@@ -196,16 +195,12 @@ Leaves = dict[int, ref[Any]]
 class Behind:
     """What is known of the leaves behind calls that a sweep freed: some of `leaves`, which are `known` when it is over."""
 
-    __slots__ = ("known", "leaves")
-
-    def __init__(self) -> None:
-        self.known: Leaves = {}
-        self.leaves: Leaves | None = None
+    known: Leaves | None = None
+    leaves: Leaves | None = None
 
     def add(self, leaves: Iterable[Any]) -> None:
-        for x in leaves:
-            owner = x if x.source is None else x.source
-            self.known[id(owner)] = ref(owner)
+        owners = [x if x.source is None else x.source for x in leaves]
+        self.known = {**(self.known or {}), **{id(owner): ref(owner) for owner in owners}}
 
     def may_hold(self, targets: dict[int, Any]) -> bool:
         """Whether one of these leaves may be among them."""
@@ -299,7 +294,7 @@ def _seed(front: Any, output: Any, gradient: Any, name: str) -> Any:
                 f"{name}: got an output of shape {output.shape}; only a scalar has an implied gradient of 1; "
                 "reduce it with sum or mean, or pass the gradient"
             )
-        return front.unchanged(front.constant(1.0, output.layout[1]))
+        return front.seed(output.layout[1])
     gradient = front.unchanged(front.lift(gradient))
     if gradient.shape != output.shape:
         raise ShapeError(

@@ -233,6 +233,11 @@ class Eager:
 
     number = constant
 
+    def seed(self, dtype: str) -> EagerTensor:
+        """The gradient of a scalar by itself, which is each caller's own."""
+        one = self.constant(1.0, dtype)
+        return EagerTensor(one.storage, one.layout)
+
     def result(self, call: Call, number: int) -> EagerTensor:
         layout = call.specs[number]
         return EagerTensor(call.results[number], layout, is_float(layout[1]), call, number)

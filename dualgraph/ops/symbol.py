@@ -250,6 +250,9 @@ class Recorder:
         """What `.grad` holds, for a gradient to be added to."""
         return x.grad
 
+    def seed(self, dtype: str) -> Symbol:
+        return self.constant(1.0, dtype)
+
     def fresh(self, x: Any) -> Symbol:
         """A tensor that is being made: a leaf of the graph, made anew at each run, and no variable of it."""
         return self.constant_array(x.storage)
