@@ -328,6 +328,9 @@ class Eager:
     def wrote(self, owner: Any, name: str) -> None:
         pass
 
+    def copied(self, owner: Any) -> None:
+        pass
+
     def switching(self, tensor: Any) -> None:
         pass
 

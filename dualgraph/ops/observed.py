@@ -38,8 +38,7 @@ class Observed:
 
     def __getstate__(self) -> Any:
         """What a copy starts with: who makes one depends on all of it."""
-        for name in list(vars(self)):
-            current().observe(self, name)
+        current().copied(self)
         return super().__getstate__()
 
     def __delattr__(self, name: str) -> None:

@@ -313,6 +313,9 @@ class Recorder:
     def observe(self, owner: Any, name: str) -> None:
         """An attribute of an `Observed` object is about to be read."""
 
+    def copied(self, owner: Any) -> None:
+        """An `Observed` object is about to be copied."""
+
     def switching(self, tensor: Any) -> None:
         """`requires_grad` or the hooks of a leaf are about to change."""
 

@@ -27,6 +27,7 @@ CONTAINERS = (list, dict, set, deque, bytearray, Counter, OrderedDict, defaultdi
 _VALUES = (int, float, complex, str, bytes, tuple, type(None))  # what x += 1 makes anew
 MUTATORS = frozenset("append appendleft extend extendleft insert add update clear".split())
 _SIMPLE = ("LOAD_CONST", "LOAD_SMALL_INT", "LOAD_FAST", "LOAD_FAST_BORROW", "LOAD_FAST_CHECK")
+_OWNERS = ("LOAD_FAST", "LOAD_FAST_BORROW", "LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF")
 _SUBSCRIPT = ("BINARY_SUBSCR", "BINARY_OP")
 _FREE = ("LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF")
 _GLOBAL = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
@@ -164,7 +165,7 @@ def is_read(uses: set[str], value: Any) -> bool:
         return True
     if ITEM in uses and not (container and all(type(item) in CONTAINERS for item in items(value))):
         return True
-    return ASSIGNED in uses and not (container or isinstance(value, _VALUES))
+    return ASSIGNED in uses and not (container or issubclass(type(value), _VALUES))
 
 
 def items(container: Any) -> list[Any]:
@@ -207,7 +208,7 @@ def _use(instructions: Sequence[dis.Instruction], number: int) -> str:
     if _match(stores, "SWAP", "STORE_ATTR") and store[1].argval == load.argval:
         return ASSIGNED  # self.x += …
     owner = instructions[number - 1]
-    if _match(stores, ("LOAD_FAST", "LOAD_FAST_BORROW"), "STORE_ATTR") and store[1].argval == load.argval:
+    if _match(stores, _OWNERS, "STORE_ATTR") and store[1].argval == load.argval:
         return (
             ASSIGNED if owner.opname == store[0].opname and owner.argval == store[0].argval else READ
         )  # self.x = self.x + …

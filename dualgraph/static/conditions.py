@@ -22,11 +22,12 @@ MOST_BYTES = 1 << 16  # of an array; a larger one is watched by identity
 
 def is_plain(value: Any) -> bool:
     """Whether a value is a constant that counts by type and bits."""
-    if isinstance(value, (tuple, frozenset)):
+    kind = type(value)  # not `isinstance`, which may ask a proxy for its `__class__`
+    if issubclass(kind, (tuple, frozenset)):
         return all(is_plain(v) for v in elements(value))
-    if isinstance(value, np.void):  # a record, which may be changed in place
+    if issubclass(kind, np.void):  # a record, which may be changed in place
         return False
-    return isinstance(value, (*PLAIN, float, complex, Enum, np.generic, range, slice))
+    return issubclass(kind, (*PLAIN, float, complex, Enum, np.generic, range, slice))
 
 
 def unchanged(now: Any, then: Any) -> bool:
@@ -118,7 +119,12 @@ class Contents:
             return bool(now == then)
         if not isinstance(then, tuple) or len(now) != len(then):
             return False
-        return all(map(is_, now, then)) or all(map(unchanged, now, then))
+        if all(map(is_, now, then)):
+            return True
+        if not all(map(unchanged, now, then)):
+            return False
+        self._then = now  # equal, though not the same objects
+        return True
 
     def broken(self) -> str | None:
         return None if self.holds() else f"{self.what}: its contents changed"

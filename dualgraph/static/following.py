@@ -15,8 +15,9 @@ import sysconfig
 import types
 import weakref
 from array import array
-from collections import ChainMap, UserDict, UserList
+from collections import ChainMap, UserDict, UserList, deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from enum import Enum
 from operator import attrgetter, methodcaller
@@ -97,7 +98,8 @@ _KNOWN = (MethodType, BuiltinMethodType, ContextVar, property, staticmethod, cla
 @functools.lru_cache(maxsize=1024)
 def is_users(file: str | None) -> bool:
     """Whether a file is neither of dualgraph nor of an installed library."""
-    return file is None or not (is_internal(file) or file.startswith(_LIBRARIES))
+    installed = file is not None and ("site-packages" in file or "dist-packages" in file)
+    return file is None or not (installed or is_internal(file) or file.startswith(_LIBRARIES))
 
 
 def class_is_users(kind: type) -> bool:
@@ -123,6 +125,7 @@ class Following:
         self._flags: dict[int, bool] = {}  # whether they did when they were met
         self._contents: dict[int, Contents] = {}
         self._seen: dict[int, Any] = {}  # objects that were looked at, kept alive by it
+        self._to_visit: deque[tuple[Any, str]] = deque()  # the first of them is being looked at
         self._objects: list[tuple[Any, str]] = []  # those whose attributes are watched where functions read them
         self._new_objects: list[tuple[Any, str]] = []  # that were met just now
         self._modules: dict[str, None] = {}  # that are imported inside of functions
@@ -143,9 +146,9 @@ class Following:
         if is_read(uses, value):
             return True
         self._was.setdefault(key, value)
-        inside = items(value)[:MOST_ELEMENTS] if isinstance(value, CONTAINERS) else ()
+        inside = items(value)[:MOST_ELEMENTS] if issubclass(type(value), CONTAINERS) else ()
         for container in (value, *inside):
-            if isinstance(container, (*CONTAINERS, np.ndarray)) and id(container) not in self._before:
+            if issubclass(type(container), (*CONTAINERS, np.ndarray)) and id(container) not in self._before:
                 self._before[id(container)] = Contents(container, what)
         return False
 
@@ -153,49 +156,52 @@ class Following:
         if id(value) in self._seen or type(value) in (bool, int, float, type(None)):
             return
         self._seen[id(value)] = value
-        try:
-            self._look_into(value, what)
-        except Exception:
-            return  # such a one is watched by identity, where a name holds it
+        self._to_visit.append((value, what))
+        if len(self._to_visit) > 1:
+            return  # who is visiting goes on with it: a chain of references may be long
+        while self._to_visit:
+            with suppress(Exception):  # such a one is watched by identity, where a name holds it
+                self._look_into(*self._to_visit[0])
+            self._to_visit.popleft()
 
     def _look_into(self, value: Any, what: str) -> None:
-        if isinstance(value, Tensor):
+        if issubclass(type(value), Tensor):
             if value.call is None:
                 self._leaves.append(value)
                 self._flags[id(value)] = value.requires_grad
             if value.is_variable:
                 self._new_objects.append((value, f"{type(value).__name__}."))
             return
-        if isinstance(value, Observed):  # which reports what is read of it
+        if issubclass(type(value), Observed):  # which reports what is read of it
             self.visit(type(value), what)
             for code in self._methods(type(value)):
                 self._having.setdefault(code, [])
             return
         kind = type(value)
-        if isinstance(value, FunctionType):
+        if issubclass(type(value), FunctionType):
             self._visit_function(value)
-        elif isinstance(value, (type, ModuleType)):
-            if class_is_users(value) if isinstance(value, type) else is_users(_file(value)):
+        elif issubclass(type(value), (type, ModuleType)):
+            if class_is_users(value) if issubclass(type(value), type) else is_users(_file(value)):
                 self._new_objects.append((value, f"{value.__name__}."))
                 self._visit_operators(value)
                 self.visit(type(value), what)  # of the user's, where it is a metaclass
             return
-        elif isinstance(value, ContextVar):
+        elif issubclass(type(value), ContextVar):
             self._slot(functools.partial(value.get, MISSING), f"context variable {value.name}", value.name)
-        elif isinstance(value, _GETTERS):
+        elif issubclass(type(value), _GETTERS):
             self._load({name: {READ, MAYBE} for name in _gotten(value)})
             return
-        elif isinstance(value, _CONTENTS):
+        elif issubclass(type(value), _CONTENTS):
             self._visit_contents(value, what)
-        elif isinstance(value, _CACHED):
+        elif issubclass(type(value), _CACHED):
             self._caches.append(cached := Cached(value))
             for part in cached.results():
                 self.visit(part, what)
         else:
-            parts = next((parts(value) for leading, parts in _LEADS_TO if isinstance(value, leading)), ())
+            parts = next((parts(value) for leading, parts in _LEADS_TO if issubclass(type(value), leading)), ())
             for part in parts:
                 self.visit(part, what)
-        if isinstance(value, _KNOWN):
+        if issubclass(type(value), _KNOWN):
             return
         for inner in ("__wrapped__", "__origin__"):
             self.visit(inspect.getattr_static(value, inner, None), what)
@@ -334,12 +340,12 @@ class Following:
 
     def _watch_computed(self, value: Any, owner: str) -> None:
         """What may be meant by a computed name; a name that functions only write to is not."""
-        if hasattr(type(value), "__get__") and not isinstance(value, (*FUNCTIONS, type)):
+        if hasattr(type(value), "__get__") and not issubclass(type(value), (*FUNCTIONS, type)):
             self._again += () if ANY in self._computing else self._objects  # a property: who knows of what
             self._computing.add(ANY)
-        if isinstance(value, (Tensor, Observed, *FUNCTIONS)):
+        if issubclass(type(value), (Tensor, Observed, *FUNCTIONS)):
             return
-        if isinstance(value, ModuleType):
+        if issubclass(type(value), ModuleType):
             held = dict(vars(value)) if is_users(_file(value)) else {}
             names = {n for n, m in held.items() if n[:2] != "__" and not isinstance(m, ModuleType)}
         else:
@@ -350,7 +356,7 @@ class Following:
 
     def _names_by_value(self, value: Any, owner: str) -> set[str]:
         """The attributes of an object or a class."""
-        kind = value if isinstance(value, type) else type(value)
+        kind = value if issubclass(type(value), type) else type(value)
         held = None if kind is value else plainly(value, "__dict__")
         if held is not None and id(value) not in self._by_name:
             self._slot(held.__len__, f"how many attributes a {owner.rstrip('.')} has", owner)
@@ -362,37 +368,37 @@ class Following:
 
     def _watch_whole(self, value: Any, owner: str) -> None:
         """All attributes of an object."""
-        held = None if isinstance(value, (ModuleType, *FUNCTIONS)) else plainly(value, "__dict__")
+        held = None if issubclass(type(value), (ModuleType, *FUNCTIONS)) else plainly(value, "__dict__")
         if isinstance(held, MappingProxyType):
             held = gc.get_referents(held)[0]
         if held is not None and id(held) not in self._seen:
             self._seen[id(held)] = held
             self._visit_contents(held, owner.rstrip("."))
-        for base in () if isinstance(value, type) else type(value).__mro__:
+        for base in () if issubclass(type(value), type) else type(value).__mro__:
             for name, member in list(vars(base).items()):
                 if isinstance(member, MemberDescriptorType) and class_is_users(base):
                     self._slot_of(value, name, owner)
 
     def _watch_attributes(self, value: Any, owner: str, names: Uses) -> None:
-        if isinstance(value, ModuleType):
+        if issubclass(type(value), ModuleType):
             for name, uses in names.items():
                 held_now = vars(value).get(name, MISSING)
                 present = held_now is not MISSING and self._is_read(uses, held_now, name, (id(value), name))
                 if present or (held_now is MISSING and MAYBE in uses):
                     self._name(value, vars(value), name, owner)
             return
-        kind = value if isinstance(value, type) else type(value)
+        kind = value if issubclass(type(value), type) else type(value)
         held = plainly(value, "__dict__")
         there = self._names_of(kind)
         if "__getattr__" in there and class_is_users(kind):  # it is asked for what is not there
             names = {name: uses | {MAYBE} for name, uses in names.items()}
         names = {n: u for n, u in names.items() if n in there or (held is not None and n in held) or MAYBE in u}
-        if isinstance(value, type):
+        if issubclass(type(value), type):
             for name, uses in names.items():
                 if self._of_class(value, name, uses):
                     self._class_attribute(value, name, MAYBE in uses)
             return
-        if isinstance(value, Tensor):  # a variable: dualgraph's own attributes are known to the graph
+        if issubclass(type(value), Tensor):  # a variable: dualgraph's own attributes are known to the graph
             own = class_is_users(type(value))
             names = {n: uses for n, uses in names.items() if n == "name" or (own and n not in _OF_TENSORS)}
         for name, uses in names.items():
@@ -493,5 +499,5 @@ def _contents_of(cell: CellType) -> Any:
 def _in_slot(member: MemberDescriptorType, owner: Any) -> Any:
     try:
         return member.__get__(owner)
-    except AttributeError:
+    except (AttributeError, TypeError):  # not set, or of another class
         return MISSING

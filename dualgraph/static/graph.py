@@ -148,9 +148,7 @@ class Graph(Recorder):
         self.variables: dict[int, Variable] = {}
         self.placeholders: list[Symbol] = []
         self.arguments: dict[int, Variable] = {}
-        self.passed: dict[
-            int, int
-        ] = {}  # by identity of the symbols that the function gets: the number of the argument
+        self.passed: list[Symbol] = []  # what the function gets, by number of the argument
         self.guards = Guards()
         self._contexts: list[Chosen] = []
         self.spelled_out = False  # in a `with` block; else traced
@@ -221,7 +219,7 @@ class Graph(Recorder):
         symbol = self.placeholder(spec, name, requires_grad)
         source = Argument(self, len(self.placeholders), spec, held)
         symbol.source, symbol.hooks = source, list(hooks)
-        self.passed[id(symbol)] = len(self.placeholders)
+        self.passed.append(symbol)
         self.placeholders.append(symbol)
         self.arguments[id(source)] = Variable(source, symbol)
         for hook in hooks:
@@ -232,7 +230,7 @@ class Graph(Recorder):
         """An input that is an older value of a leaf which the graph knows already."""
         symbol.source, symbol.hooks = source, hooks
         alias = Alias(symbol)
-        self.passed[id(alias)] = self.passed[id(symbol)]
+        self.passed[next(n for n, x in enumerate(self.passed) if x is symbol)] = alias
         return alias
 
     @property
@@ -322,6 +320,9 @@ class Graph(Recorder):
     def observe(self, owner: Any, name: str) -> None:
         frame = sys._getframe(2)  # past the look-up of the attribute
         self.guards.read(owner, name, frame.f_code, frame.f_lasti)
+
+    def copied(self, owner: Any) -> None:
+        self.guards.read_whole(owner)
 
     def wrote(self, owner: Any, name: str) -> None:
         self.guards.wrote(owner, name)

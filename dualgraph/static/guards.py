@@ -41,6 +41,11 @@ from dualgraph.static.conditions import Cached, Contents, Space, is_plain, uncha
 from dualgraph.static.following import FUNCTIONS, Following, is_users
 
 
+def held_by(owner: Any) -> dict[str, Any]:
+    """What an observed object holds, without telling anybody."""
+    return object.__getattribute__(owner, "__dict__")  # type: ignore[no-any-return]
+
+
 class Guards(Following):
     """The record of one trace."""
 
@@ -48,6 +53,7 @@ class Guards(Following):
         super().__init__()
         self._attributes: dict[tuple[int, str], tuple[Any, str, Any] | None] = {}
         self._pending: dict[tuple[int, str], Any] = {}  # written to and not read so far
+        self._unvisited: dict[tuple[int, str], Any] = {}  # that no code of the user's has read so far
         self._version = VERSION[0]
         self.own_change: str | None = None  # what the traced function read and changed by itself
 
@@ -59,8 +65,8 @@ class Guards(Following):
         if name != "__dict__":
             self._read_attribute(owner, name, users, use(code, offset) if users else READ)
         elif users:
-            self._attributes[id(owner), name] = (owner, name, tuple(vars(owner)))
-            for held in list(vars(owner)):
+            self._attributes[id(owner), name] = (owner, name, tuple(held_by(owner)))
+            for held in list(held_by(owner)):
                 self._read_attribute(owner, held, True, READ)
         else:
             return
@@ -70,10 +76,12 @@ class Guards(Following):
         """`users`: by code of the user's; what dualgraph's own code holds is not changed in place."""
         key = (id(owner), name)
         if key in self._attributes and key not in self._pending:
+            if users and key in self._unvisited:  # dualgraph or a library read it first
+                self.visit(self._unvisited.pop(key), f"{type(owner).__name__}.{name}")
             return
         self.visit(type(owner), type(owner).__name__)
         self._attributes[id(owner), "__class__"] = (owner, "__class__", type(owner))
-        value = vars(owner).get(name, MISSING)
+        value = held_by(owner).get(name, MISSING)
         kind = type(owner).__name__
         if key in self._pending:  # read after it was written to: it depends on what it was before
             value = self._pending[key]
@@ -92,9 +100,16 @@ class Guards(Following):
                 self.visit(part, kind)
         elif users or isinstance(value, FUNCTIONS):
             self.visit(value, f"{kind}.{name}")
-        elif isinstance(value, tuple):  # parameters of an optimiser
-            for part in value:
+        else:
+            self._unvisited[key] = value
+            for part in value if isinstance(value, tuple) else ():  # parameters of an optimiser
                 self.visit(part if isinstance(part, Tensor) else None, kind)
+
+    def read_whole(self, owner: Any) -> None:
+        """All attributes of an observed object are about to be copied."""
+        for held in list(held_by(owner)):
+            self._read_attribute(owner, held, True, READ)
+        self._spread()
 
     def wrote(self, owner: Any, name: str) -> None:
         """An attribute was set: what is read of it from here on is the trace's own."""
@@ -133,7 +148,7 @@ class Guards(Following):
         self.own_change = self.broken() or next((w for w in map(_filled, self._caches) if w), None)
         self._quick += [cached.renewed() for cached in self._caches]
         for kept in (
-            *(self._seen, self._pending, self._was, self._before, self._objects, self._names),
+            *(self._seen, self._pending, self._unvisited, self._was, self._before, self._objects, self._names),
             *(
                 self._strings,
                 self._computing,
@@ -184,23 +199,23 @@ class Guards(Following):
 def _filled(cached: Cached) -> str | None:
     """Whether a function put objects into a cache and may have changed them since, as no later call will."""
     for x in cached.new():
-        if not (isinstance(x, (Tensor, np.ndarray, FunctionType)) or is_plain(x) or _holds_tensor(x, 2)):
+        if not (issubclass(type(x), (Tensor, np.ndarray, FunctionType)) or is_plain(x) or _holds_tensor(x, 2)):
             return f"the cache of {cached.function.__name__}: a new {type(x).__name__}"
     return None
 
 
 def _holds_tensor(x: Any, depth: int) -> bool:
     """Whether an object holds a tensor: it is made once, for it belongs to the trace."""
-    held = [*attributes(x).values(), *(items(x) if isinstance(x, CONTAINERS) else x if isinstance(x, tuple) else ())]
-    return any(isinstance(v, Tensor) or (depth > 0 and _holds_tensor(v, depth - 1)) for v in held[:64])
+    held = [*attributes(x).values(), *(items(x) if issubclass(type(x), CONTAINERS) else x if type(x) is tuple else ())]
+    return any(issubclass(type(v), Tensor) or (depth > 0 and _holds_tensor(v, depth - 1)) for v in held[:64])
 
 
 def _attribute_holds(owner: Any, name: str, then: Any) -> bool:
     if name == "__class__":
         return type(owner) is then
     if name == "__dict__":
-        return bool(tuple(vars(owner)) == then)
-    now = vars(owner).get(name, MISSING)
+        return bool(tuple(held_by(owner)) == then)
+    now = held_by(owner).get(name, MISSING)
     if isinstance(now, Table):
         items = tuple(now.items())
         return len(items) == len(then) and all(a == c and b is d for (a, b), (c, d) in zip(items, then, strict=True))
@@ -217,7 +232,7 @@ _PARTS = {
 
 
 def _changed_attribute(owner: Any, name: str, then: Any) -> str:
-    kind, now = type(owner).__name__, vars(owner).get(name, MISSING)
+    kind, now = type(owner).__name__, held_by(owner).get(name, MISSING)
     if name == "__class__":
         return f"a {then.__name__} became a {kind}"
     if name == "__dict__":

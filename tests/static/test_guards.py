@@ -22,7 +22,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, make_dataclass
 from enum import Enum, member
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import pytest
@@ -2053,3 +2053,110 @@ def test_guards_run_no_code_of_an_object_with_slots_and_a_catch_all():
     assert run(dg.ones(1)).tolist() == [2.0]
     o.k = 3.0
     assert run(dg.ones(1)).tolist() == [3.0]
+
+
+class Configured(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.config, self.inner = {"k": 2.0}, types.SimpleNamespace(k=2.0)
+
+    def forward(self, x):
+        return x * self.config["k"] * self.inner.k
+
+
+class Asks(Configured):
+    def __getattribute__(self, name):
+        return super().__getattribute__(name)
+
+
+@case
+def what_a_copy_holds():
+    model = Configured()
+    return (lambda x: copy.deepcopy([model])[0](x)), lambda: model.config.update(k=3.0)
+
+
+@case
+def what_an_object_in_a_copy_holds():
+    model = Configured()
+    return (lambda x: copy.deepcopy(model)(x)), lambda: setattr(model.inner, "k", 3.0)
+
+
+@case
+def a_module_that_looks_up_its_attributes():
+    model = Asks()
+    return model, lambda: model.config.update(k=3.0)
+
+
+@runtime_checkable
+class HasConfig(Protocol):
+    config: Any
+
+
+@case
+def what_a_library_reads_first():
+    model = Configured()
+    return (lambda x: x * model.config["k"] if isinstance(model, HasConfig) else x), lambda: model.config.update(k=3.0)
+
+
+@case
+def a_long_chain_of_references():
+    first = last = {}
+    for _ in range(1500):
+        last["next"] = last = {}
+    last["k"] = 2.0
+
+    def run(x):
+        found = first
+        while "k" not in found:
+            found = found["next"]
+        return x * found["k"]
+
+    return run, lambda: last.update(k=3.0)
+
+
+def test_proxies_are_not_asked_for_their_class():
+    class Unbound:
+        @property
+        def __class__(self):
+            raise RuntimeError("outside of its context")
+
+    holder = types.SimpleNamespace(request=Unbound(), k=2.0)
+    run = static.jit(lambda x, name="k": x * getattr(holder, name))
+    assert run(dg.ones(1)).tolist() == [2.0]
+    holder.k = 3.0
+    assert run(dg.ones(1)).tolist() == [3.0]
+
+
+def test_classes_that_are_searched():
+    rules = {Visitor: lambda x: x * 2.0}
+    o = Jitted()
+
+    def lower(x):
+        for kind in type(o).__mro__:
+            try:
+                return rules[kind](x)
+            except KeyError:
+                continue
+        return x
+
+    assert static.jit(lower)(dg.ones(1)).tolist() == [2.0]
+
+
+@pytest.mark.parametrize("where", ["global", "closure"])
+def test_totals_that_are_only_added_to(where):
+    own = types.SimpleNamespace(total=0.0)
+    globals()["TOTALS"] = own
+
+    def in_closure(x):
+        own.total = own.total + 1.0
+        return x * 2.0
+
+    def in_global(x):
+        TOTALS.total = TOTALS.total + 1.0  # noqa: F821
+        return x * 2.0
+
+    run = static.jit(in_closure if where == "closure" else in_global)
+    for _ in range(3):
+        run(dg.ones(1))
+        own.total += 1.0
+    assert run.misses == ["first call"]
