@@ -1199,3 +1199,16 @@ def test_a_leaf_that_was_frozen_when_the_graph_was_freed():
     for mode in (lambda f: f, static.jit):
         with pytest.raises(GradientError, match="freed"):
             mode(step)(nn.Parameter([1.0, 2.0]), nn.Parameter([3.0, 4.0]))
+
+
+def test_views_beside_a_view_that_is_passed_twice():
+    def run(mode: Callable[[Any], Any]) -> Any:
+        found = []
+        for _ in range(20):  # addresses of what is gone are used again
+            p, q = nn.Parameter([1.0, 2.0]), nn.Parameter([8.0, 9.0])
+            leaf = dg.tensor([5.0, 7.0], requires_grad=True)
+            f = mode(lambda a, b, p=p, q=q, leaf=leaf: (p * 1.0, leaf[:], q[:], p[:], a, b))
+            found.append([described(x.detach()) for x in f(p[:], p[:])])
+        return found
+
+    assert run(static.jit) == run(lambda f: f)
