@@ -70,6 +70,14 @@ def _structure(value: Any, leaves: list[Any]) -> Any:
     return None
 
 
+def nodes(structure: Any) -> Iterator[Node]:
+    """The containers of a structure, the outermost first."""
+    if structure is not None:
+        yield structure
+        for child in structure.children:
+            yield from nodes(child)
+
+
 def _attributes(value: Any) -> Keys | None:
     held = attributes(value)
     if isinstance(value, defaultdict):

@@ -58,6 +58,11 @@ class Symbol(Tensor):
         self.source: Any = None  # the eager tensor this symbol stands for, if any
         self._grad: Any = None
 
+    @property
+    def flag(self) -> bool:
+        """What was said of `requires_grad` of this symbol itself."""
+        return self.tracked
+
     def __repr__(self) -> str:
         return f"Symbol({self.node.name}: {self.spec})"
 
@@ -155,6 +160,10 @@ class Alias(Symbol):
     @tracked.setter
     def tracked(self, tracked: bool) -> None:
         self._tracked = tracked
+
+    @property
+    def flag(self) -> bool:
+        return self._tracked
 
     @property
     def hooks(self) -> Any:

@@ -35,13 +35,15 @@ class Effects:
         self.left = [(v.tensor, g) for v in touched if (g := v.final_gradient) is not None and g.tracked]
         later = {id(tensor) for tensor, _ in self.left}
         self.graded = [(v.tensor, v.final_gradient) for v in touched if id(v.tensor) not in later]
-        for v in graph.arguments.values():
-            v.final_tracked, v.final_hooks = v.value.tracked, tuple(v.value.hooks or ())
+        for v, handle in zip(graph.arguments.values(), graph.passed, strict=True):
+            v.final_tracked = handle.flag
+            v.final_hooks = tuple(v.value.hooks or ()) if v.value.source is v.tensor else v.hooks
         self._switched = [v for v in graph.arguments.values() if v.has_other_flags]
         self._flagged = [v for v in graph.variables.values() if v.has_other_flags]
         absent = [v.tensor for v in graph.with_gradients if v.gradient_was_none]
         self._without_gradient = absent if graph.spelled_out else []
         self._of_arguments: list[Argument] = []
+        self._left_in: list[Argument] = []  # gradients or hooks
         self._captured = {id(v.tensor) for v in graph.variables.values()}
 
     @property
@@ -54,6 +56,7 @@ class Effects:
         concerned = {id(v.tensor) for v in (*variables, *self._switched)}
         found = [v.tensor for v in self._graph.arguments.values() if v.touched or id(v.tensor) in concerned]
         self._of_arguments = found
+        self._left_in = [v.tensor for v in self._graph.arguments.values() if v.touched or v.final_hooks != v.hooks]
 
     @property
     def usual(self) -> bool:
@@ -69,7 +72,8 @@ class Effects:
         for tensor in self._without_gradient:
             self._check_absence(values[tensor.position] if isinstance(tensor, Argument) else tensor)
         found = {id(argument): self._owner(argument, values) for argument in self._of_arguments}
-        if len({id(x) for x in found.values()} - self._captured) < len(found):
+        left = [found[id(argument)] for argument in self._left_in]
+        if len({id(x) for x in left} - self._captured) < len(left):
             raise FeedError(
                 "got a tensor twice, or one that the graph also reads by itself, where a gradient is left in it; one gradient "
                 "would take the place of the other: pass two tensors, or compile for it with static.jit"
@@ -143,12 +147,12 @@ class Effects:
         owners = [passed.get(id(tensor), tensor) for tensor, _ in self.left]
         flags = [(values[v.tensor.position], passed[id(v.tensor)], v) for v in self._switched]
         flags += [(v.tensor, v.tensor, v) for v in self._flagged]
-        lists = [hooks_of(owner) for _, owner, _ in flags]
+        hooks = [(hooks_of(owner), v.final_hooks) for _, owner, v in flags if v.final_hooks != v.hooks]
         left = map(setattr, owners, ["_grad"] * len(owners), gradients)
         switched = map(
             setattr, [x for x, _, _ in flags], ["tracked"] * len(flags), [v.final_tracked for *_, v in flags]
         )
-        hooked = map(setitem, lists, [slice(None)] * len(flags), [v.final_hooks for *_, v in flags])
+        hooked = map(setitem, [held for held, _ in hooks], [slice(None)] * len(hooks), [final for _, final in hooks])
         deque(chain(left, switched, hooked), maxlen=0)
 
 

@@ -226,12 +226,12 @@ class Graph(Recorder):
             self.guards.depend_on(hook, "a hook")
         return symbol
 
-    def older(self, symbol: Symbol, source: Any, hooks: list[Any]) -> Symbol:
-        """An input that is an older value of a leaf which the graph knows already."""
+    def older(self, number: int, source: Any, hooks: Any) -> None:
+        """An input is a value of a leaf, under its gradient, and not the leaf itself."""
+        symbol = self.placeholders[number]
         symbol.source, symbol.hooks = source, hooks
-        alias = Alias(symbol)
-        self.passed[next(n for n, x in enumerate(self.passed) if x is symbol)] = alias
-        return alias
+        alias = self.passed[number] = Alias(symbol)
+        alias.tracked = symbol.tracked
 
     @property
     def with_gradients(self) -> list[Variable]:

@@ -41,7 +41,7 @@ class Given(NamedTuple):
     held: bool = False  # its `.grad` is there
     hooks: tuple[Any, ...] = ()
     same: int = -1  # the argument that is the same object, if an earlier one is
-    owner: int = -1  # the argument under whose gradient it is, if it is an older value of an earlier one
+    owner: int = -1  # of a view that changes nothing: the argument that is its leaf, or that stands for it
     captured: Any = None  # itself, where the function also reaches it in another way
     under: Any = None  # the leaf under whose gradient it is, an older value of it, where the function reaches that
 
@@ -101,29 +101,31 @@ def trace_given(
     names = argument_names(function, specs, named)
     seen: dict[str, int] = {}
     values: list[Any] = []
-    inputs: list[Any] = []
+    numbers: list[int | None] = []  # of inputs; None for constants
     graph.guards.depend_on(function, name_of(function))
     for name, leaf in zip(names, leaves, strict=True):
         if isinstance(leaf, Spec):
             count = seen[name] = seen.get(name, 0) + 1
-            state = given.get(len(inputs), PLAIN)
-            symbol = graph.argument(
-                Spec(*leaf),
-                name if count == 1 else f"{name}_{count}",
-                isinstance(leaf, GradSpec),
-                state.held,
-                state.hooks,
-            )
-            if state.owner >= 0 and isinstance(inputs[state.owner], Symbol):
-                symbol = graph.older(symbol, inputs[state.owner].source, inputs[state.owner].hooks)
-            if state.under is not None:
-                symbol = graph.older(symbol, state.under, hooks_of(state.under))
-            value = symbol if state.captured is None else state.captured
-            inputs.append(inputs[state.same] if state.same >= 0 else value)
-            values.append(inputs[-1])
+            numbers.append(len(graph.placeholders))
+            state = given.get(len(graph.placeholders), PLAIN)
+            full_name = name if count == 1 else f"{name}_{count}"
+            graph.argument(Spec(*leaf), full_name, isinstance(leaf, GradSpec), state.held, state.hooks)
         else:
             graph.guards.depend_on(leaf, name)
-            values.append(leaf)
+            numbers.append(None)
+    for node in tree.nodes(structure):  # the function may call methods of a subclass, and use keys and attributes
+        for held in (node.kind, *(keys.values for keys in (node.keys, node.attributes) if keys is not None)):
+            graph.guards.depend_on(held, "an argument")
+    for number, state in given.items():
+        if state.under is not None:
+            graph.older(number, state.under, hooks_of(state.under))
+        elif state.owner >= 0:
+            graph.older(number, graph.placeholders[state.owner].source, graph.placeholders[state.owner].hooks)
+    for place, leaf in zip(numbers, leaves, strict=True):
+        state = PLAIN if place is None else given.get(place, PLAIN)
+        first = place if place is None or state.same < 0 else state.same
+        value = leaf if first is None else graph.passed[first]
+        values.append(value if state.captured is None else state.captured)
     args, kwargs = tree.unflatten(structure, iter(values))
 
     def run() -> Any:
@@ -179,19 +181,21 @@ def tracing() -> bool:
 def given_of(tensors: Sequence[Any]) -> dict[int, Given]:
     """What a trace would take for granted of these arguments, by number; of plain tensors and arrays nothing."""
     found: dict[int, Given] = {}
-    objects: dict[int, int] = {}
-    owners: dict[int, int] = {}
-    for number, x in enumerate(tensors):
-        if isinstance(x, Tensor) and (x.tracked or x.is_variable or x.grad is not None):
-            same = objects.setdefault(id(x), number)
-            owner = owners.setdefault(id(owner_of(x)), number)
-            found[number] = Given(
-                x.grad is not None,
-                tuple(_hooks_of(x)),
-                -1 if same == number else same,
-                -1 if owner == number or same != number else owner,
-            )
+    met = [(n, x) for n, x in enumerate(tensors) if isinstance(x, Tensor) and _is_more(x)]
+    objects = {id(x): number for number, x in reversed(met)}  # the first of each
+    views = [(n, x) for n, x in reversed(met) if x.source is not None]
+    owners = {id(x.source): n for n, x in sorted(views, key=lambda view: view[1].tracked)}  # one that takes a gradient
+    owners.update({key: number for key, number in objects.items() if key in owners})
+    for number, x in met:
+        same = objects[id(x)]
+        owner = -1 if x.source is None else owners[id(x.source)]
+        found[number] = Given(x.grad is not None, tuple(_hooks_of(x)), -1 if same == number else same, owner)
     return found
+
+
+def _is_more(x: Any) -> bool:
+    """Whether a tensor is more than its values: there is somewhere to leave a gradient, or there is one."""
+    return bool(x.tracked or x.is_variable or x.source is not None or x.hooks or x.grad is not None)
 
 
 def _hooks_of(x: Any) -> Sequence[Any]:

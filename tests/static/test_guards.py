@@ -22,7 +22,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, make_dataclass
 from enum import Enum, member
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import pytest
@@ -2160,3 +2160,57 @@ def test_totals_that_are_only_added_to(where):
         run(dg.ones(1))
         own.total += 1.0
     assert run.misses == ["first call"]
+
+
+FACTOR = [2.0]
+
+
+class Passed(NamedTuple):
+    x: Any
+
+    def scaled(self):
+        return self.x * FACTOR[0]
+
+    @property
+    def doubled(self):
+        return self.x * FACTOR[0]
+
+
+class Items(list):
+    def scaled(self):
+        return self[0] * FACTOR[0]
+
+
+class Table(dict):
+    def scaled(self):
+        return self["x"] * FACTOR[0]
+
+
+def by_key(d):
+    return next(iter(d))(d)
+
+
+def scaled_by(d):
+    return next(iter(d.values())) * FACTOR[0]
+
+
+@pytest.mark.parametrize(
+    ("make", "use"),
+    [
+        (Passed, lambda b: b.scaled()),
+        (Passed, lambda b: b.doubled),
+        (lambda x: Items([x]), lambda b: b.scaled()),
+        (lambda x: Table(x=x), lambda b: b.scaled()),
+        (lambda x: {"inner": [Passed(x)]}, lambda b: b["inner"][0].scaled()),
+        (lambda x: {scaled_by: x}, by_key),
+    ],
+)
+def test_methods_of_containers_that_are_passed(make, use):
+    FACTOR[0] = 2.0
+    x = dg.tensor([1.0, 2.0])
+    run = static.jit(lambda b: use(b))
+    for factor in (2.0, 3.0):
+        FACTOR[0] = factor
+        for _ in range(2):
+            assert run(make(x)).tolist() == use(make(x)).tolist()
+    assert len(run.misses) == 2

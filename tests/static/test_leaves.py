@@ -1212,3 +1212,72 @@ def test_views_beside_a_view_that_is_passed_twice():
         return found
 
     assert run(static.jit) == run(lambda f: f)
+
+
+def frozen_between(a: Any, b: Any) -> Any:
+    loss = dg.sum(a * b)
+    a.requires_grad_(False)
+    loss.backward()
+    return loss
+
+
+def second_frozen(a: Any, b: Any) -> Any:
+    b.requires_grad_(False)
+    result = a * 2.0
+    return result
+
+
+def first_hooked(a: Any, b: Any) -> Any:
+    a.register_hook(lambda g: g * 2.0)
+    dg.sum(a * b).backward()
+    return a * 1.0
+
+
+def first_frozen_and_hooked(a: Any, b: Any) -> Any:
+    b.register_hook(lambda g: g * 2.0)
+    dg.sum(a * b).backward()
+    a.requires_grad_(False)
+    return a.detach()
+
+
+@pytest.mark.parametrize("pair", ["view, leaf", "leaf, view", "view, view", "view, another", "other view, view"])
+@pytest.mark.parametrize("step", [frozen_between, second_frozen, first_hooked, first_frozen_and_hooked])
+def test_views_and_their_leaf_as_arguments(step, pair):
+    def run(mode: Callable[[Any], Any]) -> Any:
+        leaf, other = dg.tensor([1.0, 2.0], requires_grad=True), nn.Parameter([3.0, 4.0])
+        view, second = leaf[:], dg.asarray(leaf)
+        named = {"view": view, "leaf": leaf, "another": other, "other view": second}
+        a, b = (named[name] for name in pair.split(", "))
+        f = mode(step)
+        seen = []
+        for _ in range(3):
+            try:
+                seen.append(described(f(a, b)))
+            except DualgraphError as error:
+                seen.append(type(error))
+            seen += [(described(x), len(x.hooks or ())) for x in (leaf, other, view, second)]
+        return seen
+
+    assert run(static.jit) == run(lambda f: f)
+
+
+@pytest.mark.parametrize("hooked", [True, False])
+@pytest.mark.parametrize("kind", ["leaf", "view"])
+def test_what_is_frozen_when_it_is_passed(kind, hooked):
+    def run(mode: Callable[[Any], Any]) -> Any:
+        p = nn.Parameter([1.0, 2.0]) if kind == "view" else dg.tensor([1.0, 2.0], requires_grad=True)
+        if hooked:
+            p.register_hook(lambda g: g * 10.0)
+        x = p[:] if kind == "view" else p
+        p.requires_grad_(False)
+
+        def step(x: Any) -> Any:
+            x.requires_grad_()
+            if x.requires_grad:
+                dg.sum(x * x).backward()
+            return x * 1.0
+
+        f = mode(step)
+        return [(described(f(x).detach()), described(x), described(p)) for _ in range(2)]
+
+    assert run(static.jit) == run(lambda f: f)
