@@ -85,7 +85,7 @@ def elementwise(name: str, expression: Expression, arity: int = 1, vjp: tuple[Vj
             raise ArgumentError(f"{name}: got {len(operands)} operands; it takes {arity}; pass these")
         return bind(op, *meet(name, operands))
 
-    return _named(function, name, sys._getframe(1))
+    return _named(function, name, sys._getframe(1), vjp)
 
 
 def composite(name: str, function: Callable[..., Any], vjp: tuple[Vjp | None, ...] | Vjp | None = None) -> Any:
@@ -104,7 +104,7 @@ def composite(name: str, function: Callable[..., Any], vjp: tuple[Vjp | None, ..
         op = composite_op(name, recorded, rules.vjp, lambda *inputs: rules.check(len(inputs)))
         return replace(op, joint_vjp=False)
 
-    return _applied(name, make, sys._getframe(1))
+    return _applied(name, make, sys._getframe(1), vjp)
 
 
 def external(
@@ -131,7 +131,7 @@ def external(
             pure,
         )
 
-    return _applied(name, make, sys._getframe(1))
+    return _applied(name, make, sys._getframe(1), vjp)
 
 
 def _external_op(function: Callback, spec: Callback, rules: Rules, pure: bool) -> Op:
@@ -174,7 +174,7 @@ def _check(name: Any, functions: dict[str, Any], vjp: Any = None) -> None:
         )
 
 
-def _applied(name: str, make: Callable[[dict[str, Any]], Op], definer: FrameType) -> Any:
+def _applied(name: str, make: Callable[[dict[str, Any]], Op], definer: FrameType, rules: Any) -> Any:
     """The public function of an operation: one `Op` for each set of parameters, told apart by name, type and value."""
     ops: dict[Any, Op] = {}
 
@@ -189,7 +189,7 @@ def _applied(name: str, make: Callable[[dict[str, Any]], Op], definer: FrameType
         front = current()
         return front.apply(op, tuple(front.lift(x) for x in inputs), {})
 
-    return _named(apply, name, definer)
+    return _named(apply, name, definer, rules)
 
 
 def _check_constants(name: str, params: dict[str, Any]) -> None:
@@ -206,8 +206,12 @@ def _check_constants(name: str, params: dict[str, Any]) -> None:
         )
 
 
-def _named(function: Any, name: str, definer: FrameType) -> Any:
-    """The function as `def name` in the place of its definition would make it: so it is pickled and copied alike."""
+def _named(function: Any, name: str, definer: FrameType, rules: Any) -> Any:
+    """The function as `def name` in the place of its definition would make it: so it is pickled and copied alike.
+
+    It shows its gradient `rules`, which are called whenever a graph is differentiated.
+    """
+    function.rules = tuple(rules) if isinstance(rules, list) else rules
     code = definer.f_code
     in_function = code.co_flags & inspect.CO_NEWLOCALS
     place = f"{code.co_qualname}.<locals>" if in_function else definer.f_locals.get("__qualname__", "")  # of a class

@@ -226,7 +226,8 @@ class Following:
     def _visit_function(self, function: FunctionType) -> None:
         if not is_users(function.__code__.co_filename):
             self.visit(getattr(function, "__wrapped__", None), function.__name__)
-            self.visit(getattr(function, "registry", None), function.__name__)  # of functools.singledispatch
+            for held in ("registry", "rules"):  # of functools.singledispatch, of an operation of the user's
+                self.visit(getattr(function, held, None), function.__name__)
             return
         self._codes.append((function, function.__code__))
         found = reads(function.__code__)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -49,6 +50,7 @@ class Jitted:
 
     def __init__(self, function: Callable[..., Any], optimize: str, passes: Sequence[str] | None, verify: bool):
         self.function, self.__wrapped__ = function, function
+        self.__module__ = str(plainly(function, "__module__", type(self).__module__))
         self._options = (optimize, passes, verify)
         self._passes, self._verify = chosen(optimize, passes), verify
         self._cache: dict[Signature, Compiled] = {}
@@ -78,7 +80,13 @@ class Jitted:
         return bound.jitted
 
     def __reduce__(self) -> Any:
-        """A copy starts anew: it belongs to the copies of what this one belongs to."""
+        """By name, as functions are, where the name leads here (a decorator); else a copy, which starts anew."""
+        path = str(plainly(self.function, "__qualname__", ""))
+        found: Any = sys.modules.get(str(plainly(self.function, "__module__", "")))
+        for name in path.split("."):
+            found = getattr(found, name, None) if name.isidentifier() else None
+        if found is self:
+            return path
         return Jitted, (self.function, *self._options)
 
     @property

@@ -122,3 +122,10 @@ def test_bools_are_zeros_and_ones(shape: tuple[int, ...]) -> None:
     }  # fmt: skip
     for name, x in made.items():
         assert x.numpy().view(np.uint8).tobytes() == want.view(np.uint8).tobytes(), name
+
+
+@pytest.mark.parametrize("compare", [np.array_equal, np.array_equiv])
+def test_numpy_finds_no_symbols_unequal(compare):
+    """It takes every error for "not equal"."""
+    with pytest.raises(SymbolError, match="where"):
+        static.jit(lambda a: a * 2.0 if compare(a, a) else a * 3.0)(dg.ones(2))

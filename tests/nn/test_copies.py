@@ -174,3 +174,25 @@ def test_a_copy_of_a_variable_is_its_own():
     twin = copy.copy(w)
     twin.assign(twin * 5.0)
     assert w.tolist() == [1.0, 2.0]
+
+
+@static.jit
+def compiled_activation(x):
+    return x * dg.sigmoid(x)
+
+
+class Activated(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner, self.activation = nn.Linear(2, 2), compiled_activation
+
+    def forward(self, x):
+        return self.activation(self.inner(x))
+
+
+@pytest.mark.parametrize("way", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])  # noqa: S301
+def test_a_compiled_function_of_a_module_is_found_by_its_name(way):
+    model, x = Activated(), dg.ones((1, 2))
+    made = way(model)
+    assert made.activation is compiled_activation
+    assert made(x).tolist() == model(x).tolist()

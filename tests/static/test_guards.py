@@ -29,7 +29,7 @@ import pytest
 
 import dualgraph as dg
 import dualgraph.nn.functional as F
-from dualgraph import nn, optim, static
+from dualgraph import extend, nn, optim, static
 from dualgraph.errors import RecompileWarning
 from dualgraph.exact import exact
 
@@ -2214,3 +2214,23 @@ def test_methods_of_containers_that_are_passed(make, use):
         for _ in range(2):
             assert run(make(x)).tolist() == use(make(x)).tolist()
     assert len(run.misses) == 2
+
+
+SLOPE = [1.0]
+annealed = {
+    "external": extend.external("annealed", lambda a: a * a, lambda a: a, (lambda g, out, a: g * SLOPE[0] * a,)),
+    "composite": extend.composite("annealed", lambda a: a * a, (lambda g, out, a: g * SLOPE[0] * a,)),
+    "elementwise": extend.elementwise("annealed", lambda a: a * a, vjp=(lambda g, out, a: g * SLOPE[0] * a,)),
+    "one function": extend.composite("annealed", lambda a: a * a, lambda number, g, out, a: g * SLOPE[0] * a),
+}
+
+
+@pytest.mark.parametrize("form", annealed)
+def test_what_gradient_rules_read(form):
+    SLOPE[0] = 1.0
+    w = nn.Parameter([1.0, 2.0])
+
+    def step(x):
+        return dg.grad(dg.sum(annealed[form](w) * x), [w])[0]
+
+    check((step, lambda: SLOPE.__setitem__(0, 3.0)))
