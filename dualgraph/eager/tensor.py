@@ -213,6 +213,11 @@ class Alias(EagerTensor):
     def tracked(self, tracked: bool) -> None:
         self._tracked = tracked
 
+    @property
+    def flag(self) -> bool:
+        """What was said of `requires_grad` of this tensor itself."""
+        return self._tracked
+
     def __reduce__(self) -> Any:
         return _alias, (self.source, np.array(array_of(self.storage, self.layout), order="C"), self._tracked)
 

@@ -40,6 +40,7 @@ class Effects:
             v.final_hooks = tuple(v.value.hooks or ()) if v.value.source is v.tensor else v.hooks
         self._switched = [v for v in graph.arguments.values() if v.has_other_flags]
         self._flagged = [v for v in graph.variables.values() if v.has_other_flags]
+        self._earlier = [v for v in graph.earlier.values() if v.final_tracked != v.tracked]
         absent = [v.tensor for v in graph.with_gradients if v.gradient_was_none]
         self._without_gradient = absent if graph.spelled_out else []
         self._of_arguments: list[Argument] = []
@@ -61,7 +62,7 @@ class Effects:
     @property
     def usual(self) -> bool:
         """Whether there is nothing to be done but what the launch does."""
-        return not (self.left or self._switched or self._flagged or self._of_arguments)
+        return not (self.left or self._switched or self._flagged or self._earlier or self._of_arguments)
 
     # Before the launch
 
@@ -149,9 +150,8 @@ class Effects:
         flags += [(v.tensor, v.tensor, v) for v in self._flagged]
         hooks = [(hooks_of(owner), v.final_hooks) for _, owner, v in flags if v.final_hooks != v.hooks]
         left = map(setattr, owners, ["_grad"] * len(owners), gradients)
-        switched = map(
-            setattr, [x for x, _, _ in flags], ["tracked"] * len(flags), [v.final_tracked for *_, v in flags]
-        )
+        marked = [(x, v.final_tracked) for x, _, v in flags] + [(v.tensor, v.final_tracked) for v in self._earlier]
+        switched = map(setattr, [x for x, _ in marked], ["tracked"] * len(marked), [final for _, final in marked])
         hooked = map(setitem, [held for held, _ in hooks], [slice(None)] * len(hooks), [final for _, final in hooks])
         deque(chain(left, switched, hooked), maxlen=0)
 

@@ -74,7 +74,7 @@ class Variable:
         self.final_tracked, self.final_hooks = self.tracked, self.hooks
 
     def restore(self) -> None:
-        """The definition is over: what it did to the flags of the tensor is what a run does."""
+        """Keep what the definition left, and bring back what there was."""
         tensor = self.tensor
         self.final_tracked, self.final_hooks = tensor.tracked, tuple(tensor.hooks)
         self.leave(self.tracked, self.hooks)
@@ -87,6 +87,18 @@ class Variable:
     def has_other_flags(self) -> bool:
         """Whether a run leaves the tensor with another `requires_grad` or other hooks."""
         return self.final_tracked != self.tracked or self.final_hooks != self.hooks
+
+
+class EarlierValue:
+    """A value of a variable that was captured: its own flag, at the start and as a run leaves it."""
+
+    __slots__ = ("final_tracked", "tensor", "tracked")
+
+    def __init__(self, tensor: Any):
+        self.tensor, self.tracked, self.final_tracked = tensor, tensor.flag, tensor.flag
+
+    def restore(self) -> None:
+        self.final_tracked, self.tensor.tracked = self.tensor.flag, self.tracked
 
 
 class Argument:
@@ -148,6 +160,7 @@ class Graph(Recorder):
         self.variables: dict[int, Variable] = {}
         self.placeholders: list[Symbol] = []
         self.arguments: dict[int, Variable] = {}
+        self.earlier: dict[int, EarlierValue] = {}  # that were captured and switched
         self.passed: list[Symbol] = []  # what the function gets, by number of the argument
         self.guards = Guards()
         self._contexts: list[Chosen] = []
@@ -163,12 +176,13 @@ class Graph(Recorder):
         self.spelled_out = True
         for variable in self.variables.values():
             variable.leave(variable.final_tracked, variable.final_hooks)
+        for value in self.earlier.values():
+            value.tensor.tracked = value.final_tracked
         return self
 
     def __exit__(self, *exc: Any) -> None:
         self._contexts.pop().leave()
-        for variable in self.variables.values():
-            variable.restore()
+        self.restore()
 
     def __repr__(self) -> str:
         return f"<Graph: {len(self.calls)} calls, {len(self.placeholders)} inputs, {len(self.variables)} variables>"
@@ -254,6 +268,14 @@ class Graph(Recorder):
     def switching(self, tensor: Any) -> None:
         if not isinstance(tensor, Symbol):
             self.variable(tensor if tensor.source is None else tensor.source)
+            if tensor.source is not None:
+                self.earlier.setdefault(id(tensor), EarlierValue(tensor))
+
+    def restore(self) -> None:
+        """The definition is over: what it did to the flags of tensors is what a run does."""
+        records: list[Variable | EarlierValue] = [*self.variables.values(), *self.earlier.values()]
+        for record in records:
+            record.restore()
 
     # State, as the operations of tensors see it
 

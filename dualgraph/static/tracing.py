@@ -136,8 +136,7 @@ def trace_given(
     try:
         outputs = within(graph, run)
     finally:
-        for variable in graph.variables.values():
-            variable.restore()
+        graph.restore()
     graph.guards.seal(graph.variables)
     return Traced(graph, outputs, time.perf_counter() - start - graph.differentiate_seconds)
 

@@ -1281,3 +1281,38 @@ def test_what_is_frozen_when_it_is_passed(kind, hooked):
         return [(described(f(x).detach()), described(x), described(p)) for _ in range(2)]
 
     assert run(static.jit) == run(lambda f: f)
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_a_view_that_a_step_switches(passed):
+    """Also where the function is traced twice, because it is passed what it captured."""
+
+    def run(mode: Callable[[Any], Any]) -> Any:
+        w = nn.Parameter([3.0, -2.0])
+        old = w[:]
+        x = w if passed else dg.ones(2)
+
+        def step(p: Any) -> Any:
+            dg.sum(w * old * p.detach()).backward()
+            old.requires_grad = not old.requires_grad
+
+        f, seen = mode(step), []
+        for _ in range(4):
+            f(x)
+            seen.append((described(w), described(old)))
+        return seen
+
+    assert run(static.jit) == run(lambda f: f)
+
+
+def test_a_view_that_a_failing_trace_switches():
+    w = nn.Parameter([3.0, -2.0])
+    old = w[:]
+
+    def step() -> Any:
+        old.requires_grad_(False)
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        static.jit(step)()
+    assert old.requires_grad
