@@ -49,7 +49,10 @@ class Identity:
 
 def store(value: Any) -> Any:
     """The built-in type that keeps the items of a container: its methods call none of a subclass's."""
-    return next(base for base in _STORES if isinstance(value, base))
+    for base in _STORES:  # no generator: Ctrl-C would be lost where it is closed
+        if isinstance(value, base):
+            return base
+    raise TypeError(f"{type(value).__name__} is no container")
 
 
 def elements(value: Any) -> tuple[Any, ...]:

@@ -34,6 +34,9 @@ _GLOBAL = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
 _ATTRIBUTE = ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "IMPORT_FROM")
 _BY_STRING = frozenset("getattr hasattr vars attrgetter methodcaller __dict__ __getattribute__".split())
 # Names whose use reads all attributes of an object: those of functions, and those of attributes of modules and objects.
+# By which opcodes and names text is made of objects, and objects are compared.
+_SHOWING = frozenset("FORMAT_VALUE FORMAT_SIMPLE FORMAT_WITH_SPEC CONVERT_VALUE str repr format ascii".split())
+_COMPARING = frozenset("COMPARE_OP CONTAINS_OP sorted min max index count remove sort bisect hash".split())
 _WHOLE = frozenset("vars asdict astuple replace copy deepcopy dataclasses".split())
 _WHOLE_ATTRIBUTES = frozenset("asdict astuple deepcopy __dict__".split())
 
@@ -55,13 +58,15 @@ class Reads(NamedTuple):
     modules: Uses  # that are imported inside
     strings: Uses  # that may be names of attributes
     whole: bool  # all attributes of some object
+    shows: bool  # makes text of some object
+    compares: bool  # objects
     computed: frozenset[str]  # what has attributes that are got by computed names, see OWN to ANY
 
 
 @functools.lru_cache(maxsize=4096)
 def reads(code: CodeType) -> Reads:
     """The names that `code` loads, and the functions, lambdas and comprehensions written inside of it."""
-    found = Reads({}, {}, {}, {}, {}, False, frozenset())
+    found = Reads({}, {}, {}, {}, {}, False, False, False, frozenset())
     catches = _collect(code, found)
     if not _BY_STRING.isdisjoint((*found.globals, *found.attributes)):
         for name in found.strings:
@@ -76,6 +81,10 @@ def reads(code: CodeType) -> Reads:
         for uses in found.attributes.values():
             uses.add(MAYBE)
     whole = not (_WHOLE.isdisjoint(found.globals) and _WHOLE_ATTRIBUTES.isdisjoint(found.attributes))
+    operators = {i.opname for inner in _codes(code) for i in _instructions(inner)}
+    shows = not (_SHOWING.isdisjoint(operators) and _SHOWING.isdisjoint(found.globals))
+    compares = not (_COMPARING.isdisjoint(operators) and _COMPARING.isdisjoint((*found.globals, *found.attributes)))
+    found = found._replace(shows=shows, compares=compares)
     return found._replace(whole=whole, computed=frozenset().union(*(_computed(inner, code) for inner in _codes(code))))
 
 

@@ -149,9 +149,9 @@ class Executable:
 
     def _leaf(self, result: Any, symbol: Symbol, values: Sequence[Any]) -> Any:
         """A result that was not computed: the tensor that was passed, or a value under the gradient of a variable."""
-        position = next((number for number, x in enumerate(self.graph.passed) if x is symbol), None)
-        if position is not None:
-            return values[position] if isinstance(values[position], Tensor) else result
+        for number, x in enumerate(self.graph.passed):
+            if x is symbol:
+                return values[number] if isinstance(values[number], Tensor) else result
         owner = values[symbol.source.position] if isinstance(symbol.source, Argument) else symbol.source
         if not isinstance(owner, Tensor):
             return result

@@ -72,6 +72,14 @@ _VIEWS: tuple[type, ...] = (MappingProxyType, type({}.keys()), type({}.values())
 _CACHED = type(functools.lru_cache(lambda: None))
 # What Python calls by itself, besides methods with two underscores.
 _CALLED = ("keys", "_missing_")
+# What it calls only where a function makes, copies or shows an object.
+_MAKING = frozenset("__init__ __new__ __post_init__ __init_subclass__ __set_name__ __class_getitem__".split())
+_COPYING = frozenset(
+    "__getstate__ __setstate__ __reduce__ __reduce_ex__ __copy__ __deepcopy__ __getnewargs__ __getnewargs_ex__".split()
+)
+_SHOWING = frozenset("__repr__ __str__ __format__".split())
+_COMPARING = frozenset("__eq__ __ne__ __lt__ __le__ __gt__ __ge__ __hash__".split())
+_SELDOM = _MAKING | _COPYING | _SHOWING | _COMPARING | {"__del__", "__sizeof__", "__dir__"}
 _OF_TENSORS = frozenset(dir(type(default().constant(0.0, "float32"))))  # known to the graph
 FUNCTIONS = (FunctionType, MethodType, functools.partial)
 # What else leads to functions, objects and containers, and to which.
@@ -84,7 +92,7 @@ _LEADS_TO: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (property, lambda v: (v.fget, v.fset, v.fdel)),
     (functools.cached_property, lambda v: (v.func,)),
     ((UserList, UserDict), lambda v: (v.data,)),
-    (ChainMap, lambda v: v.maps),
+    (ChainMap, lambda v: (v.maps,)),
     (weakref.ref, lambda v: (v(),)),
     (_VIEWS, gc.get_referents),
     (Enum, lambda v: (v._value_,)),
@@ -132,6 +140,11 @@ class Following:
         self._names: Uses = {"__call__": {READ}}  # attributes that functions load, and what for
         self._new_names: Uses = {}
         self._whole = False  # functions read all attributes of objects
+        self._besides: frozenset[str] = (
+            frozenset()
+        )  # special methods that are seldom called, and may be by these functions
+        self._kinds: set[type] = set()  # classes of modules and optimisers
+        self._kinds_of: list[Any] = []  # classes of objects that were looked at
         self._computing: set[Any] = set()  # whose attributes are got by computed names: of the objects with a method, …
         self._class_names: dict[type, tuple[int, set[str]]] = {}
         self._strings: Uses = {}  # in functions
@@ -173,7 +186,7 @@ class Following:
                 self._new_objects.append((value, f"{type(value).__name__}."))
             return
         if issubclass(type(value), Observed):  # which reports what is read of it
-            self.visit(type(value), what)
+            self.visit_kind(type(value))
             for code in self._methods(type(value)):
                 self._having.setdefault(code, [])
             return
@@ -183,7 +196,7 @@ class Following:
         elif issubclass(type(value), (type, ModuleType)):
             if class_is_users(value) if issubclass(type(value), type) else is_users(_file(value)):
                 self._new_objects.append((value, f"{value.__name__}."))
-                self._visit_operators(value)
+                self._visit_operators(value, _MAKING)
                 self.visit(type(value), what)  # of the user's, where it is a metaclass
             return
         elif issubclass(type(value), ContextVar):
@@ -206,14 +219,25 @@ class Following:
         for inner in ("__wrapped__", "__origin__"):
             self.visit(inspect.getattr_static(value, inner, None), what)
         self._visit_operators(kind)
+        self._kinds_of.append(kind)
         if not is_plain(value) or class_is_users(kind):
             self._new_objects.append((value, f"{kind.__name__}."))
 
-    def _visit_operators(self, kind: Any) -> None:
-        """What operators, built-in functions and the making of an object call of a user's class."""
+    def visit_kind(self, kind: type) -> None:
+        """The class of an object that is there: it is not made any more."""
+        if class_is_users(kind) and kind not in self._kinds:
+            self._kinds.add(kind)
+            self._kinds_of.append(kind)
+            self._new_objects.append((kind, f"{kind.__name__}."))
+            self._visit_operators(kind)
+
+    def _visit_operators(self, kind: Any, besides: frozenset[str] = frozenset()) -> None:
+        """What operators and built-in functions call of a user's class, and methods `besides`."""
+        besides |= self._besides
         for base in filter(class_is_users, getattr(kind, "__mro__", ())):
             for name, method in list(vars(base).items()):
                 called = name.startswith("__") or name in _CALLED
+                called &= name not in _SELDOM or name in besides
                 called &= callable(method) or hasattr(type(method), "__get__")
                 if called and not isinstance(method, (GetSetDescriptorType, MemberDescriptorType, type)):
                     self._name(base, vars(base), name, f"{base.__name__}.")
@@ -241,6 +265,12 @@ class Following:
         if found.whole and not self._whole:
             self._whole = True
             self._new_objects, self._objects = [*self._objects, *self._new_objects], []
+        flags = ((found.whole, _COPYING), (found.shows, _SHOWING), (found.compares, _COMPARING))
+        besides = frozenset[str]().union(*(names for flag, names in flags if flag))
+        if not besides <= self._besides:
+            self._besides |= besides
+            for kind in list(self._kinds_of):
+                self._visit_operators(kind)
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             if name in found.free and self._is_read(found.free[name], _contents_of(cell), name, id(cell)):
                 self._slot(functools.partial(_contents_of, cell), f"closure variable {name}", name, id(cell))
@@ -427,7 +457,10 @@ class Following:
 
     def _matters(self, uses: set[str], value: Any, holder: Any, name: str) -> bool:
         """Whether what a class holds under a name is read, or does something where the name is set."""
-        return hasattr(type(value), "__set__") or self._is_read(uses, value, name, (id(holder), name))
+        descriptor = hasattr(type(value), "__set__") and not isinstance(
+            value, (MemberDescriptorType, GetSetDescriptorType)
+        )
+        return descriptor or self._is_read(uses, value, name, (id(holder), name))
 
     def _of_class(self, kind: type, name: str, uses: set[str]) -> bool:
         for base in kind.__mro__:

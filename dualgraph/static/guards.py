@@ -79,7 +79,7 @@ class Guards(Following):
             if users and key in self._unvisited:  # dualgraph or a library read it first
                 self.visit(self._unvisited.pop(key), f"{type(owner).__name__}.{name}")
             return
-        self.visit(type(owner), type(owner).__name__)
+        self.visit_kind(type(owner))
         self._attributes[id(owner), "__class__"] = (owner, "__class__", type(owner))
         value = held_by(owner).get(name, MISSING)
         kind = type(owner).__name__

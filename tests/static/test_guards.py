@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 import contextvars
 import copy
+import dataclasses
 import functools
 import gc
 import importlib
@@ -2234,3 +2235,57 @@ def test_what_gradient_rules_read(form):
         return dg.grad(dg.sum(annealed[form](w) * x), [w])[0]
 
     check((step, lambda: SLOPE.__setitem__(0, 3.0)))
+
+
+@dataclass
+class History:
+    """The methods that a dataclass has by itself read every field."""
+
+    epoch: int = 0
+    losses: list = dataclasses.field(default_factory=list)
+    rate: float = 2.0
+
+
+class LoggedTrainer:
+    def __init__(self) -> None:
+        self.state, self.best, self.seen = History(), copy.deepcopy([0.0]), []
+        self.run = static.jit(self.compute)
+
+    def compute(self, x):
+        return x * self.state.rate
+
+    def __repr__(self) -> str:
+        return f"<Trainer, {len(self.seen)} seen, {self.state.epoch} epochs>"
+
+    def __getstate__(self) -> Any:
+        return {"seen": self.seen}
+
+
+def test_methods_that_a_step_does_not_call_are_not_followed():
+    trainer = LoggedTrainer()
+    for n in range(4):
+        assert trainer.run(dg.ones(1)).tolist() == [2.0]
+        trainer.state.epoch += 1
+        trainer.state.losses.append(0.5)
+        trainer.seen.append(n)
+    assert trainer.run.misses == ["first call"]
+    trainer.state.rate = 3.0
+    assert trainer.run(dg.ones(1)).tolist() == [3.0]
+
+
+@case
+def what_is_compared():
+    left, right = History(), History()
+    return (lambda x: x * 2.0 if left == right else x), lambda: left.losses.append(1.0)
+
+
+@case
+def what_is_shown():
+    shown = History()
+    return (lambda x: x * float(len(f"{shown}"))), lambda: shown.losses.append(1.0)
+
+
+@case
+def maps_of_a_chain():
+    chain = collections.ChainMap({"k": 2.0})
+    return (lambda x: x * chain["k"]), lambda: chain.maps.insert(0, {"k": 5.0})
