@@ -95,7 +95,7 @@ class Variant:
         self._flags = [(v.tensor, v.tracked, list(v.hooks)) for v in variables]
         self.absent = [v.tensor for v in variables if v.gradient_was_none]
         self.present = [v.tensor for v in variables if v.gradient is not None]
-        self.captured = {id(v.tensor) for v in variables}
+        self.captured = _captured(graph)
         self.names = [p.node.params["name"] for p in graph.placeholders]
         arguments = enumerate(graph.arguments.values())
         self.reads_held = {n for n, v in arguments if v.gradient_was_none or v.gradient is not None}
@@ -154,9 +154,18 @@ class Variant:
         return None
 
 
+def _captured(graph: Graph) -> set[int]:
+    """The identities of the tensors that a function reaches by itself; where it switches arguments, of all that it may ask."""
+    found = {id(v.tensor) for v in graph.variables.values()}
+    arguments = zip(graph.arguments.values(), graph.passed, strict=True)
+    if any(handle.flag != v.tracked for v, handle in arguments):
+        found |= {id(x) for x in graph.guards.leaves}
+    return found
+
+
 def _met(graph: Graph, given: dict[int, Given], tensors: Sequence[Any]) -> dict[int, Given]:
     """The arguments that the function also reaches in another way: one tensor, by whichever way."""
-    captured = {id(v.tensor) for v in graph.variables.values()}
+    captured = _captured(graph)
     return {
         number: g._replace(captured=x) if x.source is None else g._replace(under=x.source)
         for number, g in given.items()

@@ -70,6 +70,8 @@ class Effects:
         """The tensors that were passed for the arguments in which gradients are looked for and left."""
         if self._graph.behind:
             self._check_histories(values)
+        if self._graph.spelled_out:
+            self._check_flags()
         for tensor in self._without_gradient:
             self._check_absence(values[tensor.position] if isinstance(tensor, Argument) else tensor)
         found = {id(argument): self._owner(argument, values) for argument in self._of_arguments}
@@ -101,6 +103,15 @@ class Effects:
                 f"got a gradient in .grad of a tensor of {x.spec}, but the graph was defined to read that there is none; "
                 "clear it, or define the graph again (static.jit does so by itself)"
             ).at(here())
+
+    def _check_flags(self) -> None:
+        """A graph that is spelled out is not defined again by itself."""
+        for v in self._graph.variables.values():
+            if v.tensor.tracked != v.tracked or tuple(v.tensor.hooks or ()) != v.hooks:
+                raise FeedError(
+                    f"got a tensor of {v.tensor.spec} with another requires_grad, or other hooks, than it had when the graph "
+                    "was defined; define the graph again, or use static.jit, which does so by itself"
+                ).at(here())
 
     def _check_histories(self, values: Sequence[Any]) -> None:
         """A gradient that the graph takes ends at its arguments: it must not have to go on behind them."""

@@ -265,6 +265,18 @@ class Graph(Recorder):
                 self.guards.depend_on(hook, "a hook")
         return found
 
+    def saved_inputs(self, call: Call, create_graph: bool) -> tuple[Any, ...]:
+        """The values that a call used; a sweep that is recorded sees whether they take gradients now."""
+        return tuple(map(self._flagged_now, call.inputs)) if create_graph else call.inputs
+
+    def _flagged_now(self, x: Symbol) -> Symbol:
+        source = x.source
+        if x.call is not None or source is None or isinstance(source, Symbol) or source.tracked == x.tracked:
+            return x
+        now = Symbol(self, x.node, x.index, source.tracked, leaf=True)
+        now.source, now.hooks = source, x.hooks
+        return now
+
     def switching(self, tensor: Any) -> None:
         if not isinstance(tensor, Symbol):
             self.variable(tensor if tensor.source is None else tensor.source)

@@ -161,6 +161,11 @@ class Guards(Following):
         ):
             kept.clear()
 
+    @property
+    def leaves(self) -> list[Any]:
+        """Tensors that were met and that the graph does not know of: their flags may have been read."""
+        return self._leaves
+
     def hold(self) -> bool:
         """Whether everything is as it was: at each call of a compiled function, so in as few steps as it takes."""
         now = VERSION[0]

@@ -1316,3 +1316,75 @@ def test_a_view_that_a_failing_trace_switches():
     with pytest.raises(ValueError, match="no"):
         static.jit(step)()
     assert old.requires_grad
+
+
+@pytest.mark.parametrize("kind", ["parameter", "leaf", "constant"])
+@pytest.mark.parametrize("then", [True, False])
+def test_flags_between_a_forward_and_a_recorded_sweep(then, kind):
+    """What the sweep records asks whether it takes gradients at that time."""
+
+    def run(mode: Callable[[Any], Any]) -> Any:
+        w = nn.Parameter([1.0, 2.0])
+        c = nn.Parameter([3.0, 4.0]) if kind == "parameter" else dg.tensor([3.0, 4.0], requires_grad=kind == "leaf")
+
+        def step(x: Any) -> Any:
+            c.requires_grad_(then)
+            y = w * w * c * x
+            c.requires_grad_(not then)
+            (g,) = dg.grad(dg.sum(y), [w], create_graph=True)
+            c.requires_grad_(True)
+            dg.sum(g * g).backward()
+            return g.detach()
+
+        f = mode(step)
+        return [(described(f(dg.ones(2))), described(w), described(c)) for _ in range(2)]
+
+    eager = run(lambda f: f)
+    assert run(static.jit) == eager
+    assert (eager[0][2][2] is None) == then
+
+
+def test_flags_of_arguments_that_are_read_in_another_way():
+    class Holder:
+        pass
+
+    def run(mode: Callable[[Any], Any]) -> Any:
+        model, holder = nn.Linear(2, 1), Holder()
+        holder.leaf = dg.tensor([1.0, 2.0], requires_grad=True)
+        for p in model.parameters():
+            p.requires_grad_(False)
+
+        def unfreeze(params: Any) -> Any:
+            for p in params:
+                p.requires_grad_(True)
+            return dg.ones(()) * float(sum(p.size for p in model.parameters() if p.requires_grad))
+
+        def freeze(a: Any) -> Any:
+            a.requires_grad_(False)
+            return dg.ones(()) * float(holder.leaf.requires_grad)
+
+        f, g = mode(unfreeze), mode(freeze)
+        seen = []
+        for _ in range(2):
+            seen.append((f(list(model.parameters())).item(), g(holder.leaf).item(), holder.leaf.requires_grad))
+            holder.leaf.requires_grad_(True)
+        return seen
+
+    assert run(static.jit) == run(lambda f: f)
+
+
+def test_flags_and_hooks_that_change_under_a_graph_that_is_spelled_out():
+    w = nn.Parameter([1.0, 2.0])
+    with static.Graph() as graph:
+        loss = dg.sum(w * w)
+        loss.backward()
+    run = static.compile(graph, outputs=loss)
+    run()
+    w.requires_grad_(False)
+    with pytest.raises(FeedError, match="define the graph again"):
+        run()
+    w.requires_grad_(True)
+    run()
+    w.register_hook(lambda g: g)
+    with pytest.raises(FeedError, match="define the graph again"):
+        run()
