@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "ended: the terminal was closed"}
+PATIENCE = 5.0  # seconds for cleaning up
 Handler = Callable[[int, FrameType | None], Any]
 
 
@@ -39,8 +40,11 @@ def end(number: int, frame: FrameType | None = None) -> NoReturn:
 
 
 def stop(number: int, frame: FrameType | None) -> NoReturn:
-    """End the process in good order; a second signal ends it at once."""
+    """End the process in good order; a second signal ends it at once, and so does an exception that somebody dropped."""
     handle(end)
+    if hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGALRM, lambda *_: end(number))
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE)
     raise Stopped(number)
 
 
@@ -76,6 +80,8 @@ def stopping() -> Iterator[None]:
     try:
         yield
     finally:
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
         for number, handler in before.items():
             signal.signal(number, handler)
         sys.unraisablehook = hook

@@ -170,3 +170,22 @@ def test_handlers_are_given_back():
     with pytest.raises(signals.Stopped), signals.stopping():
         signal.raise_signal(signal.SIGTERM)
     assert ([signal.getsignal(number) for number in numbers], sys.unraisablehook) == before
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timers of signals")
+def test_a_signal_that_a_library_drops_ends_the_command_all_the_same():
+    program = """
+import os, signal, sys, time
+from dualgraph import signals
+signals.PATIENCE = 0.3
+with signals.stopping():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+    except BaseException:
+        pass
+    time.sleep(20)
+print("went on")
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (143, "", "terminated\n")
