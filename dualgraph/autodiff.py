@@ -138,9 +138,7 @@ def _propagate(
     if not through:
         return False
     wanted, now = call.tracked, tuple([(x if x.source is None else x.source).tracked for x in inputs])
-    if (
-        now != wanted
-    ):  # what took no gradient then gets none; what takes none now, a leaf that was frozen since, neither
+    if now != wanted:  # who took no gradient then gets none; who takes none now, a leaf frozen since, neither
         behind.add([x for then, want, x in zip(wanted, now, inputs, strict=True) if then and not want])
         wanted = tuple([then and want for then, want in zip(wanted, now, strict=True)])
     if useful is not None:

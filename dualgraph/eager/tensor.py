@@ -17,7 +17,7 @@ from dualgraph.kernels.program import View
 from dualgraph.ops.arguments import flag
 from dualgraph.ops.arrays import as_array, copied
 from dualgraph.ops.op import Call, current, default
-from dualgraph.ops.tensor import Tensor, check_gradient
+from dualgraph.ops.tensor import OfLeaf, Tensor, check_gradient
 from dualgraph.spec import Shape, Spec, contiguous_strides, is_float
 
 Array = np.ndarray[Any, Any]
@@ -194,7 +194,7 @@ class Variable(EagerTensor):
         current().assign(self, value)
 
 
-class Alias(EagerTensor):
+class Alias(OfLeaf, EagerTensor):
     """The value that a leaf has now, under the leaf's gradient: what a view that changes nothing gives."""
 
     __slots__ = ("_tracked", "source")
@@ -203,20 +203,6 @@ class Alias(EagerTensor):
         self.source = leaf if leaf.source is None else leaf.source
         self.storage, self.layout, self.tracked = leaf.storage, leaf.layout, leaf.tracked
         self.call, self.index, self._grad = None, -1, None
-
-    @property
-    def tracked(self) -> bool:
-        """Whether it takes a gradient, and the leaf still does."""
-        return self._tracked and self.source.tracked
-
-    @tracked.setter
-    def tracked(self, tracked: bool) -> None:
-        self._tracked = tracked
-
-    @property
-    def flag(self) -> bool:
-        """What was said of `requires_grad` of this tensor itself."""
-        return self._tracked
 
     def __reduce__(self) -> Any:
         return _alias, (self.source, np.array(array_of(self.storage, self.layout), order="C"), self._tracked)

@@ -14,7 +14,7 @@ import numpy as np
 from dualgraph.errors import DualgraphError, GraphError, SymbolError, here
 from dualgraph.ops.arrays import as_array
 from dualgraph.ops.op import Call, Op, default, specs_of
-from dualgraph.ops.tensor import FUNCTIONS, Tensor, check_gradient
+from dualgraph.ops.tensor import FUNCTIONS, OfLeaf, Tensor, check_gradient
 from dualgraph.spec import NUMPY_DTYPES, Spec, is_float
 
 # NumPy's names of operators, and ours
@@ -145,7 +145,7 @@ class Symbol(Tensor):
         self._value_needed("tolist()", "return the value from the traced function, or watch it")
 
 
-class Alias(Symbol):
+class Alias(OfLeaf, Symbol):
     """The value of a leaf, under the leaf's gradient: what a view that changes nothing gives."""
 
     __slots__ = ("_leaf", "_tracked")
@@ -156,19 +156,6 @@ class Alias(Symbol):
         self._leaf = leaf._leaf if isinstance(leaf, Alias) else leaf
         super().__init__(leaf.recorder, leaf.node, leaf.index, True, leaf=True)
         self.source = leaf if leaf.source is None else leaf.source
-
-    @property
-    def tracked(self) -> bool:
-        """Whether it takes a gradient, and the leaf still does."""
-        return bool(self._tracked and (self.source is None or self.source.tracked))
-
-    @tracked.setter
-    def tracked(self, tracked: bool) -> None:
-        self._tracked = tracked
-
-    @property
-    def flag(self) -> bool:
-        return self._tracked
 
     @property
     def hooks(self) -> Any:
