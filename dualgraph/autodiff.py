@@ -16,6 +16,7 @@ from weakref import ref
 from dualgraph.errors import ArgumentError, DTypeError, DualgraphError, GradientError, ShapeError, shown
 from dualgraph.ops.arguments import flag
 from dualgraph.ops.elementwise import add
+from dualgraph.ops.identity import identity
 from dualgraph.ops.op import Call, contribution, current, within
 from dualgraph.ops.reduce import sum_to
 from dualgraph.ops.shape import zeros_like
@@ -102,7 +103,7 @@ def _finished(hooks: Sequence[Callable[[Any], Any]] | None, g: Any) -> Any:
                 )
             if replacement.spec != g.spec:
                 raise ShapeError(f"hook: got a gradient of {replacement.spec}, the tensor's is {g.spec}; keep its spec")
-            g = current().unchanged(replacement)
+            g = identity(replacement)
     return g
 
 
@@ -293,7 +294,7 @@ def _seed(front: Any, output: Any, gradient: Any, name: str) -> Any:
                 "reduce it with sum or mean, or pass the gradient"
             )
         return front.seed(output.layout[1])
-    gradient = front.unchanged(front.lift(gradient))
+    gradient = identity(gradient)
     if gradient.shape != output.shape:
         raise ShapeError(
             f"{name}: got a gradient of shape {gradient.shape} for an output of shape {output.shape}; "

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dualgraph.eager.tensor import Alias, EagerTensor, Variable, Window, array_of, layout_of, tensor, view_of
+from dualgraph.eager.tensor import EagerTensor, Earlier, Variable, Window, array_of, layout_of, tensor, view_of
 from dualgraph.errors import DualgraphError, GraphError, OutOfMemoryError, here
 from dualgraph.kernels import memory, provider
 from dualgraph.kernels.failure import checked_operand, explain
@@ -252,9 +252,8 @@ class Eager:
         restored = []
         for x, storage in zip(call.inputs, call.saved, strict=True):
             if x.storage is not storage:
-                old: EagerTensor = Alias(x) if create_graph and x.tracked else EagerTensor(storage, x.layout)
-                old.storage = storage
-                x = old
+                tracked = create_graph and (x if x.source is None else x.source).tracked
+                x = Earlier(x, storage) if tracked else EagerTensor(storage, x.layout)
             restored.append(x)
         return tuple(restored)
 
@@ -351,11 +350,6 @@ class Eager:
             if value.layout.__class__ is not Spec:
                 value = tensor(value)
         variable.storage = value.storage
-
-    def unchanged(self, x: EagerTensor) -> EagerTensor:
-        if not (x.tracked and self.grad_enabled):
-            return EagerTensor(x.storage, x.layout)
-        return Alias(x) if x.call is None else x
 
     def differentiates(self, outputs: Any, targets: Any) -> None:
         pass

@@ -17,7 +17,7 @@ from dualgraph.kernels.program import View
 from dualgraph.ops.arguments import flag
 from dualgraph.ops.arrays import as_array, copied
 from dualgraph.ops.op import Call, current, default
-from dualgraph.ops.tensor import OfLeaf, Tensor, check_gradient
+from dualgraph.ops.tensor import Tensor, check_gradient
 from dualgraph.spec import Shape, Spec, contiguous_strides, is_float
 
 Array = np.ndarray[Any, Any]
@@ -41,7 +41,7 @@ class EagerTensor(Tensor):
 
     __slots__ = ("__weakref__", "_grad", "call", "hooks", "index", "layout", "storage", "tracked")
 
-    source: Any = None  # symbols and aliases may stand for a tensor; tensors stand for themselves
+    source: Any = None  # symbols and earlier values may stand for a tensor; tensors stand for themselves
 
     def __init__(
         self, storage: Array, layout: Any, requires_grad: bool = False, call: Call | None = None, index: int = -1
@@ -194,18 +194,14 @@ class Variable(EagerTensor):
         current().assign(self, value)
 
 
-class Alias(OfLeaf, EagerTensor):
-    """The value that a leaf has now, under the leaf's gradient: what a view that changes nothing gives."""
+class Earlier(EagerTensor):
+    """What a leaf held when a call used it, for a sweep that is recorded: the leaf's gradient, and a value of its own."""
 
-    __slots__ = ("_tracked", "source")
+    __slots__ = ("source",)
 
-    def __init__(self, leaf: EagerTensor):
+    def __init__(self, leaf: EagerTensor, storage: Array):
         self.source = leaf if leaf.source is None else leaf.source
-        self.storage, self.layout, self.tracked = leaf.storage, leaf.layout, leaf.tracked
-        self.call, self.index, self._grad = None, -1, None
-
-    def __reduce__(self) -> Any:
-        return _alias, (self.source, np.array(array_of(self.storage, self.layout), order="C"), self._tracked)
+        self.storage, self.layout, self.tracked, self.call, self.index = storage, leaf.layout, True, None, -1
 
     @property
     def grad(self) -> Any:
@@ -224,12 +220,6 @@ class Alias(OfLeaf, EagerTensor):
     @hooks.setter
     def hooks(self, hooks: Any) -> None:
         self.source.hooks = hooks
-
-
-def _alias(leaf: EagerTensor, array: Array, tracked: bool) -> Alias:
-    x = Alias(leaf)
-    x.storage, x.layout, x.tracked = _owned(array), Spec(array.shape, array.dtype.name), tracked
-    return x
 
 
 def _owned(array: Array) -> Array:

@@ -227,4 +227,6 @@ def asarray(value: Any, /, *, dtype: Any = None) -> Any:
     if dtype is not None and not isinstance(value, Tensor):
         return current().lift(as_array(value, dtype))
     x = current().lift(value)
-    return current().unchanged(x) if dtype is None else astype(x, dtype)
+    if dtype is None or dtype_name(dtype, x.layout[1]) == x.layout[1]:
+        return value if isinstance(value, Tensor) else x
+    return astype(x, dtype)

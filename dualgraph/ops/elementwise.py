@@ -27,6 +27,7 @@ from dualgraph.kernels import expr as E
 from dualgraph.kernels.kinds import Loop
 from dualgraph.kernels.program import Program, View
 from dualgraph.ops.broadcast import broadcast_shapes, meet
+from dualgraph.ops.identity import identity
 from dualgraph.ops.op import Op, Operand, Vjp, current
 from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import DEFAULT_FLOAT, FLOATS, Spec, dtype_name, is_float, promote
@@ -389,9 +390,9 @@ def astype(x: Any, dtype: Any, /) -> Any:
     x = x if isinstance(x, Tensor) else front.lift(x)
     have = x.layout[1]
     if dtype.__class__ is str and dtype == have:
-        return front.unchanged(x)
+        return identity(x)
     name = dtype_name(dtype, have)
-    return front.unchanged(x) if name == have else front.apply(_ASTYPE, (x,), {"dtype": name})
+    return identity(x) if name == have else front.apply(_ASTYPE, (x,), {"dtype": name})
 
 
 def _bounded(beyond: str) -> Expression:

@@ -23,6 +23,7 @@ from dualgraph.ops.arguments import (
 )
 from dualgraph.ops.broadcast import broadcast_shapes, checked_scalar
 from dualgraph.ops.elementwise import OPS, astype
+from dualgraph.ops.identity import identity
 from dualgraph.ops.op import Op, Operand, as_view, bind, current, leaves
 from dualgraph.spec import MOST_AXES, Shape, Spec, contiguous_strides, dtype_name, fitting, promote
 
@@ -91,7 +92,7 @@ def reshape(x: Any, /, shape: Sequence[int]) -> Any:
     x = current().lift(x)
     old = x.layout[0]
     if shape.__class__ is tuple and shape == old:
-        return current().unchanged(x)
+        return identity(x)
     new = integers("reshape", "shape", shape, ShapeError)
     size = math.prod(old)
     if len(new) > MOST_AXES:
@@ -105,7 +106,7 @@ def reshape(x: Any, /, shape: Sequence[int]) -> Any:
             f"reshape: got shape {shown(new)} for a tensor of shape {old} with {size} elements; the number of elements must "
             "stay; at most one length may be -1"
         )
-    return current().unchanged(x) if new == old else bind(_RESHAPE, x, shape=new)
+    return identity(x) if new == old else bind(_RESHAPE, x, shape=new)
 
 
 def expand_dims(x: Any, /, axis: int = 0) -> Any:
@@ -183,7 +184,7 @@ def permute_dims(x: Any, /, axes: Sequence[int]) -> Any:
     order = tuple(normalize_axis("permute_dims", a, rank) for a in given)
     if sorted(order) != list(range(rank)):
         raise AxisError(f"permute_dims: got axes {shown(given)} for rank {rank}; each axis must be named exactly once")
-    return current().unchanged(x) if order == tuple(range(rank)) else bind(_PERMUTE, x, axes=order)
+    return identity(x) if order == tuple(range(rank)) else bind(_PERMUTE, x, axes=order)
 
 
 def swapaxes(x: Any, /, axis1: int, axis2: int) -> Any:
@@ -257,7 +258,7 @@ def broadcast_to(x: Any, /, shape: Sequence[int]) -> Any:
     old = x.layout[0]
     if broadcast_shapes("broadcast_to", old, new) != new:
         raise ShapeError(f"broadcast_to: got shape {new} for a tensor of shape {old}; every axis must be equal or 1")
-    return current().unchanged(x) if new == old else bind(_BROADCAST, x, shape=new)
+    return identity(x) if new == old else bind(_BROADCAST, x, shape=new)
 
 
 def broadcast_arrays(*arrays: Any) -> list[Any]:
@@ -329,7 +330,7 @@ def flip(x: Any, /, axis: int | Sequence[int] | None = None) -> Any:
     shape = x.layout[0]
     axes = normalize_axes("flip", axis, len(shape))
     window = tuple((n - 1, -1, n) if a in axes and n else (0, 1, n) for a, n in enumerate(shape))
-    return bind(SLICE, x, window=window) if axes else current().unchanged(x)
+    return bind(SLICE, x, window=window) if axes else identity(x)
 
 
 # concat

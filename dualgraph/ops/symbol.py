@@ -14,7 +14,7 @@ import numpy as np
 from dualgraph.errors import DualgraphError, GraphError, SymbolError, here
 from dualgraph.ops.arrays import as_array
 from dualgraph.ops.op import Call, Op, default, specs_of
-from dualgraph.ops.tensor import FUNCTIONS, OfLeaf, Tensor, check_gradient
+from dualgraph.ops.tensor import FUNCTIONS, Tensor, check_gradient
 from dualgraph.spec import NUMPY_DTYPES, Spec, is_float
 
 # NumPy's names of operators, and ours
@@ -58,11 +58,6 @@ class Symbol(Tensor):
         self.source: Any = None  # the eager tensor this symbol stands for, if any
         self._grad: Any = None
 
-    @property
-    def flag(self) -> bool:
-        """What was said of `requires_grad` of this symbol itself."""
-        return self.tracked
-
     def __repr__(self) -> str:
         return f"Symbol({self.node.name}: {self.spec})"
 
@@ -75,7 +70,7 @@ class Symbol(Tensor):
     def grad(self, g: Any) -> None:
         if self.source is None:
             check_gradient(g, self.spec)
-            self._grad = None if g is None else self.recorder.lift(g)
+            self._grad = None if g is None else self.recorder.value_now(g)
         else:
             self.source.grad = g
 
@@ -145,29 +140,6 @@ class Symbol(Tensor):
         self._value_needed("tolist()", "return the value from the traced function, or watch it")
 
 
-class Alias(OfLeaf, Symbol):
-    """The value of a leaf, under the leaf's gradient: what a view that changes nothing gives."""
-
-    __slots__ = ("_leaf", "_tracked")
-
-    _leaf: Symbol
-
-    def __init__(self, leaf: Symbol):
-        self._leaf = leaf._leaf if isinstance(leaf, Alias) else leaf
-        super().__init__(leaf.recorder, leaf.node, leaf.index, True, leaf=True)
-        self.source = leaf if leaf.source is None else leaf.source
-
-    @property
-    def hooks(self) -> Any:
-        """The hooks of the leaf."""
-        return self._leaf.hooks
-
-    @hooks.setter
-    def hooks(self, hooks: Any) -> None:
-        if hooks is not None:
-            self._leaf.hooks = hooks
-
-
 class Recorder:
     """A front end that records calls in program order."""
 
@@ -232,17 +204,9 @@ class Recorder:
     def set_grad(self, tensor: Any, g: Any) -> None:
         raise GraphError("got .grad inside of a composite operation; leave gradients outside").at(here(3))
 
-    def unchanged(self, x: Any) -> Symbol:
-        """The value that x has now, also of a variable: under its gradient if gradients are recorded."""
-        return self.value_now(x, self.grad_enabled)
-
-    def value_now(self, x: Any, grad_enabled: bool) -> Symbol:
-        if not grad_enabled:
-            return self.detach(x)
-        symbol = self.lift(x)
-        if symbol.call is not None:
-            return symbol
-        return Alias(symbol) if symbol.tracked else self.detach(symbol)
+    def value_now(self, g: Any) -> Symbol:
+        """What is put into a `.grad`: of a variable its value, which an update does not change."""
+        return self.detach(g) if getattr(g, "is_variable", False) else self.lift(g)
 
     def differentiates(self, outputs: Sequence[Any], targets: Sequence[Any]) -> None:
         """Gradients of outputs with respect to targets are about to be taken."""
@@ -341,9 +305,6 @@ class _GradSwitch:
 
     def apply(self, op: Op, inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:
         return self.recorder.record(op, inputs, params, self.grad_enabled)
-
-    def unchanged(self, x: Any) -> Any:
-        return self.recorder.value_now(x, self.grad_enabled)
 
     def with_grad(self, enabled: bool) -> Any:
         return self if enabled == self.grad_enabled else self.recorder.with_grad(enabled)

@@ -480,26 +480,3 @@ def check_assigned(variable: Tensor, value: Tensor) -> None:
         )
     if value.layout[1] != variable.layout[1]:
         raise DTypeError(f"assign: got {value.layout[1]} for a variable of {variable.layout[1]}; cast the value first")
-
-
-class OfLeaf:
-    """What a value of a leaf, a view that changes nothing, says of gradients: its `source` is the leaf."""
-
-    __slots__ = ()
-
-    _tracked: bool
-    source: Any
-
-    @property
-    def tracked(self) -> bool:
-        """Whether it takes a gradient, and the leaf still does."""
-        return bool(self._tracked and (self.source is None or self.source.tracked))
-
-    @tracked.setter
-    def tracked(self, tracked: bool) -> None:
-        self._tracked = tracked  # type: ignore[misc]  # a slot of both subclasses
-
-    @property
-    def flag(self) -> bool:
-        """What was said of `requires_grad` of this value itself."""
-        return self._tracked

@@ -23,7 +23,7 @@ from dualgraph.static.conditions import worded
 from dualgraph.static.executable import Executable
 from dualgraph.static.graph import Graph
 from dualgraph.static.passes import Pass, chosen
-from dualgraph.static.tracing import PLAIN, Given, given_of, name_of, owner_of, same_constant, trace_given, tracing
+from dualgraph.static.tracing import PLAIN, Given, given_of, name_of, same_constant, trace_given, tracing
 
 MOST_VARIANTS = 16  # kept of one signature
 WARN_AFTER = 16  # traces of one function; then at four times as many, and so on
@@ -132,18 +132,14 @@ class Variant:
         return None
 
     def _same_identity(self, then: Given, x: Any) -> bool:
-        """Whether an argument is, or is no more than, what the function reaches in another way, too."""
-        if then.captured is not None:
-            return x is then.captured
-        if not isinstance(x, Tensor):
-            return then.under is None
-        return x.source is then.under if then.under is not None else id(owner_of(x)) not in self.captured
+        """Whether an argument is, or is not, what the function reaches in another way, too."""
+        return x is then.captured if then.captured is not None else id(x) not in self.captured
 
     def _unfit(self, given: dict[int, Given], tensors: Sequence[Any]) -> str | None:
         """Why arguments with gradients, or that are variables, do not fit."""
         for number in sorted({*given, *self.given}):
             then, now, name = self.given.get(number, PLAIN), given.get(number, PLAIN), self.names[number]
-            if (then.same, then.owner) != (now.same, now.owner):
+            if then.same != now.same:
                 return f"argument {name}: the same tensor as another argument, or no more"
             if then.hooks != now.hooks:
                 return f"argument {name}: its hooks changed"
@@ -157,8 +153,7 @@ class Variant:
 def _captured(graph: Graph) -> set[int]:
     """The identities of the tensors that a function reaches by itself; where it switches arguments, of all that it may ask."""
     found = {id(v.tensor) for v in graph.variables.values()}
-    arguments = zip(graph.arguments.values(), graph.passed, strict=True)
-    if any(handle.flag != v.tracked for v, handle in arguments):
+    if any(v.value.tracked != v.tracked for v in graph.arguments.values()):
         found |= {id(x) for x in graph.guards.leaves}
     return found
 
@@ -167,9 +162,9 @@ def _met(graph: Graph, given: dict[int, Given], tensors: Sequence[Any]) -> dict[
     """The arguments that the function also reaches in another way: one tensor, by whichever way."""
     captured = _captured(graph)
     return {
-        number: g._replace(captured=x) if x.source is None else g._replace(under=x.source)
+        number: g._replace(captured=x)
         for number, g in given.items()
-        if g.captured is None and g.under is None and id(owner_of(x := tensors[number])) in captured
+        if g.captured is None and id(x := tensors[number]) in captured
     }
 
 

@@ -35,12 +35,10 @@ class Effects:
         self.left = [(v.tensor, g) for v in touched if (g := v.final_gradient) is not None and g.tracked]
         later = {id(tensor) for tensor, _ in self.left}
         self.graded = [(v.tensor, v.final_gradient) for v in touched if id(v.tensor) not in later]
-        for v, handle in zip(graph.arguments.values(), graph.passed, strict=True):
-            v.final_tracked = handle.flag
-            v.final_hooks = tuple(v.value.hooks or ()) if v.value.source is v.tensor else v.hooks
+        for v in graph.arguments.values():
+            v.final_tracked, v.final_hooks = v.value.tracked, tuple(v.value.hooks or ())
         self._switched = [v for v in graph.arguments.values() if v.has_other_flags]
         self._flagged = [v for v in graph.variables.values() if v.has_other_flags]
-        self._earlier = [v for v in graph.earlier.values() if v.final_tracked != v.tracked]
         absent = [v.tensor for v in graph.with_gradients if v.gradient_was_none]
         self._without_gradient = absent if graph.spelled_out else []
         self._of_arguments: list[Argument] = []
@@ -62,7 +60,7 @@ class Effects:
     @property
     def usual(self) -> bool:
         """Whether there is nothing to be done but what the launch does."""
-        return not (self.left or self._switched or self._flagged or self._earlier or self._of_arguments)
+        return not (self.left or self._switched or self._flagged or self._of_arguments)
 
     # Before the launch
 
@@ -71,7 +69,7 @@ class Effects:
         if self._graph.behind:
             self._check_histories(values)
         if self._graph.spelled_out:
-            self._check_flags()
+            self._check_flags(values)
         for tensor in self._without_gradient:
             self._check_absence(values[tensor.position] if isinstance(tensor, Argument) else tensor)
         found = {id(argument): self._owner(argument, values) for argument in self._of_arguments}
@@ -95,7 +93,7 @@ class Effects:
             ).at(here())
         if x.call is not None:
             raise self._has_history(argument.position, x)
-        return x if x.source is None else x.source
+        return x
 
     def _check_absence(self, x: Any) -> None:
         if isinstance(x, Tensor) and x.grad is not None:
@@ -104,12 +102,19 @@ class Effects:
                 "clear it, or define the graph again (static.jit does so by itself)"
             ).at(here())
 
-    def _check_flags(self) -> None:
+    def _check_flags(self, values: Sequence[Any]) -> None:
         """A graph that is spelled out is not defined again by itself."""
-        for v in self._graph.variables.values():
-            if v.tensor.tracked != v.tracked or tuple(v.tensor.hooks or ()) != v.hooks:
+        captured = [(v.tensor, v.tracked, v.hooks) for v in self._graph.variables.values()]
+        constants = [(x, False, ()) for x in self._graph.constants]
+        fed = [
+            (x, x.tracked, v.hooks)
+            for x, v in zip(values, self._graph.arguments.values(), strict=True)
+            if isinstance(x, Tensor) and x.call is None
+        ]
+        for x, tracked, hooks in (*captured, *constants, *fed):
+            if x.tracked != tracked or tuple(x.hooks or ()) != hooks:
                 raise FeedError(
-                    f"got a tensor of {v.tensor.spec} with another requires_grad, or other hooks, than it had when the graph "
+                    f"got a tensor of {x.spec} with another requires_grad, or other hooks, than it had when the graph "
                     "was defined; define the graph again, or use static.jit, which does so by itself"
                 ).at(here())
 
@@ -161,7 +166,7 @@ class Effects:
         flags += [(v.tensor, v.tensor, v) for v in self._flagged]
         hooks = [(hooks_of(owner), v.final_hooks) for _, owner, v in flags if v.final_hooks != v.hooks]
         left = map(setattr, owners, ["_grad"] * len(owners), gradients)
-        marked = [(x, v.final_tracked) for x, _, v in flags] + [(v.tensor, v.final_tracked) for v in self._earlier]
+        marked = [(x, v.final_tracked) for x, _, v in flags]
         switched = map(setattr, [x for x, _ in marked], ["tracked"] * len(marked), [final for _, final in marked])
         hooked = map(setitem, [held for held, _ in hooks], [slice(None)] * len(hooks), [final for _, final in hooks])
         deque(chain(left, switched, hooked), maxlen=0)

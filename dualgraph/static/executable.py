@@ -94,10 +94,11 @@ class Executable:
         self._keeps_calls = searches_call_functions(self.program)
         self._exposed = getattr(self._loaded, "releases_gil", True)  # other Python threads may run during a launch
         self._result_specs = [s.spec for s in wanted]
+        self._wanted = wanted
         self._histories = [_history(s) for s in wanted]
-        self._leaves = [
-            (number, s) for number, s in enumerate(wanted) if s.source is not None and not isinstance(s.source, Symbol)
-        ]
+        self._leaves = [(number, s) for number, s in enumerate(wanted) if s.source is not None]
+        first = {id(s): number for number, s in reversed([*enumerate(wanted)])}
+        self._again = [(number, first[id(s)]) for number, s in enumerate(wanted) if first[id(s)] != number]
         self._single = self._structure is None and len(wanted) == 1
         self._lock = lock()
         self._first, self._verified = True, verified
@@ -143,26 +144,22 @@ class Executable:
         made = [self._result(array, number, cut) for number, array in enumerate(results[: len(self._result_specs)])]
         for number, symbol in self._leaves:
             made[number] = self._leaf(made[number], symbol, values)
+        for number, same in self._again:
+            made[number] = made[same]
         found = iter(made)
         leaves = [next(found) if isinstance(x, Symbol) else _own(x) for x in self._outputs]
         return tree.unflatten(self._structure, iter(leaves))
 
     def _leaf(self, result: Any, symbol: Symbol, values: Sequence[Any]) -> Any:
-        """A result that was not computed: the tensor that was passed, or a value under the gradient of a variable."""
-        for number, x in enumerate(self.graph.passed):
-            if x is symbol:
-                return values[number] if isinstance(values[number], Tensor) else result
+        """A result that was not computed: the tensor that was passed, or that lies outside."""
         owner = values[symbol.source.position] if isinstance(symbol.source, Argument) else symbol.source
-        if not isinstance(owner, Tensor):
-            return result
-        alias = default().unchanged(owner)
-        if alias is not owner:
-            alias.storage, alias.layout, alias.tracked = result.storage, result.layout, symbol.tracked
-        return alias
+        return owner if isinstance(owner, Tensor) else result
 
     def quick_path(self) -> Callable[[tuple[Any, ...]], Any] | None:
         """The usual step (one result, no gradient read, a launch that keeps the interpreter's lock) without detours."""
         if not self._single or self._exposed or self._read_gradients or self._leaves or not self._effects.usual:
+            return None
+        if _is_new_leaf(self._wanted[0]):
             return None
         make, launch, specs, feed = self._tensor, self._launch, self.feeds.specs, self.feeds.arrays
         history, spec = self._histories[0], self._result_specs[0]
@@ -221,14 +218,19 @@ class Executable:
         return [(number, tensor) for number, tensor in enumerate(order) if isinstance(tensor, Argument)]
 
     def _result(self, array: Array, number: int, cut: bool = False) -> Any:
-        history = self._histories[number]
-        if history is None and cut and is_float(self._result_specs[number].dtype):
-            history = Call(COMPILED, (), {}, (self._result_specs[number],), None)
-        if history is None:
-            return self._tensor(array, self._result_specs[number])
-        return self._tensor(array, self._result_specs[number], True, history, 0)
+        symbol, history = self._wanted[number], self._histories[number]
+        if cut and history is None:
+            return self._made(array, symbol, cut)
+        if history is not None:
+            return self._tensor(array, self._result_specs[number], True, history, 0)
+        return self._tensor(array, self._result_specs[number], _is_new_leaf(symbol))
 
     def _made(self, array: Array, symbol: Symbol, cut: bool = False) -> Any:
+        """A value that a run leaves: with a history that says that there is none, if it takes a gradient."""
+        if _is_new_leaf(symbol):
+            return self._tensor(array, symbol.spec, True)
+        if symbol.call is None and isinstance(symbol.source, Tensor):
+            return symbol.source
         history = _history(symbol, cut)
         return (
             self._tensor(array, symbol.spec) if history is None else self._tensor(array, symbol.spec, True, history, 0)
@@ -378,8 +380,15 @@ def _own(x: Any) -> Any:
     return copy.copy(x) if isinstance(x, (np.ndarray, set, bytearray)) else x
 
 
+def _is_new_leaf(symbol: Symbol) -> bool:
+    """Whether it was made a leaf inside of the graph: nothing lies behind it."""
+    return symbol.tracked and symbol.call is None and symbol.source is None
+
+
 def _history(symbol: Symbol, cut: bool = False) -> Call | None:
     """What a result that needs a gradient says to who wants to go back through it; `cut`: something passed needs one."""
+    if _is_new_leaf(symbol):
+        return None
     needed = symbol.tracked or (cut and is_float(symbol.spec.dtype))
     return Call(COMPILED, (), {}, (symbol.spec,), symbol.node.where) if needed else None
 

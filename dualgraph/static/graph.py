@@ -23,8 +23,8 @@ from dualgraph.errors import (
 )
 from dualgraph.ops.arguments import checked_shape, flag, members
 from dualgraph.ops.arrays import as_array
-from dualgraph.ops.op import Call, Chosen, Op, current, default
-from dualgraph.ops.symbol import CONSTANT, PLACEHOLDER, Alias, Constant, Recorder, Symbol
+from dualgraph.ops.op import Call, Chosen, Op, current
+from dualgraph.ops.symbol import CONSTANT, PLACEHOLDER, Constant, Recorder, Symbol
 from dualgraph.ops.tensor import Tensor, check_assigned, check_gradient
 from dualgraph.spec import DEFAULT_FLOAT, Spec, dtype_name, is_float
 from dualgraph.static.guards import Guards
@@ -89,18 +89,6 @@ class Variable:
         return self.final_tracked != self.tracked or self.final_hooks != self.hooks
 
 
-class EarlierValue:
-    """A value of a variable that was captured: its own flag, at the start and as a run leaves it."""
-
-    __slots__ = ("final_tracked", "tensor", "tracked")
-
-    def __init__(self, tensor: Any):
-        self.tensor, self.tracked, self.final_tracked = tensor, tensor.flag, tensor.flag
-
-    def restore(self) -> None:
-        self.final_tracked, self.tensor.tracked = self.tensor.flag, self.tracked
-
-
 class Argument:
     """The tensor that is passed for an input, as far as gradients are concerned: it is another one at each run."""
 
@@ -160,8 +148,6 @@ class Graph(Recorder):
         self.variables: dict[int, Variable] = {}
         self.placeholders: list[Symbol] = []
         self.arguments: dict[int, Variable] = {}
-        self.earlier: dict[int, EarlierValue] = {}  # that were captured and switched
-        self.passed: list[Symbol] = []  # what the function gets, by number of the argument
         self.guards = Guards()
         self._contexts: list[Chosen] = []
         self.spelled_out = False  # in a `with` block; else traced
@@ -170,14 +156,13 @@ class Graph(Recorder):
     def __enter__(self) -> Graph:
         if self.closed:
             raise GraphError(f"got a graph to define further: {self.closed}").at(here(2))
+        self.grad_enabled = bool(current().grad_enabled)
         context = Chosen(self)
         context.enter()
         self._contexts.append(context)
         self.spelled_out = True
         for variable in self.variables.values():
             variable.leave(variable.final_tracked, variable.final_hooks)
-        for value in self.earlier.values():
-            value.tensor.tracked = value.final_tracked
         return self
 
     def __exit__(self, *exc: Any) -> None:
@@ -192,14 +177,6 @@ class Graph(Recorder):
     def capture(self, value: Any) -> Symbol:
         if not isinstance(value, Tensor):
             return self.constant_array(as_array(value))
-        if value.source is not None:  # what a variable was once: a constant, under the variable's gradient
-            self.variable(value.source)
-            symbol = self.constant_array(default().detach(value).numpy())
-            symbol = Symbol(self, symbol.node, symbol.index, value.tracked, leaf=True)
-            symbol.source, symbol.hooks = value.source, hooks_of(value.source)
-            alias = Alias(symbol)
-            alias.tracked = value.tracked
-            return alias
         leaf = value.is_variable or (value.tracked and value.call is None)
         if leaf or id(value) in self.variables:
             return self._present(self.variable(value))
@@ -226,6 +203,11 @@ class Graph(Recorder):
     def _constants(self) -> dict[int, tuple[Any, Symbol]]:
         return {}
 
+    @property
+    def constants(self) -> list[Any]:
+        """The tensors that were captured as constants."""
+        return [x for x, _ in self._constants.values() if isinstance(x, Tensor)]
+
     def argument(
         self, spec: Spec, name: str, requires_grad: bool, held: bool = False, hooks: Sequence[Any] = ()
     ) -> Symbol:
@@ -233,19 +215,11 @@ class Graph(Recorder):
         symbol = self.placeholder(spec, name, requires_grad)
         source = Argument(self, len(self.placeholders), spec, held)
         symbol.source, symbol.hooks = source, list(hooks)
-        self.passed.append(symbol)
         self.placeholders.append(symbol)
         self.arguments[id(source)] = Variable(source, symbol)
         for hook in hooks:
             self.guards.depend_on(hook, "a hook")
         return symbol
-
-    def older(self, number: int, source: Any, hooks: Any) -> None:
-        """An input is a value of a leaf, under its gradient, and not the leaf itself."""
-        symbol = self.placeholders[number]
-        symbol.source, symbol.hooks = source, hooks
-        alias = self.passed[number] = Alias(symbol)
-        alias.tracked = symbol.tracked
 
     @property
     def with_gradients(self) -> list[Variable]:
@@ -271,7 +245,7 @@ class Graph(Recorder):
 
     def _flagged_now(self, x: Symbol) -> Symbol:
         source = x.source
-        if x.call is not None or source is None or isinstance(source, Symbol) or source.tracked == x.tracked:
+        if x.call is not None or source is None or source.tracked == x.tracked:
             return x
         now = Symbol(self, x.node, x.index, source.tracked, leaf=True)
         now.source, now.hooks = source, x.hooks
@@ -279,15 +253,12 @@ class Graph(Recorder):
 
     def switching(self, tensor: Any) -> None:
         if not isinstance(tensor, Symbol):
-            self.variable(tensor if tensor.source is None else tensor.source)
-            if tensor.source is not None:
-                self.earlier.setdefault(id(tensor), EarlierValue(tensor))
+            self.variable(tensor)
 
     def restore(self) -> None:
         """The definition is over: what it did to the flags of tensors is what a run does."""
-        records: list[Variable | EarlierValue] = [*self.variables.values(), *self.earlier.values()]
-        for record in records:
-            record.restore()
+        for variable in self.variables.values():
+            variable.restore()
 
     # State, as the operations of tensors see it
 
@@ -320,7 +291,7 @@ class Graph(Recorder):
 
     def held_before(self, x: Any) -> Any:
         """In a graph that is spelled out -0.0 if there is none: added to a gradient it changes nothing."""
-        if not self.spelled_out or x.source is None or isinstance(x.source, Symbol):
+        if not self.spelled_out or x.source is None:
             return x.grad
         variable = self._record(x.source)
         if not variable.touched and variable.gradient is None:
@@ -335,7 +306,7 @@ class Graph(Recorder):
 
     def set_grad(self, tensor: Any, g: Any) -> None:
         variable = self._record(tensor)
-        variable.final_gradient = None if g is None else self.value_now(g, not getattr(g, "is_variable", False))
+        variable.final_gradient = None if g is None else self.value_now(g)
         variable.touched = True
 
     def differentiates(self, outputs: Sequence[Any], targets: Sequence[Any]) -> None:

@@ -18,7 +18,7 @@ from dualgraph.ops.op import current, default, within
 from dualgraph.ops.symbol import Symbol
 from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import DEFAULT_FLOAT, Spec, dtype_name, is_float
-from dualgraph.static.graph import Graph, hooks_of
+from dualgraph.static.graph import Graph
 
 
 class Traced(NamedTuple):
@@ -41,9 +41,7 @@ class Given(NamedTuple):
     held: bool = False  # its `.grad` is there
     hooks: tuple[Any, ...] = ()
     same: int = -1  # the argument that is the same object, if an earlier one is
-    owner: int = -1  # of a view that changes nothing: the argument that is its leaf, or that stands for it
     captured: Any = None  # itself, where the function also reaches it in another way
-    under: Any = None  # the leaf under whose gradient it is, an older value of it, where the function reaches that
 
 
 PLAIN = Given()
@@ -116,15 +114,10 @@ def trace_given(
     for node in tree.nodes(structure):  # the function may call methods of a subclass, and use keys and attributes
         for held in (node.kind, *(keys.values for keys in (node.keys, node.attributes) if keys is not None)):
             graph.guards.depend_on(held, "an argument")
-    for number, state in given.items():
-        if state.under is not None:
-            graph.older(number, state.under, hooks_of(state.under))
-        elif state.owner >= 0:
-            graph.older(number, graph.placeholders[state.owner].source, graph.placeholders[state.owner].hooks)
     for place, leaf in zip(numbers, leaves, strict=True):
         state = PLAIN if place is None else given.get(place, PLAIN)
         first = place if place is None or state.same < 0 else state.same
-        value = leaf if first is None else graph.passed[first]
+        value = leaf if first is None else graph.placeholders[first]
         values.append(value if state.captured is None else state.captured)
     args, kwargs = tree.unflatten(structure, iter(values))
 
@@ -144,7 +137,7 @@ def trace_given(
 def _result(graph: Graph, x: Any) -> Any:
     """A symbol; or something from outside, which is returned as it is: a tensor, and what holds no symbol."""
     if isinstance(x, Symbol):
-        if (x.source is None or isinstance(x.source, Symbol)) and x.grad is not None:
+        if x.source is None and x.grad is not None:
             raise GraphError(
                 f"got a tensor with a .grad ({x.spec}) as a result of a traced function; results are values, and their "
                 "gradients stay behind: return its .grad beside it"
@@ -182,30 +175,21 @@ def given_of(tensors: Sequence[Any]) -> dict[int, Given]:
     found: dict[int, Given] = {}
     met = [(n, x) for n, x in enumerate(tensors) if isinstance(x, Tensor) and _is_more(x)]
     objects = {id(x): number for number, x in reversed(met)}  # the first of each
-    views = [(n, x) for n, x in reversed(met) if x.source is not None]
-    owners = {id(x.source): n for n, x in sorted(views, key=lambda view: view[1].tracked)}  # one that takes a gradient
-    owners.update({key: number for key, number in objects.items() if key in owners})
     for number, x in met:
         same = objects[id(x)]
-        owner = -1 if x.source is None else owners[id(x.source)]
-        found[number] = Given(x.grad is not None, tuple(_hooks_of(x)), -1 if same == number else same, owner)
+        found[number] = Given(x.grad is not None, tuple(_hooks_of(x)), -1 if same == number else same)
     return found
 
 
 def _is_more(x: Any) -> bool:
     """Whether a tensor is more than its values: there is somewhere to leave a gradient, or there is one."""
-    return bool(x.tracked or x.is_variable or x.source is not None or x.hooks or x.grad is not None)
+    return bool(x.tracked or x.is_variable or x.hooks or x.grad is not None)
 
 
 def _hooks_of(x: Any) -> Sequence[Any]:
     if x.call is None:
         return x.hooks or ()
     return x.call.hooks.get(x.index, ()) if x.call.hooks else ()
-
-
-def owner_of(x: Any) -> Any:
-    """The tensor to whose gradient that of x belongs."""
-    return x if x.source is None else x.source
 
 
 def same_constant(x: Any, y: Any) -> bool:

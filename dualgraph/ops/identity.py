@@ -1,0 +1,35 @@
+"""The value that a tensor has now: what a view that changes nothing gives.
+
+Of a leaf with a gradient it is a result like any other, with the leaf behind it (PyTorch's `w[:]`); of a computed tensor it is
+that tensor, for it never changes; without a gradient it is a tensor of its own. No copy is made.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dualgraph.kernels.program import Program, View
+from dualgraph.ops.op import Op, Operand, as_view, bind, current
+from dualgraph.spec import Spec
+
+
+def _spec(x: Any) -> Spec:
+    return Spec(x[0], x[1])
+
+
+def _lower(
+    program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]
+) -> tuple[View, ...]:
+    return (as_view(program, operands[0]),)
+
+
+IDENTITY = Op("identity", _spec, _lower, (lambda g, out, x: g,), view=lambda view, out: view)
+
+
+def identity(x: Any) -> Any:
+    """The value of x now, under its gradient if gradients are recorded."""
+    front = current()
+    x = front.lift(x)
+    if not (x.tracked and front.grad_enabled):
+        return front.detach(x)
+    return bind(IDENTITY, x) if x.call is None else x
