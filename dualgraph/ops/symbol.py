@@ -206,7 +206,8 @@ class Recorder:
 
     def value_now(self, g: Any) -> Symbol:
         """What is put into a `.grad`: of a variable its value, which an update does not change."""
-        return self.detach(g) if getattr(g, "is_variable", False) else self.lift(g)
+        owner = g.source if isinstance(g, Symbol) and g.source is not None else g
+        return self.detach(g) if owner.is_variable else self.lift(g)
 
     def differentiates(self, outputs: Sequence[Any], targets: Sequence[Any]) -> None:
         """Gradients of outputs with respect to targets are about to be taken."""

@@ -141,6 +141,8 @@ class Variant:
             then, now, name = self.given.get(number, PLAIN), given.get(number, PLAIN), self.names[number]
             if then.same != now.same:
                 return f"argument {name}: the same tensor as another argument, or no more"
+            if then.variable != now.variable:
+                return f"argument {name}: {'a tensor → a variable' if now.variable else 'a variable → a tensor'}"
             if then.hooks != now.hooks:
                 return f"argument {name}: its hooks changed"
             if then.held != now.held and number in self.reads_held:

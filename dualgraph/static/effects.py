@@ -42,8 +42,8 @@ class Effects:
         absent = [v.tensor for v in graph.with_gradients if v.gradient_was_none]
         self._without_gradient = absent if graph.spelled_out else []
         self._of_arguments: list[Argument] = []
-        self._left_in: list[Argument] = []  # gradients or hooks
-        self._captured = {id(v.tensor) for v in graph.variables.values()}
+        self._changed = [v.tensor.position for v in graph.arguments.values() if v.touched or v.has_other_flags]
+        self._captured = {id(x) for x in (*(v.tensor for v in graph.variables.values()), *graph.constants)}
 
     @property
     def gradients(self) -> list[Symbol]:
@@ -55,7 +55,6 @@ class Effects:
         concerned = {id(v.tensor) for v in (*variables, *self._switched)}
         found = [v.tensor for v in self._graph.arguments.values() if v.touched or id(v.tensor) in concerned]
         self._of_arguments = found
-        self._left_in = [v.tensor for v in self._graph.arguments.values() if v.touched or v.final_hooks != v.hooks]
 
     @property
     def usual(self) -> bool:
@@ -73,13 +72,20 @@ class Effects:
         for tensor in self._without_gradient:
             self._check_absence(values[tensor.position] if isinstance(tensor, Argument) else tensor)
         found = {id(argument): self._owner(argument, values) for argument in self._of_arguments}
-        left = [found[id(argument)] for argument in self._left_in]
-        if len({id(x) for x in left} - self._captured) < len(left):
-            raise FeedError(
-                "got a tensor twice, or one that the graph also reads by itself, where a gradient is left in it; one gradient "
-                "would take the place of the other: pass two tensors, or compile for it with static.jit"
-            ).at(here())
+        for position in self._changed:
+            self._check_is_alone(position, values)
         return found
+
+    def _check_is_alone(self, position: int, values: Sequence[Any]) -> None:
+        """What is done to an argument is done to the tensor that is passed: it must not be another one as well."""
+        x, known = values[position], self._graph.known
+        twice = any(y is x for n, y in enumerate(values) if n != position and n not in known)
+        if isinstance(x, Tensor) and (twice or id(x) in self._captured):
+            raise FeedError(
+                "got a tensor twice, or one that the graph also reads by itself, where a gradient is left in it, or its "
+                "requires_grad or hooks are changed; the one would know nothing of the other: pass two tensors, or set "
+                "requires_grad before the call and use static.jit, which then sees that they are one"
+            ).at(here())
 
     def _owner(self, argument: Argument, values: Sequence[Any]) -> Any:
         """The tensor in whose `.grad` a gradient is left."""

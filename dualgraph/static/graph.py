@@ -92,10 +92,10 @@ class Variable:
 class Argument:
     """The tensor that is passed for an input, as far as gradients are concerned: it is another one at each run."""
 
-    __slots__ = ("__weakref__", "_graph", "_held", "position", "spec")
+    __slots__ = ("__weakref__", "_graph", "_held", "is_variable", "position", "spec")
 
-    def __init__(self, graph: Graph, position: int, spec: Spec, held: bool):
-        self._graph, self.position, self.spec, self._held = graph, position, spec, held
+    def __init__(self, graph: Graph, position: int, spec: Spec, held: bool, variable: bool):
+        self._graph, self.position, self.spec, self._held, self.is_variable = graph, position, spec, held, variable
 
     @property
     def tracked(self) -> bool:
@@ -148,6 +148,7 @@ class Graph(Recorder):
         self.variables: dict[int, Variable] = {}
         self.placeholders: list[Symbol] = []
         self.arguments: dict[int, Variable] = {}
+        self.known: set[int] = set()  # arguments of which it is known that they are another one, or are captured
         self.guards = Guards()
         self._contexts: list[Chosen] = []
         self.spelled_out = False  # in a `with` block; else traced
@@ -209,11 +210,17 @@ class Graph(Recorder):
         return [x for x, _ in self._constants.values() if isinstance(x, Tensor)]
 
     def argument(
-        self, spec: Spec, name: str, requires_grad: bool, held: bool = False, hooks: Sequence[Any] = ()
+        self,
+        spec: Spec,
+        name: str,
+        requires_grad: bool,
+        held: bool = False,
+        hooks: Sequence[Any] = (),
+        variable: bool = False,
     ) -> Symbol:
-        """An input; `held` if what is passed has a gradient already."""
+        """An input; `held` if what is passed has a gradient already, `variable` if it is one."""
         symbol = self.placeholder(spec, name, requires_grad)
-        source = Argument(self, len(self.placeholders), spec, held)
+        source = Argument(self, len(self.placeholders), spec, held, variable)
         symbol.source, symbol.hooks = source, list(hooks)
         self.placeholders.append(symbol)
         self.arguments[id(source)] = Variable(source, symbol)
@@ -254,6 +261,11 @@ class Graph(Recorder):
     def switching(self, tensor: Any) -> None:
         if not isinstance(tensor, Symbol):
             self.variable(tensor)
+        elif tensor.node.op is GRADIENT and tensor.source is None:
+            raise GraphError(
+                f"requires_grad_: got the .grad ({tensor.spec}) that a tensor has when the graph starts; it is a value of the "
+                "graph: detach() it first"
+            ).at(here(3))
 
     def restore(self) -> None:
         """The definition is over: what it did to the flags of tensors is what a run does."""

@@ -41,6 +41,7 @@ class Given(NamedTuple):
     held: bool = False  # its `.grad` is there
     hooks: tuple[Any, ...] = ()
     same: int = -1  # the argument that is the same object, if an earlier one is
+    variable: bool = False
     captured: Any = None  # itself, where the function also reaches it in another way
 
 
@@ -107,13 +108,14 @@ def trace_given(
             numbers.append(len(graph.placeholders))
             state = given.get(len(graph.placeholders), PLAIN)
             full_name = name if count == 1 else f"{name}_{count}"
-            graph.argument(Spec(*leaf), full_name, isinstance(leaf, GradSpec), state.held, state.hooks)
+            graph.argument(Spec(*leaf), full_name, isinstance(leaf, GradSpec), state.held, state.hooks, state.variable)
         else:
             graph.guards.depend_on(leaf, name)
             numbers.append(None)
     for node in tree.nodes(structure):  # the function may call methods of a subclass, and use keys and attributes
         for held in (node.kind, *(keys.values for keys in (node.keys, node.attributes) if keys is not None)):
             graph.guards.depend_on(held, "an argument")
+    graph.known = {number for number, state in given.items() if state.same >= 0 or state.captured is not None}
     for place, leaf in zip(numbers, leaves, strict=True):
         state = PLAIN if place is None else given.get(place, PLAIN)
         first = place if place is None or state.same < 0 else state.same
@@ -177,7 +179,7 @@ def given_of(tensors: Sequence[Any]) -> dict[int, Given]:
     objects = {id(x): number for number, x in reversed(met)}  # the first of each
     for number, x in met:
         same = objects[id(x)]
-        found[number] = Given(x.grad is not None, tuple(_hooks_of(x)), -1 if same == number else same)
+        found[number] = Given(x.grad is not None, tuple(_hooks_of(x)), -1 if same == number else same, x.is_variable)
     return found
 
 

@@ -1326,3 +1326,65 @@ def test_a_result_that_is_returned_twice_is_one_tensor():
         a, b, c = mode(lambda x: (lambda y: (y, y, y * 1.0))(x * 2.0))(dg.ones(2))
         assert a is b
         assert a is not c
+
+
+def made_a_leaf(a: Any, b: Any) -> Any:
+    a.requires_grad_()
+    dg.sum(a * b).backward()
+    return b * 1.0
+
+
+def hooked_inside(a: Any, b: Any) -> Any:
+    if not a.requires_grad:
+        a.requires_grad_()
+        a.register_hook(lambda g: g)
+        a.requires_grad_(False)
+    return b * 1.0
+
+
+@pytest.mark.parametrize("step", [made_a_leaf, hooked_inside])
+def test_what_is_done_to_a_plain_tensor_that_comes_twice_is_refused(step):
+    constant = dg.ones(2)
+    for f, given in ((static.jit(step), (constant, constant)), (static.jit(lambda a: step(a, constant)), (constant,))):
+        for _ in range(2):
+            with pytest.raises(FeedError, match="got a tensor twice, or one that the graph also reads"):
+                f(*given)
+            assert not constant.requires_grad
+            assert constant.grad is None
+    both = static.jit(step)
+    both(dg.ones(2), constant)
+    x = dg.ones(2).requires_grad_()
+    y = dg.ones(2).requires_grad_()
+    assert described(static.jit(made_a_leaf)(x, x).detach()) == described(made_a_leaf(y, y).detach())
+    assert described(x) == described(y)
+
+
+def test_a_held_gradient_is_no_leaf():
+    w = nn.Parameter([1.0, 2.0])
+    w.grad = dg.ones(2)
+
+    def step() -> Any:
+        w.grad.requires_grad_()
+        return w * 1.0
+
+    with pytest.raises(GraphError, match=r"the \.grad .* that a tensor has when the graph starts"):
+        static.jit(step)()
+
+
+def test_a_parameter_that_is_passed_as_a_gradient():
+    def run(mode: Callable[[Any], Any]) -> Any:
+        w, p = nn.Parameter([1.0, 2.0]), nn.Parameter([5.0, 6.0])
+        leaf = dg.tensor([7.0, 8.0], requires_grad=True)
+
+        def step(g: Any) -> Any:
+            w.grad = g
+            return w.grad.requires_grad
+
+        f, seen = mode(step), []
+        for g in (p, leaf, p, dg.ones(2)):
+            seen.append((f(g), described(w)))
+            p.assign(p.detach() + 1.0)
+            seen.append(described(w))
+        return seen
+
+    assert run(static.jit) == run(lambda f: f)
