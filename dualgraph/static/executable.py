@@ -97,8 +97,6 @@ class Executable:
         self._wanted = wanted
         self._histories = [_history(s) for s in wanted]
         self._leaves = [(number, s) for number, s in enumerate(wanted) if s.source is not None]
-        first = {id(s): number for number, s in reversed([*enumerate(wanted)])}
-        self._again = [(number, first[id(s)]) for number, s in enumerate(wanted) if first[id(s)] != number]
         self._single = self._structure is None and len(wanted) == 1
         self._lock = lock()
         self._first, self._verified = True, verified
@@ -144,8 +142,6 @@ class Executable:
         made = [self._result(array, number, cut) for number, array in enumerate(results[: len(self._result_specs)])]
         for number, symbol in self._leaves:
             made[number] = self._leaf(made[number], symbol, values)
-        for number, same in self._again:
-            made[number] = made[same]
         found = iter(made)
         leaves = [next(found) if isinstance(x, Symbol) else _own(x) for x in self._outputs]
         return tree.unflatten(self._structure, iter(leaves))

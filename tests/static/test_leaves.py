@@ -1321,13 +1321,6 @@ def test_a_parameter_as_the_gradient_of_a_result():
     assert run(static.jit) == run(lambda f: f)
 
 
-def test_a_result_that_is_returned_twice_is_one_tensor():
-    for mode in (lambda f: f, static.jit):
-        a, b, c = mode(lambda x: (lambda y: (y, y, y * 1.0))(x * 2.0))(dg.ones(2))
-        assert a is b
-        assert a is not c
-
-
 def made_a_leaf(a: Any, b: Any) -> Any:
     a.requires_grad_()
     dg.sum(a * b).backward()
