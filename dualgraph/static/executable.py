@@ -23,7 +23,7 @@ from dualgraph.kernels.program import Program
 from dualgraph.kernels.replay import Recording
 from dualgraph.kernels.state import State
 from dualgraph.locks import lock
-from dualgraph.ops.op import Call, Op, default
+from dualgraph.ops.op import Call, Op, current, default
 from dualgraph.ops.symbol import Symbol
 from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import Spec, is_float
@@ -215,6 +215,8 @@ class Executable:
 
     def _result(self, array: Array, number: int, cut: bool = False) -> Any:
         symbol, history = self._wanted[number], self._histories[number]
+        if history is not None and not current().grad_enabled:
+            return self._tensor(array, symbol.spec)
         if cut and history is None:
             return self._made(array, symbol, cut)
         if history is not None:

@@ -1264,6 +1264,12 @@ def test_a_graph_that_is_spelled_out_without_gradients():
         y = w * 2.0
         assert not y.requires_grad
     assert not static.compile(graph, outputs=y)().requires_grad
+    with static.Graph() as graph:
+        y = w * 2.0
+    run = static.compile(graph, outputs=y)
+    assert run().requires_grad
+    with dg.no_grad():
+        assert not run().requires_grad
 
 
 def test_leaves_that_are_made_inside_are_leaves():
