@@ -16,7 +16,7 @@ import numpy as np
 
 from dualgraph.autodiff import leads_to
 from dualgraph.errors import DualgraphError, FeedError, GraphError, here
-from dualgraph.ops.op import current
+from dualgraph.ops.op import current, default
 from dualgraph.ops.symbol import Symbol
 from dualgraph.ops.tensor import Tensor
 from dualgraph.static.graph import Argument, Graph, Variable, hooks_of
@@ -91,7 +91,9 @@ class Effects:
         """The tensor in whose `.grad` a gradient is left."""
         x, name = values[argument.position], self._names[argument.position]
         wanted = self._graph.arguments[id(argument)].tracked
-        if not isinstance(x, Tensor) or (wanted and not x.tracked):
+        if not wanted and not isinstance(x, Tensor):
+            return default().lift(x)  # of which nobody else knows
+        if wanted and not (isinstance(x, Tensor) and x.tracked):
             got = "a tensor that needs no gradient" if isinstance(x, Tensor) else type(x).__name__
             raise FeedError(
                 f"feed {name!r}: got {got}; the function leaves a gradient in this argument: pass a tensor with "
