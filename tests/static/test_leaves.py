@@ -1387,3 +1387,15 @@ def test_a_parameter_that_is_passed_as_a_gradient():
         return seen
 
     assert run(static.jit) == run(lambda f: f)
+
+
+def test_an_array_that_becomes_a_leaf_inside():
+    def step(x: Any) -> Any:
+        x = dg.asarray(x)
+        x.requires_grad_()
+        dg.sum(x * x).backward()
+        return x.grad
+
+    x = np.array([1.0, 2.0], np.float32)
+    fast = static.jit(step)
+    assert fast(x).tolist() == fast(x).tolist() == step(x).tolist() == [2.0, 4.0]
