@@ -170,7 +170,7 @@ class Effects:
         """Leave gradients with a history, made of `arrays`, and flags and hooks: all at once, in one call of C."""
         gradients = [make(array, g) for array, (_, g) in zip(arrays, self.left, strict=True)]
         owners = [passed.get(id(tensor), tensor) for tensor, _ in self.left]
-        flags = [(values[v.tensor.position], passed[id(v.tensor)], v) for v in self._switched]
+        flags = [(passed[id(v.tensor)], passed[id(v.tensor)], v) for v in self._switched]
         flags += [(v.tensor, v.tensor, v) for v in self._flagged]
         hooks = [(hooks_of(owner), v.final_hooks) for _, owner, v in flags if v.final_hooks != v.hooks]
         left = map(setattr, owners, ["_grad"] * len(owners), gradients)
