@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from dualgraph.nn.parameter import Parameter
 from dualgraph.ops.arguments import flag, integer, probability
 from dualgraph.ops.shape import flatten
 from dualgraph.spec import DEFAULT_FLOAT, NUMPY_DTYPES, Shape, dtype_name, fitting, is_float
+
+if TYPE_CHECKING:
+    from dualgraph.ops.types import ArrayLike, DTypeLike, Tensor
 
 
 class Linear(Module):
@@ -31,7 +34,7 @@ class Linear(Module):
     weight: Parameter
     bias: Parameter | None
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = True, *, dtype: Any = DEFAULT_FLOAT):
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, *, dtype: DTypeLike = DEFAULT_FLOAT):
         super().__init__()
         self.in_features = in_features = integer("Linear", "in_features", in_features, 1)
         self.out_features = out_features = integer("Linear", "out_features", out_features, 1)
@@ -50,7 +53,7 @@ class Linear(Module):
             bound = 1.0 / math.sqrt(self.in_features)
             init.uniform_(self.bias, -bound, bound)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         return F.linear(x, self.weight, self.bias)
 
     def extra_repr(self) -> str:
@@ -69,7 +72,7 @@ class Dropout(Module):
         super().__init__()
         self.p = probability("Dropout", p)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         return F.dropout(x, self.p, self.training)
 
     def extra_repr(self) -> str:
@@ -83,7 +86,7 @@ class Flatten(Module):
         super().__init__()
         self.start_axis, self.end_axis = start_axis, end_axis
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         return flatten(x, self.start_axis, self.end_axis)
 
     def extra_repr(self) -> str:
@@ -100,7 +103,7 @@ def _zeros(name: str, shape: Shape, dtype: np.dtype[Any]) -> np.ndarray[Any, Any
         ) from None
 
 
-def float_dtype(name: str, dtype: Any) -> np.dtype[Any]:
+def float_dtype(name: str, dtype: DTypeLike) -> np.dtype[Any]:
     """A dtype that parameters can have."""
     found = dtype_name(dtype, DEFAULT_FLOAT)
     if not is_float(found):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from types import EllipsisType
-from typing import Any, Literal, ParamSpec, Protocol, SupportsIndex, TypeAlias, TypeVar
+from typing import Any, Literal, ParamSpec, Protocol, SupportsIndex, TypeAlias, TypedDict, TypeVar
 
 import numpy as np
 
@@ -19,24 +19,31 @@ from dualgraph.spec import Shape
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
 
-Array: TypeAlias = "np.ndarray[tuple[int, ...], np.dtype[Any]]"
+Array: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[Any]]
 Scalar: TypeAlias = bool | int | float  # what `item()` gives
 
+
+class HasArray(Protocol):
+    """What NumPy can make an array of."""
+
+    def __array__(self) -> np.ndarray[Any, Any]: ...
+
+
 # Data: numbers, NumPy's arrays and scalars, tensors, and nested sequences of numbers.
-Number: TypeAlias = "bool | int | float | np.bool_ | np.integer[Any] | np.floating[Any]"
-ArrayLike: TypeAlias = "Tensor | np.ndarray[Any, Any] | Number | Sequence[ArrayLike]"
+Number: TypeAlias = bool | int | float | np.bool_ | np.integer[Any] | np.floating[Any]
+ArrayLike: TypeAlias = Tensor | np.ndarray[Any, Any] | Number | HasArray | Sequence["ArrayLike"]
 
 DTypeName: TypeAlias = Literal["bool", "int32", "int64", "float32", "float64"]
-DTypeLike: TypeAlias = "DTypeName | str | np.dtype[Any] | type[bool | int | float | np.generic]"
+DTypeLike: TypeAlias = DTypeName | str | np.dtype[Any] | type[bool | int | float | np.generic]
 
 # Shapes and axes: one integer or several; of `Axis`, None stands for all.
-Integers: TypeAlias = "SupportsIndex | Sequence[SupportsIndex] | np.ndarray[Any, np.dtype[np.integer[Any]]]"
+Integers: TypeAlias = SupportsIndex | Sequence[SupportsIndex] | np.ndarray[Any, np.dtype[np.integer[Any]]]
 ShapeLike: TypeAlias = Integers
-Axis: TypeAlias = "Integers | None"
+Axis: TypeAlias = Integers | None
 
 # x[key]: integers, slices, `...` and None, in a tuple where they are several, or integers in an array.
-_Key: TypeAlias = "SupportsIndex | slice | EllipsisType | None"
-Key: TypeAlias = "_Key | tuple[_Key, ...] | Tensor | np.ndarray[Any, Any] | list[int]"
+Position: TypeAlias = SupportsIndex | slice | EllipsisType | None
+Key: TypeAlias = Position | tuple[Position, ...] | Tensor | np.ndarray[Any, Any] | list[int]
 
 Device: TypeAlias = Literal["cpu"]
 Level: TypeAlias = Literal["none", "exact", "fast"]
@@ -45,7 +52,25 @@ Approximate: TypeAlias = Literal["none", "tanh"]
 Nonlinearity: TypeAlias = Literal["linear", "sigmoid", "tanh", "relu", "leaky_relu"]
 
 # Functions of a gradient: what is not None takes its place.
-TensorHook: TypeAlias = "Callable[[Tensor], Tensor | None]"
+TensorHook: TypeAlias = Callable[[Tensor], Tensor | None]
+
+
+class FoldOptions(TypedDict, total=False):
+    """What a reduction takes by name beside its axis."""
+
+    keepdims: bool
+
+
+class SumOptions(FoldOptions, total=False):
+    """Of a sum or a product, too: the dtype in which it is made."""
+
+    dtype: DTypeLike | None
+
+
+class SpreadOptions(FoldOptions, total=False):
+    """Of a variance, too: what is subtracted from the number of elements."""
+
+    correction: float
 
 
 class Forward(Protocol[P, R_co]):

@@ -55,7 +55,7 @@ class Group(Observed):
             if (
                 value.shape == () and not changes and not isinstance(value, Symbol)
             ):  # else it is known when a graph runs
-                checked_number(self.optimizer, "lr", value.item())  # type: ignore[attr-defined]
+                checked_number(self.optimizer, "lr", value.item())
             self.rate.assign(astype(value, "float64"))
         else:
             self.rate.assign(asarray(np.array(checked_number(self.optimizer, "lr", value), np.float64)))
