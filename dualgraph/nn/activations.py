@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Identity(Module):
     """The input itself."""
 
-    def forward(self, x: ArrayLike) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         return x
 
 

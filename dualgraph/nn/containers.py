@@ -78,7 +78,7 @@ class Sequential(_Numbered):
         for module in self._modules.values():
             if module is not None:
                 x = module(x)
-        return x
+        return x  # type: ignore[return-value]  # without modules, x itself
 
     def append(self, module: Module) -> Sequential:
         """Add a module at the end."""

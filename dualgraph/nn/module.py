@@ -103,7 +103,7 @@ class Module(Observed):
         for pre_hook in tuple(self._pre_hooks.values()):
             changed = pre_hook(self, args)
             if changed is not None:
-                args = changed if isinstance(changed, tuple) else (changed,)
+                args = changed if isinstance(changed, tuple) else (changed,)  # type: ignore[assignment]
         out = self.forward(*args, **kwargs)
         for hook in tuple(self._hooks.values()):
             changed = hook(self, args, out)
@@ -120,13 +120,13 @@ class Module(Observed):
 
     # Registration
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         if isinstance(value, (Variable, Module)):
             self._register(name, value)
         elif value is not None and name in self.__dict__.get("_buffers", ()):
             buffer = self._buffers[name]
             if buffer is None:
-                self._register(name, Variable(value, name=name))
+                self._register(name, Variable(value, name=name))  # type: ignore[arg-type]
             elif isinstance(value, Tensor):
                 buffer.assign(value)  # not another object: a compiled graph holds this one
             else:

@@ -13,6 +13,7 @@ from typing import Any, Literal, ParamSpec, Protocol, SupportsIndex, TypeAlias, 
 
 import numpy as np
 
+from dualgraph.ops.observed import Table
 from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import Shape
 
@@ -73,8 +74,18 @@ class SpreadOptions(FoldOptions, total=False):
     correction: float
 
 
+class OptimizerState(TypedDict):
+    """What an optimiser remembers: the slots of each parameter by number, and the options of the groups."""
+
+    state: dict[int, dict[str, Tensor | int]]
+    param_groups: list[dict[str, object]]
+
+
 class Forward(Protocol[P, R_co]):
     """A module as its own `forward` types it: calling it takes and gives the same."""
+
+    _pre_hooks: Table
+    _hooks: Table
 
     @property
     def forward(self) -> Callable[P, R_co]: ...
@@ -88,16 +99,22 @@ __all__ = [
     "DTypeLike",
     "DTypeName",
     "Device",
+    "FoldOptions",
     "Forward",
+    "HasArray",
     "Integers",
     "Key",
     "Level",
     "Nonlinearity",
     "Number",
+    "OptimizerState",
+    "Position",
     "Reduction",
     "Scalar",
     "Shape",
     "ShapeLike",
+    "SpreadOptions",
+    "SumOptions",
     "Tensor",
     "TensorHook",
 ]
