@@ -69,8 +69,8 @@ class Group(Observed):
 
     @overload
     def __getitem__(self, key: Literal["lr"]) -> float: ...
-    @overload  # type: ignore[overload-overlap]  # any other string is an option
-    def __getitem__(self, key: Literal["params"]) -> tuple[Variable, ...]: ...
+    @overload
+    def __getitem__(self, key: Literal["params"]) -> tuple[Variable, ...]: ...  # type: ignore[overload-overlap]
     @overload
     def __getitem__(self, key: str) -> Option: ...
     def __getitem__(self, key: str) -> Option | tuple[Variable, ...]:
