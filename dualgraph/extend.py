@@ -56,12 +56,7 @@ from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import Spec, is_float
 
 if TYPE_CHECKING:
-    from typing import ParamSpec, TypeVar
-
-    from dualgraph.ops.types import Array, Rule
-
-    P = ParamSpec("P")
-    R = TypeVar("R", bound=Tensor | tuple[Tensor, ...])
+    from dualgraph.ops.types import Array, P, Results, Rule
 
 MOST_OPS = 1024  # sets of parameters of one operation
 MOST_OPERANDS = 64
@@ -98,7 +93,9 @@ def elementwise(
     return _named(function, name, sys._getframe(1), vjp)  # type: ignore[no-any-return]
 
 
-def composite(name: str, function: Callable[P, R], vjp: Sequence[Rule | None] | Rule | None = None) -> Callable[P, R]:
+def composite(
+    name: str, function: Callable[P, Results], vjp: Sequence[Rule | None] | Rule | None = None
+) -> Callable[P, Results]:
     """An operation computed by `function(*inputs, **params)` over public operations; params must be hashable.
 
     The function is recorded once for each set of shapes, dtypes and parameters, in both modes: it depends on these alone,

@@ -41,6 +41,13 @@ class Signature(NamedTuple):
     annotations: dict[str, Any]
 
 
+class Foreign:
+    """A class of a package that has no types at run time, with any parameters."""
+
+    def __class_getitem__(cls, _: Any) -> type:
+        return cls
+
+
 @functools.cache
 def names_of(module: str) -> dict[str, Any]:
     """What annotations of a module can name: its globals, and what it imports for type checkers alone."""
@@ -49,12 +56,12 @@ def names_of(module: str) -> dict[str, Any]:
     for block in ast.parse(source).body:
         if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.unparse(block.test):
             for node in block.body:
-                if isinstance(node, ast.ImportFrom):
+                if isinstance(node, ast.ImportFrom) and node.module != "typing_extensions":
                     origin = importlib.import_module(node.module)
                     found.update({alias.asname or alias.name: getattr(origin, alias.name) for alias in node.names})
                 elif isinstance(node, ast.Import):
                     found.update({alias.asname or alias.name: importlib.import_module(alias.name) for alias in node.names})
-    found["networkx"] = types.SimpleNamespace(MultiDiGraph=list)  # whose parameter exists for type checkers alone
+    found["networkx"] = types.SimpleNamespace(MultiDiGraph=Foreign)  # whose parameter exists for type checkers alone
     return found
 
 
@@ -117,17 +124,15 @@ def annotated(name: str, f: Any) -> Signature:
 
 def holds_any(hint: Any) -> bool:
     """Whether `Any` is, or stands within, an annotation; NumPy's own, of an array's dtype and shape, aside."""
-    if hint is Any or hint is None:
+    if hint is Any:
         return True
-    if typing.get_origin(hint) in (np.ndarray, np.dtype, np.integer, np.floating):
+    if isinstance(hint, (list, tuple)):
+        return any(map(holds_any, hint))
+    if typing.is_typeddict(hint):
+        return any(map(holds_any, typing.get_type_hints(hint, vars(words)).values()))
+    if typing.get_origin(hint) in (np.ndarray, np.dtype, np.integer, np.floating, typing.Literal):
         return False
-    return any(holds_any(part) for part in _parts(hint))
-
-
-def _parts(hint: Any) -> list[Any]:
-    if isinstance(hint, list):
-        return hint
-    return [] if typing.get_origin(hint) is typing.Literal else [x for x in typing.get_args(hint) if x is not ...]
+    return any(map(holds_any, typing.get_args(hint)))
 
 
 FUNCTIONS = public_functions()
@@ -135,8 +140,8 @@ if __name__ == "__main__":
     bad = {}
     for n, f in FUNCTIONS.items():
         for s in signatures(n, f):
-            if any(holds_any(h) for h in s.annotations.values()):
+            if any(h is None or holds_any(h) for h in s.annotations.values()):
                 bad[n] = s.annotations
     print(len(FUNCTIONS), len(bad))
     for n, a in bad.items():
-        print(n, FUNCTIONS[n].__module__, {k: v for k, v in a.items() if holds_any(v)})
+        print(n, FUNCTIONS[n].__module__, {k: v for k, v in a.items() if v is None or holds_any(v)})

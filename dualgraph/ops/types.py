@@ -31,8 +31,13 @@ from dualgraph.types import (
     ShapeLike,
 )
 
-P = ParamSpec("P")
+P = ParamSpec("P")  # what a function takes
+Q = ParamSpec("Q")  # what a method takes beside its object
+R = TypeVar("R")  # what a function gives
 R_co = TypeVar("R_co", covariant=True)
+S = TypeVar("S")
+T = TypeVar("T")
+Results = TypeVar("Results", bound=Tensor | tuple[Tensor, ...])
 
 
 class HasArray(Protocol):
