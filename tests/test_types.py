@@ -60,7 +60,9 @@ def names_of(module: str) -> dict[str, Any]:
                     origin = importlib.import_module(node.module)
                     found.update({alias.asname or alias.name: getattr(origin, alias.name) for alias in node.names})
                 elif isinstance(node, ast.Import):
-                    found.update({alias.asname or alias.name: importlib.import_module(alias.name) for alias in node.names})
+                    found.update(
+                        {alias.asname or alias.name: importlib.import_module(alias.name) for alias in node.names}
+                    )
     found["networkx"] = types.SimpleNamespace(MultiDiGraph=Foreign)  # whose parameter exists for type checkers alone
     return found
 

@@ -21,8 +21,6 @@ from dualgraph.ops.tensor import Tensor, check_gradient
 from dualgraph.spec import Shape, Spec, contiguous_strides, is_float
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from dualgraph.ops.types import ArrayLike, DTypeLike, Scalar, TensorHook
 
 Array = np.ndarray[Any, Any]
@@ -112,9 +110,11 @@ class EagerTensor(Tensor):
         self._value_now()
         return array_of(self.storage, self.layout).tolist()
 
-    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
-        array = self.numpy()
-        return array if dtype is None and not copy else np.array(array, dtype=dtype, copy=copy)
+    if not TYPE_CHECKING:  # or NumPy's types took `array * tensor` for an array
+
+        def __array__(self, dtype: np.dtype[Any] | None = None, copy: bool | None = None) -> Array:
+            array = self.numpy()
+            return array if dtype is None and not copy else np.array(array, dtype=dtype, copy=copy)
 
     def __dlpack__(self, **options: Any) -> Any:
         """A copy: whoever gets it may write to it."""

@@ -130,7 +130,7 @@ class Symbol(Tensor):
             self._value_needed(f"np.{function.__name__}()", "compare with ==, and use the result in dg.where")
         return function._implementation(*args, **named)  # as if this were not here
 
-    def __array__(self, *_: Any, **__: Any) -> NoReturn:
+    def __array__(self, *_: object, **__: object) -> NoReturn:
         self._value_needed("conversion to NumPy", "return the value from the traced function, or watch it")
 
     def numpy(self) -> NoReturn:

@@ -75,10 +75,10 @@ class Group(Observed):
     def __getitem__(self, key: str) -> Option: ...
     def __getitem__(self, key: str) -> Option | tuple[Variable, ...]:
         if isinstance(key, str) and key in ("lr", "params"):
-            return getattr(self, key)
+            return getattr(self, key)  # type: ignore[no-any-return]
         if not isinstance(key, str) or key not in self.options:
             raise unknown_option(self.optimizer, key, ["lr", "params", *self.options])
-        return self.options[key]
+        return self.options[key]  # type: ignore[no-any-return]
 
     def __setitem__(self, key: str, value: float | Tensor) -> None:
         if not isinstance(key, str) or key != "lr":
