@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, SupportsIndex, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, Unpack, overload
 
 import numpy as np
 
@@ -252,11 +252,13 @@ class Tensor:
     def __getitem__(self, key: Key) -> Tensor:
         return FUNCTIONS["getitem"](self, key)
 
-    def __setitem__(self, key: Key, value: ArrayLike) -> NoReturn:
-        raise ArgumentError(
-            f"x[{shown(key)}] = …: tensors are values and cannot be written to; build the new value with dg.where, dg.concat or "
-            "arithmetic, and keep state in an nn.Parameter or a buffer"
-        ).at(here(2))
+    if not TYPE_CHECKING:  # for whom there is none
+
+        def __setitem__(self, key: Key, value: ArrayLike) -> None:
+            raise ArgumentError(
+                f"x[{shown(key)}] = …: tensors are values and cannot be written to; build the new value with dg.where, "
+                "dg.concat or arithmetic, and keep state in an nn.Parameter or a buffer"
+            ).at(here(2))
 
     def assign(self, value: ArrayLike) -> None:
         """Only variables take new values."""

@@ -29,9 +29,7 @@ if TYPE_CHECKING:
 
 Options = Mapping[str, Any]
 Option = float | bool | Sequence[float]
-Params = (
-    Iterable[Variable] | Iterable[Mapping[str, object]]
-)  # parameters, or groups: "params", and options of their own
+Params = Iterable[Variable | Mapping[str, object]]  # parameters, or groups: "params", and options of their own
 
 
 class Group(Observed):

@@ -235,7 +235,7 @@ class Graph(Recorder):
         """The records of everything in whose `.grad` the graph may leave something."""
         return [*self.variables.values(), *self.arguments.values()]
 
-    def variable(self, tensor: Any) -> Variable:
+    def variable(self, tensor: Tensor) -> Variable:
         """The graph's record of a tensor that it reads by reference."""
         found = self.variables.get(id(tensor))
         if found is None:
