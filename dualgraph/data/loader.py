@@ -45,6 +45,13 @@ class DataLoader(Generic[Batch]):
     (3, 1)
     """
 
+    dataset: Dataset[object]
+    batch_size: int
+    shuffle: bool
+    seed: int
+    drop_last: bool
+    epoch: int
+
     @overload
     def __init__(
         self: DataLoader[tuple[Array, ...]],

@@ -31,6 +31,8 @@ class Linear(Module):
     (5, 4, 2)
     """
 
+    in_features: int
+    out_features: int
     weight: Parameter
     bias: Parameter | None
 
@@ -68,6 +70,8 @@ class Dropout(Module):
     [1.0, 1.0, 1.0]
     """
 
+    p: float
+
     def __init__(self, p: float = 0.5):
         super().__init__()
         self.p = probability("Dropout", p)
@@ -81,6 +85,9 @@ class Dropout(Module):
 
 class Flatten(Module):
     """The axes from start_axis to end_axis as one; by default all but the first."""
+
+    start_axis: int
+    end_axis: int
 
     def __init__(self, start_axis: int = 1, end_axis: int = -1):
         super().__init__()

@@ -85,6 +85,17 @@ class Call:
         "where",
     )
 
+    op: Op
+    inputs: tuple[Any, ...]
+    params: dict[str, Any]
+    specs: tuple[Any, ...]
+    where: Where | None
+    saved: Sequence[Any]
+    results: Sequence[Any]
+    plan: Any
+    tracked: tuple[bool, ...]
+    freed: bool
+    serial: int
     behind: Any
 
     def __init__(

@@ -39,6 +39,13 @@ class Group(Observed):
     the update's formula and stay as they are.
     """
 
+    optimizer: str
+    params: tuple[Variable, ...]
+    rate: Variable
+    options: Table
+    state: list[dict[str, Variable]]
+    count: Variable | None
+
     def __init__(self, name: str, params: Sequence[Variable], options: Options, slots: Sequence[str], counted: bool):
         self.optimizer, self.params = name, tuple(params)
         # float64 whatever the parameters are: cast in the update, so that none loses precision.
@@ -102,6 +109,7 @@ class Optimizer(Observed):
     `params` are parameters, or groups: dicts of "params" and the options in which they differ from the defaults.
     """
 
+    param_groups: tuple[Group, ...]
     SLOTS: tuple[str, ...] = ()  # state of a parameter: a variable of its shape for each
 
     def __init__(self, params: Params, defaults: Mapping[str, Option]):

@@ -198,6 +198,9 @@ def _named(tensor: Any) -> str:
 class Compiled(Generic[R]):
     """A function compiled for one signature of its arguments, with a variant for each state it was traced in."""
 
+    function: Callable[..., R]
+    __wrapped__: Callable[..., R]
+
     def __init__(
         self,
         function: Callable[..., R],

@@ -54,6 +54,9 @@ def jit(
 class Jitted(Generic[P, R]):
     """A function that compiles itself for each signature; see `jit`."""
 
+    function: Callable[P, R]
+    __wrapped__: Callable[P, R]
+
     def __init__(self, function: Callable[P, R], optimize: Level, passes: Sequence[str] | None, verify: bool):
         self.function, self.__wrapped__ = function, function
         self.__module__ = str(plainly(function, "__module__", type(self).__module__))
