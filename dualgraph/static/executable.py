@@ -97,6 +97,8 @@ class Executable:
         self._wanted = wanted
         self._histories = [_history(s) for s in wanted]
         self._leaves = [(number, s) for number, s in enumerate(wanted) if s.source is not None]
+        first = {id(s): number for number, s in reversed([*enumerate(wanted)]) if _is_new_leaf(s)}
+        self._again = [(n, first[id(s)]) for n, s in enumerate(wanted) if first.get(id(s), n) != n]
         self._single = self._structure is None and len(wanted) == 1
         self._lock = lock()
         self._first, self._verified = True, verified
@@ -142,6 +144,8 @@ class Executable:
         made = [self._result(array, number, cut) for number, array in enumerate(results[: len(self._result_specs)])]
         for number, symbol in self._leaves:
             made[number] = self._leaf(made[number], symbol, values)
+        for number, same in self._again:  # a leaf has one gradient
+            made[number] = made[same]
         found = iter(made)
         leaves = [next(found) if isinstance(x, Symbol) else _own(x) for x in self._outputs]
         return tree.unflatten(self._structure, iter(leaves))
@@ -215,7 +219,7 @@ class Executable:
 
     def _result(self, array: Array, number: int, cut: bool = False) -> Any:
         symbol, history = self._wanted[number], self._histories[number]
-        if history is not None and not current().grad_enabled:
+        if history is not None and self.graph.spelled_out and not current().grad_enabled:
             return self._tensor(array, symbol.spec)
         if cut and history is None:
             return self._made(array, symbol, cut)
