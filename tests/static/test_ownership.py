@@ -9,6 +9,7 @@ from __future__ import annotations
 import _thread
 import contextlib
 import copy
+import inspect
 import subprocess
 import sys
 import threading
@@ -24,6 +25,7 @@ import dualgraph.nn.functional as F
 from dualgraph import extend, nn, optim, static
 from dualgraph.eager.state import DRAW, SEED
 from dualgraph.kernels import provider
+from dualgraph.ops.observed import Observed
 from dualgraph.spec import DTYPES
 
 native = pytest.mark.skipif(provider.name() != "llvm", reason="a matter of the native kernels")
@@ -336,6 +338,71 @@ def test_who_is_told_that_something_is_dropped_sees_a_whole_step(kind):
     it.fast(*it.given())
     assert seen
     assert all(state == it.state() for state in seen)
+
+
+@contextlib.contextmanager
+def interrupted(moment):
+    """Ctrl-C where the interpreter looks for it: at the start of a function, or when a call of C is over.
+
+    The number of such moments in this package up to now is in the list that is given. A bytecode is no such moment: there
+    a `finally` could not do anything safely.
+    """
+    count = [0]
+
+    def profile(frame, event, arg):
+        code = frame.f_code
+        ours = "dualgraph" in code.co_filename and "tests" not in code.co_filename
+        if ours and event in ("call", "c_return") and not code.co_flags & inspect.CO_GENERATOR:  # maybe being closed
+            count[0] += 1
+            if count[0] == moment:
+                sys.setprofile(None)
+                raise KeyboardInterrupt
+
+    sys.setprofile(profile)
+    try:
+        yield count
+    finally:
+        sys.setprofile(None)
+
+
+class Switching(nn.Module):
+    """Switches flags and hooks when it is called, and back never."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Parameter(np.ones(2, np.float32)), nn.Parameter(np.ones(2, np.float32))
+        self.remove = self.first.register_hook(doubled)
+
+    def forward(self):
+        self.remove()
+        self.first.requires_grad_(False)
+        self.second.requires_grad_(False)
+        return self.second.shape
+
+
+def interrupted_traces():
+    """A model, after each moment at which Ctrl-C may end a trace of it."""
+    model = Switching()
+    with interrupted(None) as count:
+        static.trace(model)
+    assert count[0] > 100
+    for moment in range(1, count[0] + 1):
+        with contextlib.suppress(KeyboardInterrupt), interrupted(moment):
+            static.trace(model)
+        yield model
+
+
+def test_a_trace_interrupted_at_any_moment_leaves_flags_and_hooks():
+    for model in interrupted_traces():
+        assert [p.requires_grad for p in model.parameters()] == [True, True]
+        assert list(model.first.hooks) == [doubled]
+        assert dg.is_grad_enabled()
+
+
+def test_a_trace_interrupted_at_any_moment_leaves_the_look_up_of_attributes():
+    for model in interrupted_traces():
+        assert model.training  # the first look-up tidies up
+        assert "__getattribute__" not in vars(Observed)
 
 
 def raises(error):
