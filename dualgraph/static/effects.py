@@ -166,25 +166,18 @@ class Effects:
     # After it
 
     def leave(
-        self,
-        values: Sequence[Any],
-        passed: dict[int, Any],
-        arrays: Sequence[Array],
-        make: Callable[[Array, Symbol], Any],
-        state: Changes,
+        self, passed: dict[int, Any], arrays: Sequence[Array], make: Callable[[Array, Symbol], Any], state: Changes
     ) -> None:
         """Leave gradients with a history, made of `arrays`, flags, hooks and the new `state`, all at once."""
         gradients = [make(array, g) for array, (_, g) in zip(arrays, self.left, strict=True)]
         owners = [passed.get(id(tensor), tensor) for tensor, _ in self.left]
-        flags = [(passed[id(v.tensor)], passed[id(v.tensor)], v) for v in self._switched]
-        flags += [(v.tensor, v.tensor, v) for v in self._flagged]
-        marked = [(x, v.final_tracked) for x, _, v in flags]
+        flags = [(passed[id(v.tensor)], v) for v in self._switched] + [(v.tensor, v) for v in self._flagged]
         changes = Changes(
-            (*state.owners, *owners, *(x for x, _ in marked)),
-            (*state.slots, *[GRADIENT] * len(owners), *["tracked"] * len(marked)),
-            (*state.values, *gradients, *(final for _, final in marked)),
+            (*state.owners, *owners, *(x for x, _ in flags)),
+            (*state.slots, *[GRADIENT] * len(owners), *["tracked"] * len(flags)),
+            (*state.values, *gradients, *(v.final_tracked for _, v in flags)),
         )
-        hooks = [(hooks_of(owner), v.final_hooks) for _, owner, v in flags if v.final_hooks != v.hooks]
+        hooks = [(hooks_of(x), v.final_hooks) for x, v in flags if v.final_hooks != v.hooks]
         before = [list(held) for held, _ in hooks]  # finalisers run when all is done
         changes.commit(map(setitem, [held for held, _ in hooks], [slice(None)] * len(hooks), [new for _, new in hooks]))
         del before

@@ -141,7 +141,7 @@ class Executable:
             if len(self._result_specs) + len(self._effects.left) < 2:
                 results = () if results is None else (results,)
             if self._apart:
-                self._effects.leave(values, passed, results[len(self._result_specs) :], self._made, changes)
+                self._effects.leave(passed, results[len(self._result_specs) :], self._made, changes)
         made = [self._result(array, number, cut) for number, array in enumerate(results[: len(self._result_specs)])]
         for number, symbol in self._leaves:
             made[number] = self._leaf(made[number], symbol, values)
