@@ -75,6 +75,7 @@ class Executable:
         self.compilation = Compilation(graph, [*wanted, *self._effects.gradients], passes)
         self._read_gradients = self.compilation.read_gradients
         self._effects.read(self._read_gradients)
+        self._apart = self._effects.more
         start = time.perf_counter()
         self._tensor: Any = type(default().constant(0.0, "float32"))
         self._bound = [_as_cell(v.tensor) for v in self.compilation.variables]
@@ -137,10 +138,12 @@ class Executable:
             if results.__class__ is int:
                 search = self.failure if calls is None else calls.inside(self.failure)
                 raise search(self.program, results, self.state(arrays, passed))
+            if self._apart:
+                results, changes = results
             if len(self._result_specs) + len(self._effects.left) < 2:
                 results = () if results is None else (results,)
-            if not self._effects.usual:
-                self._effects.leave(values, passed, results[len(self._result_specs) :], self._made)
+            if self._apart:
+                self._effects.leave(passed, results[len(self._result_specs) :], self._made, changes)
         made = [self._result(array, number, cut) for number, array in enumerate(results[: len(self._result_specs)])]
         for number, symbol in self._leaves:
             made[number] = self._leaf(made[number], symbol, values)
@@ -202,6 +205,7 @@ class Executable:
             [self._receiver(tensor) for tensor, g in self._effects.graded if g is None],
             self._tensor,
             Spec,
+            apart=self._apart,
         )
 
     def _receiver(self, tensor: Any) -> Any:

@@ -8,8 +8,11 @@ truth; `graph.dag` shows it as a networkx graph, on which networkx's own algorit
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import chain, starmap
+from operator import setitem
 from typing import TYPE_CHECKING, Any
 
 from dualgraph import autodiff
@@ -73,11 +76,9 @@ class Variable:
         self.tracked, self.hooks = value.tracked, tuple(value.hooks or ())
         self.final_tracked, self.final_hooks = self.tracked, self.hooks
 
-    def restore(self) -> None:
-        """Keep what the definition left, and bring back what there was."""
-        tensor = self.tensor
-        self.final_tracked, self.final_hooks = tensor.tracked, tuple(tensor.hooks)
-        self.leave(self.tracked, self.hooks)
+    def conclude(self) -> None:
+        """Keep what the definition leaves."""
+        self.final_tracked, self.final_hooks = self.tensor.tracked, tuple(self.tensor.hooks)
 
     def leave(self, requires_grad: bool, hooks: tuple[Any, ...]) -> None:
         self.tensor.tracked = requires_grad
@@ -149,6 +150,8 @@ class Graph(Recorder):
         self.placeholders: list[Symbol] = []
         self.arguments: dict[int, Variable] = {}
         self.known: set[int] = set()  # arguments of which it is known that they are another one, or are captured
+        self._flags_before: list[tuple[Any, str, bool]] = []  # what `setattr` gets
+        self._hooks_before: list[tuple[list[Any], slice, tuple[Any, ...]]] = []  # what `setitem` gets
         self.guards = Guards()
         self._contexts: list[Chosen] = []
         self.spelled_out = False  # in a `with` block; else traced
@@ -168,7 +171,8 @@ class Graph(Recorder):
 
     def __exit__(self, *exc: Any) -> None:
         self._contexts.pop().leave()
-        self.restore()
+        self.conclude()
+        deque(self.back(), 0)
 
     def __repr__(self) -> str:
         return f"<Graph: {len(self.calls)} calls, {len(self.placeholders)} inputs, {len(self.variables)} variables>"
@@ -240,8 +244,11 @@ class Graph(Recorder):
             _check_is_leaf(tensor)
             symbol = self.leaf(VARIABLE, tensor.spec, tensor.tracked, name=getattr(tensor, "name", ""), key=id(tensor))
             symbol.source, symbol.hooks = tensor, hooks_of(tensor)
-            found = self.variables[id(tensor)] = Variable(tensor, symbol)  # which sees the hooks
+            found = Variable(tensor, symbol)  # which sees the hooks
             found.tracked = self.guards.flag_before(tensor, found.tracked)
+            self._flags_before.append((tensor, "tracked", found.tracked))
+            self._hooks_before.append((symbol.hooks, slice(None), found.hooks))
+            self.variables[id(tensor)] = found
             for hook in symbol.hooks:
                 self.guards.depend_on(hook, "a hook")
         return found
@@ -267,10 +274,14 @@ class Graph(Recorder):
                 "graph: detach() it first"
             ).at(here(3))
 
-    def restore(self) -> None:
+    def conclude(self) -> None:
         """The definition is over: what it did to the flags of tensors is what a run does."""
         for variable in self.variables.values():
-            variable.restore()
+            variable.conclude()
+
+    def back(self) -> Iterator[None]:
+        """Brings flags and hooks back while it is iterated, also of tensors that are met later: all in one call of C."""
+        return chain(starmap(setattr, self._flags_before), starmap(setitem, self._hooks_before))
 
     # State, as the operations of tensors see it
 
