@@ -79,7 +79,7 @@ class Guards(Following):
             if users and key in self._unvisited:  # dualgraph or a library read it first
                 self.visit(self._unvisited.pop(key), f"{type(owner).__name__}.{name}")
             return
-        self.visit_kind(type(owner))
+        self.visit_kind(type(owner), True)
         self._attributes[id(owner), "__class__"] = (owner, "__class__", type(owner))
         value = held_by(owner).get(name, MISSING)
         kind = type(owner).__name__
@@ -157,6 +157,9 @@ class Guards(Following):
                 self._having,
                 self._by_name,
                 self._class_names,
+                self._kinds,
+                self._classes,
+                self._holders,
             ),
         ):
             kept.clear()
