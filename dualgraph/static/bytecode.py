@@ -80,13 +80,14 @@ class Reads(NamedTuple):
     modules: Uses  # that are imported inside
     strings: Uses  # that may be names of attributes
     asks: set[str]  # what objects are asked for, see SHOWS to WHOLE
+    members: set[tuple[str, str]]  # names, and attributes that are loaded of what they hold
     computed: frozenset[str]  # what has attributes that are got by computed names, see OWN to ANY
 
 
 @functools.lru_cache(maxsize=4096)
 def reads(code: CodeType) -> Reads:
     """The names that `code` loads, and the functions, lambdas and comprehensions written inside of it."""
-    found = Reads({}, {}, {}, {}, {}, set(), frozenset())
+    found = Reads({}, {}, {}, {}, {}, set(), set(), frozenset())
     catches = _collect(code, found)
     if not _BY_STRING.isdisjoint((*found.globals, *found.attributes)):
         for name in found.strings:
@@ -210,10 +211,14 @@ def _collect(code: CodeType, found: Reads) -> bool:
         for names, loads in ((found.globals, _GLOBAL), (found.free, _FREE), (found.attributes, _ATTRIBUTE)):
             if instruction.opname in loads and not _is_of_super(instructions, number):
                 names.setdefault(instruction.argval, set()).add(_use(instructions, number))
+        if instruction.opname in _OF_METHODS and number and instructions[number - 1].opname in (*_GLOBAL, *_FREE):
+            found.members.add((instructions[number - 1].argval, instruction.argval))
         if instruction.opname == "IMPORT_NAME":  # how many packages up, what of it, from where
             level, wanted = (i.argval for i in instructions[number - 2 : number])
-            for part in ("", *(f".{name}" for name in wanted or ())):
-                found.modules["." * level + (instruction.argval + part).lstrip("." if level else "")] = {READ}
+            parts = instruction.argval.split(".")
+            parents = [] if level else [".".join(parts[:n]) for n in range(1, len(parts))]
+            for module in (*parents, *(instruction.argval + part for part in ("", *(f".{n}" for n in wanted or ())))):
+                found.modules["." * level + module.lstrip("." if level else "")] = {READ}
         if instruction.opname == "PUSH_EXC_INFO":
             catches |= instructions[number + 1].opname != "WITH_EXCEPT_START"
         if instruction.opname in ("STORE_ATTR", "DELETE_ATTR"):

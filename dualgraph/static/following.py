@@ -174,6 +174,7 @@ class Following:
         self._classes: dict[int, Any] = {}  # those that may be called, for a function knows them
         self._holders: dict[int, Any] = {}  # of watched names, kept alive by it
         self._computing: set[Any] = set()  # whose attributes are got by computed names: of the objects with a method, …
+        self._unbound: set[CodeType] = set()  # methods that functions get from a class: called with whatever object
         self._class_names: dict[type, tuple[int, set[str]]] = {}
         self._strings: Uses = {}  # in functions
         self._having: dict[Any, list[tuple[Any, str]]] = {}  # objects, by their methods and by names that hold them
@@ -320,10 +321,12 @@ class Following:
         for name in found.modules:
             absolute = _absolute(name, function.__globals__)
             self._modules[absolute] = None
-            self.visit(sys.modules.get(absolute), absolute)
+            self._name(sys.modules, sys.modules, absolute, "sys.modules: ")
         self._load(found.attributes)
         self._strings.update(found.strings)
         self._compute(function, found.computed)
+        for name, member in found.members:
+            self._unbind(self._held(function, name), member)
         self._ask(found.asks)
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             if name in found.free and self._is_read(found.free[name], _contents_of(cell), name, id(cell)):
@@ -342,12 +345,28 @@ class Following:
                 read = functools.partial(getattr, function, attribute)
                 self._slot(read, f"defaults of {function.__name__}", function.__name__)
 
+    def _held(self, function: FunctionType, name: str) -> Any:
+        cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+        return _contents_of(cells[name]) if name in cells else function.__globals__.get(name)
+
+    def _unbind(self, kind: Any, name: str) -> None:
+        """A function gets a method from a class: its first argument may be any object."""
+        member = inspect.getattr_static(kind, name, None) if issubclass(type(kind), type) else None
+        if isinstance(member, FunctionType) and member.__code__ not in self._unbound:
+            self._unbound.add(member.__code__)
+            if member.__code__ in self._computing:
+                self._computing_of({ANY})
+
     def _compute(self, function: FunctionType, computed: frozenset[str]) -> None:
         """A function gets attributes by names that it computes, of some objects."""
         of: set[Any] = set()
         cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
         for whose in computed:
-            if whose == OWN and function.__qualname__.rpartition(".")[0].rpartition(".")[2] not in ("", "<locals>"):
+            if (
+                whose == OWN
+                and function.__code__ not in self._unbound
+                and function.__qualname__.rpartition(".")[0].rpartition(".")[2] not in ("", "<locals>")
+            ):
                 of.add(function.__code__)  # of a class
             elif whose.startswith(FREE):
                 self._by_names_of(_contents_of(cells[whose.removeprefix(FREE)]))
@@ -357,6 +376,9 @@ class Following:
                 of |= {UNDER + last} if last else set()
             else:
                 of.add(ANY if whose == OWN else whose)
+        self._computing_of(of)
+
+    def _computing_of(self, of: set[Any]) -> None:
         for whose in of - self._computing:
             self._again += self._objects if whose == ANY else self._having.get(whose, ())
         self._computing |= of

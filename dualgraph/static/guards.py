@@ -128,8 +128,11 @@ class Guards(Following):
 
     def seal(self, variables: Container[int]) -> None:
         """The trace is over; `variables`: the identities of those tensors that the graph watches itself."""
-        for name in self._modules:  # those that were imported just now
-            self.visit(sys.modules.get(name), name)
+        for name in self._modules:
+            imported = self._spaces[id(sys.modules)].values
+            if imported[name] is MISSING and name in sys.modules:  # just now, as no later call will
+                imported[name] = sys.modules[name]
+                self.visit(sys.modules[name], name)
         self._again += self._by_name.values()  # more strings are known now
         unknown = self._computing - self._having.keys() - {ANY}  # of what was made meanwhile, or of any
         if unknown and ANY not in self._computing:
