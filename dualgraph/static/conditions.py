@@ -143,6 +143,24 @@ class Contents:
         return None if self.holds() else f"{self.what}: its contents changed"
 
 
+class Members(Contents):
+    """What a class holds. Names with two underscores come by themselves, with the first copy of an object say."""
+
+    def holds(self) -> bool:
+        if super().holds():
+            return True
+        now, then = self._now(), self._then
+        if not (isinstance(now, tuple) and isinstance(then, tuple) and _given(now) == _given(then)):
+            return False
+        self._then = now
+        return True
+
+
+def _given(contents: tuple[Any, ...]) -> list[Any]:
+    names, values = contents[: len(contents) // 2], contents[len(contents) // 2 :]
+    return [(n, Identity(v)) for n, v in zip(names, values, strict=True) if not str(n).startswith("__")]
+
+
 class Cached:
     """The results that `functools.cache` or `lru_cache` keeps: none may go, for it would be computed anew."""
 

@@ -22,7 +22,7 @@ import sysconfig
 import types
 import weakref
 from array import array
-from collections import ChainMap, Counter, UserDict, UserList, defaultdict, deque
+from collections import ChainMap, Counter, UserDict, UserList, UserString, defaultdict, deque
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
@@ -69,7 +69,7 @@ from dualgraph.static.bytecode import (
     items,
     reads,
 )
-from dualgraph.static.conditions import MOST_ELEMENTS, Cached, Contents, Slot, Space, is_plain
+from dualgraph.static.conditions import MOST_ELEMENTS, Cached, Contents, Members, Slot, Space, is_plain
 
 _MADE_IN_PYTHON = 1 << 9  # among the flags of a class
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
@@ -124,10 +124,13 @@ _LEADS_TO: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     ((UserList, UserDict), lambda v: (v.data,)),
     (ChainMap, lambda v: (v.maps,)),
     (weakref.ref, lambda v: (v(),)),
+    (type(functools.cmp_to_key(lambda a, b: 0)), gc.get_referents),
     (_VIEWS, gc.get_referents),
     (Enum, lambda v: (v._value_,)),
     ((tuple, frozenset), elements),
 )
+# Classes of the library whose operators make objects of the class that an object has.
+_MAKE_MORE = (UserList, UserDict, UserString, collections.abc.Set)
 _METHOD_OF = ("__wrapped__", "function")  # what decorators keep
 _GETTERS = (operator.attrgetter, operator.methodcaller)  # which say what they get where they are pickled
 _KNOWN = (MethodType, BuiltinMethodType, ContextVar, property, staticmethod, classmethod, weakref.ref)
@@ -266,7 +269,7 @@ class Following:
         if has_attributes and class_is_users(kind):
             self._new_objects.append((kind, f"{kind.__name__}."))
         self._visit_operators(kind)
-        if CLASSES in self._asked:
+        if CLASSES in self._asked or any(base in _MAKE_MORE for base in kind.__mro__):
             self.visit(kind, kind.__name__)
 
     def _ask(self, asks: Collection[str]) -> None:
@@ -305,8 +308,8 @@ class Following:
             return COMPARES in self._asked or hashed
         return True
 
-    def _visit_contents(self, value: Any, what: str) -> None:
-        contents = self._contents[id(value)] = self._before.get(id(value)) or Contents(value, what)
+    def _visit_contents(self, value: Any, what: str, kind: type[Contents] = Contents) -> None:
+        contents = self._contents[id(value)] = self._before.get(id(value)) or kind(value, what)
         for part in contents.parts():
             self.visit(part, what)
 
@@ -479,11 +482,12 @@ class Following:
     def _watch_whole(self, value: Any, owner: str) -> None:
         """All attributes of an object."""
         held = None if issubclass(type(value), (ModuleType, *FUNCTIONS)) else plainly(value, "__dict__")
+        kind = Contents
         if isinstance(held, MappingProxyType):
-            held = gc.get_referents(held)[0]
+            held, kind = gc.get_referents(held)[0], Members
         if held is not None and id(held) not in self._seen:
             self._seen[id(held)] = held
-            self._visit_contents(held, owner.rstrip("."))
+            self._visit_contents(held, owner.rstrip("."), kind)
         for base in () if issubclass(type(value), type) else type(value).__mro__:
             for name, member in list(vars(base).items()):
                 if isinstance(member, MemberDescriptorType) and class_is_users(base):
