@@ -167,7 +167,6 @@ class Cached:
     def __init__(self, function: Any):
         self.function = function
         self._keys, self._values = self._entries()  # kept alive: their identities tell
-        self._ids = list(map(id, self._keys))
 
     def _entries(self) -> tuple[list[Any], list[Any]]:
         """The keys that the cache holds, and the results; only the garbage collector is told of them."""
@@ -191,9 +190,12 @@ class Cached:
 
     def holds(self) -> bool:
         keys, values = self._entries()
-        now = dict(zip(map(id, keys), values, strict=True))
-        if all(map(is_, map(now.get, self._ids, repeat(MISSING)), self._values)):
+        first = all(map(is_, self._keys, keys)) and all(map(is_, self._values, values))
+        if first and len(keys) >= len(self._keys):  # the others were put there since
             return True
+        now = dict(zip(map(id, keys), values, strict=True))
+        if all(map(is_, map(now.get, map(id, self._keys), repeat(MISSING)), self._values)):
+            return True  # in another order
         return self._has_again(keys, values)
 
     def _has_again(self, keys: list[Any], values: list[Any]) -> bool:
@@ -203,7 +205,6 @@ class Cached:
         if not all(unchanged(value, then) for (_, value), then in zip(again, self._values, strict=True)):
             return False
         self._keys, self._values = [key for key, _ in again], [value for _, value in again]
-        self._ids = list(map(id, self._keys))
         return True
 
     def broken(self) -> str | None:
