@@ -107,34 +107,72 @@ def reads(code: CodeType) -> Reads:
             for field in (f for text in inner.co_consts if isinstance(text, str) for f in _FIELD.findall(text)):
                 for name in filter(str.isidentifier, field.replace("[", ".").split(".")[1:]):
                     found.attributes.setdefault(name, set()).update((READ, MAYBE))
-    for name in found.attributes:
-        found.asks.update(_BY_NAME.get(name, ()))
+    if not _BY_STRING.isdisjoint((*found.globals, *found.attributes)):
+        found.asks.update(*(_BY_NAME.get(name, ()) for name in found.strings))
     for inner in _codes(code):
         _note_asks(_instructions(inner), found)
     return found._replace(computed=frozenset().union(*(_computed(inner, code) for inner in _codes(code))))
 
 
 def _note_asks(instructions: Sequence[dis.Instruction], found: Reads) -> None:
-    """Note what operators and built-in functions ask objects for."""
-    plain: set[int] = set()  # the offsets of comparisons with a constant, which asks no object for its attributes
+    """Note what operators, methods and built-in functions ask objects for."""
+    plain: set[int] = set()  # the offsets of operators with a constant or a length, which no object's method sees
     for number, i in enumerate(instructions):
-        before = instructions[number - 1].opname if number else ""
         after = instructions[number + 1 : number + 40]
-        if i.opname in _BY_OPCODE:
-            found.asks.add(_BY_OPCODE[i.opname])
-        elif i.opname == "LOAD_CONST":
-            plain.update(j.offset for j in _then(after, _TELLING)[:1])
-        elif i.opname in ("COMPARE_OP", "CONTAINS_OP") and before not in _CONSTANT and i.offset not in plain:
-            found.asks.update((COMPARES, HASHES))
-        elif _is_subscript(i) or i.opname in ("STORE_SUBSCR", "DELETE_SUBSCR"):
-            found.asks.update(() if before in _CONSTANT else (HASHES,))
-        elif i.opname in _GLOBAL and i.argval == "type":
-            call = next((n for n, j in enumerate(after) if j.opname == "CALL"), len(after))
-            found.asks.update(() if _only_told(after[call + 1 :]) else (CLASSES,))
-        elif i.opname in _ATTRIBUTE and i.argval == "__class__" and not _only_told(after):
-            found.asks.add(CLASSES)
-        elif i.opname == "BINARY_OP" and i.argrepr in ("%", "%=") and before not in _CONSTANT:
-            found.asks.add(SHOWS)  # of what may be a string
+        made = _plain_at(instructions, number)
+        if made:
+            rest = instructions[made : made + 40]
+            plain.update(j.offset for j in (*rest[:1], *_then(rest, (*_TELLING, "BINARY_OP"))[:1]))
+        asks = _asks(i, instructions[number - 1].opname if number else "", after, i.offset in plain)
+        found.asks.update(asks if SHOWS not in asks or not _is_raised(after) else asks - {SHOWS})
+
+
+def _asks(i: dis.Instruction, before: str, after: Sequence[dis.Instruction], is_plain: bool) -> set[str]:
+    if i.opname in _BY_OPCODE:
+        return {_BY_OPCODE[i.opname]}
+    if i.opname in ("COMPARE_OP", "CONTAINS_OP"):
+        return set() if is_plain else {COMPARES, HASHES}
+    if _is_subscript(i) or i.opname in ("STORE_SUBSCR", "DELETE_SUBSCR"):
+        return set() if before in _CONSTANT else {HASHES}
+    if i.opname == "BINARY_OP" and i.argrepr in ("%", "%="):
+        return set() if is_plain else {SHOWS}  # of what may be a string
+    if i.opname in _GLOBAL and i.argval == "type":
+        call = next((n for n, j in enumerate(after) if j.opname == "CALL"), len(after))
+        return set() if _only_told(after[call + 1 :]) else {CLASSES}
+    if i.opname in _ATTRIBUTE:
+        told = i.argval == "__class__" and _only_told(after)
+        return {CLASSES} if i.argval == "__class__" and not told else _BY_NAME.get(i.argval, set())
+    return set()
+
+
+def _plain_at(instructions: Sequence[dis.Instruction], number: int) -> int:
+    """After which instruction there is a plain value on the stack, if this one begins to make it; else 0."""
+    i, after = instructions[number], instructions[number + 1 : number + 12]
+    if i.opname in ("LOAD_CONST", "LOAD_SMALL_INT"):
+        return 0 if isinstance(i.argval, str) and _formats(after) else number + 1
+    if i.opname in _OF_METHODS and i.argval in ("ndim", "dtype"):
+        return number + 1
+    if i.opname in _OF_METHODS and i.argval == "shape" and len(after) > 1:
+        return number + 3 if after[0].opname in _CONSTANT and _is_subscript(after[1]) else 0
+    if i.opname in _GLOBAL and i.argval == "len":
+        return next((number + 2 + n for n, j in enumerate(after) if j.opname == "CALL"), 0)
+    return 0
+
+
+def _formats(after: Sequence[dis.Instruction]) -> bool:
+    """Whether a string is the left operand of an operator."""
+    operator = _then(after, "BINARY_OP")
+    return bool(operator) and operator[0].argrepr == "%"
+
+
+def _is_raised(after: Sequence[dis.Instruction]) -> bool:
+    """Whether a text goes into an exception and nowhere else."""
+    for i in after:
+        if i.opname == "RAISE_VARARGS":
+            return True
+        if i.opname.startswith(("STORE_", "RETURN_", "YIELD_", "POP_TOP")) or "JUMP" in i.opname:
+            return False
+    return False
 
 
 def _only_told(after: Sequence[dis.Instruction]) -> bool:
@@ -283,8 +321,10 @@ def _use(instructions: Sequence[dis.Instruction], number: int) -> str:
     if _then(after, "STORE_SUBSCR"):
         return CHANGED  # x[0] = …
     item = _then(after, "COPY", "COPY", _SUBSCRIPT)
-    if item and [i.opname for i in _operated(item, 2)] == ["SWAP", "SWAP", "STORE_SUBSCR"]:
+    if item and [i.opname for i in _operated(item, 2)][:3] == ["SWAP", "SWAP", "STORE_SUBSCR"]:
         return CHANGED  # x[0] += …
+    if _is_set_again(instructions, number):
+        return CHANGED  # x[0] = x[0] + …
     store = _operated(instructions, number)
     if not store:
         return READ
@@ -306,7 +346,7 @@ def _operated(instructions: Sequence[dis.Instruction], number: int) -> Sequence[
     above = 0  # values on the stack above it
     for at, i in enumerate(instructions[number + 1 : number + 40], number + 1):
         if i.opname == "BINARY_OP" and above == 1:
-            return instructions[at + 1 : at + 4] if i.argrepr not in ("", "[]") else ()
+            return instructions[at + 1 : at + 20] if i.argrepr not in ("", "[]") else ()
         pushes = i.opname.startswith("LOAD_") and i.opname not in _ATTRIBUTE
         if (
             "JUMP" in i.opname
@@ -339,14 +379,32 @@ def _of_default(after: Sequence[dis.Instruction]) -> str:
     above = 0
     for at, i in enumerate(after[:40]):
         above += dis.stack_effect(i.opcode, i.arg, jump=False)
-        if "JUMP" in i.opname or i.opname in ("COPY", "SWAP"):
-            break
-        if above == 0 and at:  # it was called
-            then = after[at + 1]
-            if then.opname == "POP_TOP":
-                return CHANGED
-            return ITEM if then.opname in _OF_METHODS and then.argval in MUTATORS else READ
+        if above < 1 or "JUMP" in i.opname or i.opname in ("COPY", "SWAP"):
+            then = after[at + 1] if above == 0 and i.opname.startswith("CALL") else i
+            changes = then.opname in _OF_METHODS and then.argval in MUTATORS and then is not i
+            return CHANGED if then.opname == "POP_TOP" else ITEM if changes else READ
     return READ
+
+
+def _is_set_again(instructions: Sequence[dis.Instruction], number: int) -> bool:
+    """Whether a load is that of `x[k] = x[k] + …` or of `x[k] = x.get(k, 0) + …`."""
+    after = instructions[number + 1 : number + 40]
+    if after and after[0].opname in _OF_METHODS and after[0].argval == "get":
+        end = next((n for n, i in enumerate(after) if i.opname == "CALL"), 0)
+        key = [i for i in after[1:end] if i.opname != "PRECALL"][:-1]  # all but the default, a constant
+        if len(key) + 2 > end or after[len(key) + 1].opname not in _CONSTANT or after[end].argval != 2:
+            return False
+    else:
+        rest = _then(after, _SUBSCRIPT)
+        end = len(after) - len(rest)
+        key = list(after[:end])
+        if not rest or not _is_subscript(rest[0]):
+            return False
+    stored = _operated(instructions, number + 1 + end)
+    load = instructions[number]
+    place = [*([instructions[number - 1]] if load.opname in _ATTRIBUTE else []), load, *key]
+    same = [(i.opname, i.argval) for i in stored[: len(place)]] == [(i.opname, i.argval) for i in place]
+    return same and [i.opname for i in stored[len(place) : len(place) + 1]] == ["STORE_SUBSCR"]
 
 
 def _is_subscript(i: dis.Instruction) -> bool:

@@ -699,6 +699,15 @@ def count_in_place(r, x):
     r.parts[type(x).__name__] += x.shape[0]
 
 
+def count_from_nothing(r, x):
+    r.parts[r.key] = r.parts.get(r.key, 0) + x.shape[0]
+    r.parts["k"] = r.parts.get("k", 0) + 1
+
+
+def set_again(r, x):
+    r.stats["n"] = r.stats["n"] + len(x)
+
+
 STATS = {"n": 0}
 
 
@@ -717,6 +726,8 @@ COUNTERS = [
     log_by_computed_key,
     count_in_place,
     count_in_a_global,
+    count_from_nothing,
+    set_again,
 ]
 
 
@@ -756,6 +767,27 @@ def added_from_another_item(s, x):
     return x * s["total"]
 
 
+def set_to_another_item(s, x):
+    s["total"] = s["n"] + 1
+    return x * 2.0 ** s["total"]
+
+
+def set_by_default_of_another_item(s, x):
+    s["total"] = s.get("n", 0) + 1
+    return x * s["total"]
+
+
+def set_in_another_place(s, x):
+    other = {"n": 0}
+    other["n"] = s["n"] + 1
+    return x * other["n"]
+
+
+def set_to_a_sum_with_another(s, x):
+    s["n"] = s["n"] + s["total"]
+    return x * (1 if "n" in s else 2)
+
+
 def used_of_a_default(s, x):
     return x * s.setdefault("n", 1)
 
@@ -773,7 +805,18 @@ def used_as_a_key(s, x):
 
 @pytest.mark.parametrize(
     "read",
-    [added_and_used, used_at_once, added_from_another_item, used_of_a_default, appended_and_used, used_as_a_key],
+    [
+        set_to_another_item,
+        set_by_default_of_another_item,
+        set_in_another_place,
+        set_to_a_sum_with_another,
+        added_and_used,
+        used_at_once,
+        added_from_another_item,
+        used_of_a_default,
+        appended_and_used,
+        used_as_a_key,
+    ],
 )
 def test_items_that_are_counted_and_used_are_read(read):
     eager, compiled = ({"n": 1, "total": 0, "key": "b", "log": []} for _ in range(2))
@@ -808,12 +851,14 @@ class Trainer(Base):
         self.model, self.progress, self.best = nn.Linear(2, 2), Progress(), float("inf")
         self.optimizer = optim.SGD(self.model.parameters(), lr=0.1)
         self.times, self.table, self.seen = {"step": 0.0}, {"k": 2.0}, []
-        self.run = static.jit(self.step)
+        self.run, self.width, self.most = static.jit(self.step), 2, 64
 
     def step(self, x):
         start = time.perf_counter()
-        if x.ndim != 2 or self.table["k"] < 0:
-            raise ValueError(self.describe())
+        if x.ndim != 2 or self.width != x.shape[-1] or len(x) > self.most or self.table["k"] < 0:
+            raise ValueError(
+                f"{self.describe()}: got {x.shape}, which is not {self.width!r} wide" + " in {}".format(self.table)
+            )
         self.optimizer.zero_grad()
         loss = dg.mean(self.model(x) * self.table["k"]) * self.progress.rate
         loss.backward()
