@@ -46,7 +46,8 @@ _NAMES = {
     SHOWS: "format format_map",
     COMPARES: "sort index count remove heappush heappop heapify heapreplace heappushpop nlargest nsmallest merge "
     "bisect bisect_left bisect_right insort insort_left insort_right",
-    HASHES: "get pop setdefault add discard remove index count fromkeys",
+    HASHES: "get pop setdefault add discard remove index count fromkeys "
+    "union intersection difference symmetric_difference issubset issuperset isdisjoint",
     COPIES: "deepcopy",
     CLASSES: "deepcopy replace _replace _make __replace__ evolve fromkeys __new__",
     WHOLE: "asdict astuple deepcopy __dict__",
@@ -178,9 +179,13 @@ def _is_raised(after: Sequence[dis.Instruction]) -> bool:
 def _only_told(after: Sequence[dis.Instruction]) -> bool:
     """Whether a class is only asked for its name, or which it is."""
     first = after[0] if after else None
-    if first is None or first.opname in _TELLING:
-        return True
-    return (first.opname in _OF_METHODS and first.argval in _OF_CLASS) or bool(_then(after, _TELLING))
+    if first is None:
+        return False
+    return (
+        first.opname in _TELLING
+        or (first.opname in _OF_METHODS and first.argval in _OF_CLASS)
+        or bool(_then(after, _TELLING))
+    )
 
 
 def _codes(code: CodeType) -> list[CodeType]:

@@ -15,6 +15,7 @@ import functools
 import gc
 import heapq
 import inspect
+import itertools
 import operator
 import pickle  # noqa: TID251 - to know its functions where a traced one calls them
 import sys
@@ -99,7 +100,7 @@ _ASKING: dict[int, tuple[Any, frozenset[str]]] = {
     id(function): (function, frozenset(asks) if isinstance(asks, tuple) else asks)
     for asks, functions in (
         ((SHOWS,), (str, repr, format, ascii, print)),
-        ((COMPARES,), (sorted, min, max, heapq, bisect, operator)),
+        ((COMPARES,), (sorted, min, max, heapq, bisect, operator, itertools.groupby)),
         ((HASHES,), (hash, set, frozenset, dict, collections.OrderedDict, defaultdict, Counter)),
         ((CLASSES,), (type,)),
         ((WHOLE,), (vars, dir, dataclasses.asdict, dataclasses.astuple, dataclasses.fields)),

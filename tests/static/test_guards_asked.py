@@ -17,6 +17,7 @@ import functools
 import heapq
 import importlib
 import io
+import itertools
 import operator
 import sys
 import time
@@ -31,6 +32,7 @@ import pytest
 
 import dualgraph as dg
 from dualgraph import nn, optim, static
+from dualgraph.errors import RecompileWarning
 
 CASES: dict[str, Callable[[], tuple[Any, ...]]] = {}
 
@@ -138,6 +140,7 @@ class Line(collections.UserList):
 
 MADE: dict[str, tuple[Any, Callable[[Any], Any]]] = {
     "type": (Point(1.0), lambda p: type(p)(3.0)),
+    "type by another name": (Point(1.0), lambda p: [kind := type, kind(p)(3.0)][1]),
     "type, two steps": (Point(1.0), lambda p: [kind := type(p), kind(3.0)][1]),
     "its class": (Point(1.0), lambda p: p.__class__(3.0)),
     "its class by name": (Point(1.0), lambda p: getattr(p, "__class__")(3.0)),  # noqa: B009
@@ -354,6 +357,7 @@ GENERATED = {
     "equal": (Shown, lambda o: o == Shown("a")),
     "equal, met later": (Shown, lambda o: same(o, Shown("a"))),
     "in a list": (Shown, lambda o: o in [Shown("a")]),
+    "grouped": (Shown, lambda o: len([*itertools.groupby([o, Shown("a")])])),
     "by an operator": (Shown, lambda o: operator.eq(o, Shown("a"))),
     "a subscript": (Key, lambda o: TABLE[o]),
     "got": (Key, lambda o: TABLE.get(o)),
@@ -857,7 +861,7 @@ class Trainer(Base):
         start = time.perf_counter()
         if x.ndim != 2 or self.width != x.shape[-1] or len(x) > self.most or self.table["k"] < 0:
             raise ValueError(
-                f"{self.describe()}: got {x.shape}, which is not {self.width!r} wide" + " in {}".format(self.table)
+                f"{self.describe()}: got {x.shape}, which is not {self.width!r} wide" + " in {}".format(self.table)  # noqa: UP032
             )
         self.optimizer.zero_grad()
         loss = dg.mean(self.model(x) * self.table["k"]) * self.progress.rate
@@ -869,6 +873,27 @@ class Trainer(Base):
 
     def __getstate__(self):
         return {"seen": self.seen}
+
+
+def test_a_special_method_that_shows_a_counter_is_named():
+    """It is followed as if it were called: what a user wrote may do more than show."""
+
+    class Counting:
+        n, k = 0, 2.0
+
+        def __repr__(self):
+            return f"after {self.n}"
+
+    counting = Counting()
+    fast = static.jit(lambda x: x * counting.k)
+
+    def run():
+        for _ in range(18):
+            assert fast(dg.ones(1)).tolist() == [2.0]
+            counting.n += 1
+
+    with pytest.warns(RecompileWarning, match=r"15 of them because of Counting\.n"):
+        run()
 
 
 def test_an_ordinary_trainer_is_traced_once():
