@@ -62,6 +62,8 @@ _CONSTANT = ("LOAD_CONST", "LOAD_SMALL_INT", "BUILD_SLICE")
 _OF_CLASS = ("__name__", "__qualname__", "__module__")  # of a class whose objects nobody makes for it
 _TELLING = ("IS_OP", "COMPARE_OP", "CONTAINS_OP")
 _OF_METHODS = ("LOAD_ATTR", "LOAD_METHOD")
+_SUBSCRIPTS = ("BINARY_SUBSCR", "BINARY_OP", "STORE_SUBSCR", "DELETE_SUBSCR")
+_ASKING = frozenset((*_BY_OPCODE, "LOAD_CONST", "LOAD_SMALL_INT", *_TELLING, *_SUBSCRIPTS, *_GLOBAL, *_ATTRIBUTE))
 
 # Whose attributes are got by computed names: those of the first argument, of what is held under a name as an attribute,
 # a closure variable or a global (before that name), of anything.
@@ -119,6 +121,8 @@ def _note_asks(instructions: Sequence[dis.Instruction], found: Reads) -> None:
     """Note what operators, methods and built-in functions ask objects for."""
     plain: set[int] = set()  # the offsets of operators with a constant or a length, which no object's method sees
     for number, i in enumerate(instructions):
+        if i.opname not in _ASKING:
+            continue
         after = instructions[number + 1 : number + 40]
         made = _plain_at(instructions, number)
         if made:
@@ -323,13 +327,8 @@ def _use(instructions: Sequence[dis.Instruction], number: int) -> str:
     called = _then(after, _SUBSCRIPT, _OF_METHODS)
     if called and _is_subscript(called[0]) and called[1].argval in MUTATORS:
         return ITEM  # x["a"].append(…)
-    if _then(after, "STORE_SUBSCR"):
-        return CHANGED  # x[0] = …
-    item = _then(after, "COPY", "COPY", _SUBSCRIPT)
-    if item and [i.opname for i in _operated(item, 2)][:3] == ["SWAP", "SWAP", "STORE_SUBSCR"]:
-        return CHANGED  # x[0] += …
-    if _is_set_again(instructions, number):
-        return CHANGED  # x[0] = x[0] + …
+    if "STORE_SUBSCR" in names and _is_stored_to(instructions, number, after):
+        return CHANGED
     store = _operated(instructions, number)
     if not store:
         return READ
@@ -344,6 +343,15 @@ def _use(instructions: Sequence[dis.Instruction], number: int) -> str:
             ASSIGNED if owner.opname == store[0].opname and owner.argval == store[0].argval else READ
         )  # self.x = self.x + …
     return READ
+
+
+def _is_stored_to(instructions: Sequence[dis.Instruction], number: int, after: Sequence[dis.Instruction]) -> bool:
+    if _then(after, "STORE_SUBSCR"):
+        return True  # x[0] = …
+    item = _then(after, "COPY", "COPY", _SUBSCRIPT)
+    if item and [i.opname for i in _operated(item, 2)][:3] == ["SWAP", "SWAP", "STORE_SUBSCR"]:
+        return True  # x[0] += …
+    return _is_set_again(instructions, number)  # x[0] = x[0] + …
 
 
 def _operated(instructions: Sequence[dis.Instruction], number: int) -> Sequence[dis.Instruction]:
@@ -374,7 +382,8 @@ def _then(after: Sequence[dis.Instruction], *pattern: str | tuple[str, ...]) -> 
         above += dis.stack_effect(i.opcode, i.arg, jump=False)
         if above < 1:
             return ()
-        if above == 1 and _match([j.opname for j in after[at + 1 : at + 1 + len(pattern)]], *pattern):
+        follows = after[at + 1 : at + 1 + len(pattern)] if above == 1 else ()
+        if follows and _match([j.opname for j in follows], *pattern):
             return after[at + 1 :]
     return ()
 
