@@ -140,7 +140,7 @@ class Guards(Following):
 
     def seal(self, variables: Container[int]) -> None:
         """The trace is over; `variables`: the identities of those tensors that the graph watches itself."""
-        for name in self._modules:
+        for name in list(self._modules):
             imported = self._spaces[id(sys.modules)].values
             if imported[name] is MISSING and name in sys.modules:  # just now, as no later call will
                 imported[name] = sys.modules[name]
