@@ -35,7 +35,7 @@ from dualgraph.kernels.fusion_group import (
 )
 from dualgraph.kernels.fusion_layout import extents, lift, repeated_axes, reshape, tidy
 from dualgraph.kernels.kinds import Loop, MatMul
-from dualgraph.kernels.program import Program, View, reads, replace, writes
+from dualgraph.kernels.program import Program, Step, View, reads, replace, writes
 from dualgraph.spec import Shape
 
 
@@ -71,7 +71,24 @@ class Decision(NamedTuple):
 
 def fuse(program: Program, limits: Limits = Limits()) -> tuple[Program, list[Decision]]:  # noqa: B008 (immutable)
     """The same program with Loop steps merged, and every decision. Values keep their bits; buffers their numbers."""
-    fuser = _Fuser(program, limits)
+    merged, decisions = merge(program, dependences(program), limits)
+    return replace(program, steps=[step for step, _ in merged]), decisions
+
+
+class Merged(NamedTuple):
+    """A step after fusion, and the numbers of the steps that it does the work of."""
+
+    step: Step
+    numbers: tuple[int, ...]
+
+
+def merge(
+    program: Program,
+    needs: Dependences,
+    limits: Limits = Limits(),  # noqa: B008 (immutable)
+) -> tuple[list[Merged], list[Decision]]:
+    """The steps after fusion, in an order in which they can run, and every decision."""
+    fuser = _Fuser(program, needs, limits)
     fuser.merge_chains()
     fuser.merge_siblings()
     return fuser.result(), fuser.decisions
@@ -81,7 +98,7 @@ class Dependences(NamedTuple):
     """For each step: the steps that must run before it, and those of them whose results it reads."""
 
     before: list[set[int]]
-    producers: list[dict[int, int]]  # step -> a buffer it wrote
+    producers: list[dict[int, list[int]]]  # step -> the buffers that it wrote
 
 
 def dependences(program: Program) -> Dependences:
@@ -96,7 +113,10 @@ def dependences(program: Program) -> Dependences:
     readers: dict[int, list[int]] = {}
     fallible, updates = list[int](), list[int]()  # the latest that may fail, and the updates since
     for number, step in enumerate(program.steps):
-        producers = {writer[b]: b for b in sorted(reads(step)) if b in writer}
+        producers: dict[int, list[int]] = {}
+        for buffer in sorted(reads(step)):
+            if buffer in writer:
+                producers.setdefault(writer[buffer], []).append(buffer)
         before = set(producers)
         for buffer in writes(step):
             before.update(readers.pop(buffer, ()))
@@ -117,7 +137,7 @@ def dependences(program: Program) -> Dependences:
 
 
 class _Fuser:
-    def __init__(self, program: Program, limits: Limits):
+    def __init__(self, program: Program, needs: Dependences, limits: Limits):
         self.program, self.limits = program, limits
         self.decisions: list[Decision] = []
         self.touches = [0] * len(program.buffers)
@@ -127,7 +147,7 @@ class _Fuser:
         for step in program.steps:
             for buffer in reads(step) | writes(step):
                 self.touches[buffer] += 1
-        before, self.producers = dependences(program)
+        before, self.producers = needs
         self.groups = [self._single(number) for number in range(len(program.steps))]
         self.parent = list(range(len(program.steps)))
         for number, earlier in enumerate(before):
@@ -437,17 +457,19 @@ class _Fuser:
 
     # The result.
 
-    def result(self) -> Program:
+    def result(self) -> list[Merged]:
         steps = self.program.steps
         done = []
         for head in self._in_order():
             group = self.groups[head]
             if len(group.members) <= 1:
-                done.append(steps[head])
+                done.append(Merged(steps[head], (head,)))
                 continue
-            serials = (serial for m in sorted(group.members) for serial in steps[m.number].origins)
-            done.append(compose(group, self.stored, tuple(dict.fromkeys(serials))))
-        return replace(self.program, steps=done)
+            numbers = tuple(m.number for m in sorted(group.members))
+            origins = tuple(dict.fromkeys(serial for n in numbers for serial in steps[n].origins))
+            serial = min(steps[n].serial for n in numbers)
+            done.append(Merged(compose(group, self.stored, origins, serial), numbers))
+        return done
 
 
 def _facts(kernel: Loop) -> tuple[int, set[str]]:

@@ -11,7 +11,7 @@ import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,8 +27,8 @@ from dualgraph.ops.op import Call, Op, default
 from dualgraph.ops.symbol import Symbol
 from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import Spec, is_float
+from dualgraph.static import dag as dags
 from dualgraph.static import report
-from dualgraph.static.dataflow import Dataflow
 from dualgraph.static.effects import Effects, held_gradient
 from dualgraph.static.feeds import Feeds
 from dualgraph.static.graph import Argument, Graph
@@ -36,6 +36,9 @@ from dualgraph.static.lowering import lower
 from dualgraph.static.passes import Pass
 from dualgraph.static.pipeline import Compilation, PassReport
 from dualgraph.static.verify import ulp_distance, verify
+
+if TYPE_CHECKING:
+    import networkx
 
 Array = np.ndarray[Any, Any]
 
@@ -54,7 +57,7 @@ COMPILED = Op(
 class Executable:
     """A graph compiled for its inputs. Call it with arrays or tensors, by position or by name.
 
-    Inspect it: `graph`, `flow` (after the graph passes), `program` (kernel steps), `passes`, `kernels`, `memory`,
+    Inspect it: `graph`, `stages` (the DAG of each), `program` (kernel steps in order), `passes`, `kernels`, `memory`,
     `cost`, `times`, `explain()`, `watch(name)`.
     """
 
@@ -292,9 +295,9 @@ class Executable:
     # Looking inside
 
     @property
-    def flow(self) -> Dataflow:
-        """The calls after the graph passes."""
-        return self.compilation.flow
+    def stages(self) -> dict[str, networkx.MultiDiGraph[Any]]:
+        """The DAG of each stage: defined, differentiated, after each graph pass, lowered, fused (which is what runs)."""
+        return self.compilation.stages
 
     @property
     def program(self) -> Program:
@@ -338,7 +341,7 @@ class Watched:
 
     def __init__(self, executable: Executable, what: Sequence[Any]):
         self.executable = executable
-        calls = {c.name: c for c in executable.compilation.defined.calls}
+        calls = {c.name: c for c in executable.compilation.differentiated}
         what = tuple(what[0]) if len(what) == 1 and isinstance(what[0], (list, tuple)) else what
         self._symbols = [(symbol.node.name, symbol) for symbol in (_found(item, calls) for item in what)]
 
@@ -350,8 +353,8 @@ class Watched:
         exe = self.executable
         given = exe.feeds.matched(args, named)
         feeds, passed = exe.feeds.arrays(given), exe._effects.passed(given)
-        flow = Dataflow(exe.compilation.defined.calls, tuple(symbol for _, symbol in self._symbols))
-        program = lower(flow, exe.compilation.leaves, len(self._symbols), ()).program
+        calls = dags.in_order(exe.compilation.differentiated)
+        program = lower(calls, exe.compilation.leaves, [symbol for _, symbol in self._symbols]).program
         state = exe.state(feeds, passed)
         values = provider.load(program, memory.plan(program)).launch(*state)
         if values.__class__ is int:

@@ -1,6 +1,6 @@
 """The passes, in the order in which they run: one visible table.
 
-Graph passes map a dataflow to a dataflow; program passes map kernel steps to kernel steps. Each has a numerics class:
+Graph passes map a DAG of calls to a DAG of calls, kernel passes a DAG of kernel steps to one. Each has a numerics class:
 `exact` passes keep every bit and run by default; `reassociates` marks those that hold for real numbers only. Views need
 no pass: lowering always folds reshapes, transposes and slices into the strides of their readers, in both modes alike.
 """
@@ -13,23 +13,25 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dualgraph.errors import ArgumentError, shown
-from dualgraph.kernels import fusion, provider
+from dualgraph.kernels import provider
 from dualgraph.kernels.program import Program
 from dualgraph.ops.arguments import choice
 from dualgraph.ops.composite import lower_call
 from dualgraph.ops.creation import RANGE
-from dualgraph.ops.op import Call, checks, pure
+from dualgraph.ops.op import Call, pure
 from dualgraph.ops.shape import FILL
 from dualgraph.ops.symbol import CONSTANT, Symbol
 from dualgraph.spec import Spec
+from dualgraph.static import dag as dags
+from dualgraph.static import kernel_dag
 from dualgraph.static.algebra import EXACT, REASSOCIATING, Rewrite
-from dualgraph.static.dataflow import Dataflow, Rewriter
-from dualgraph.static.provenance import LEAVES
+from dualgraph.static.dag import LEAVES, SINKS, has_effect, in_order
+from dualgraph.static.rewriter import Rewriter
 
 LARGEST_FOLD = 1 << 16  # elements: folding more would trade compile time and memory for little
 
-GraphPass = Callable[[Dataflow], tuple[Dataflow, list[str]]]
-ProgramPass = Callable[[Program], tuple[Program, list[str]]]
+Dag = Any  # networkx.MultiDiGraph, of calls or of kernel steps
+Run = Callable[[Dag], tuple[Dag, Sequence[Any]]]
 
 
 class Pass(NamedTuple):
@@ -42,22 +44,16 @@ class Pass(NamedTuple):
     run: Callable[[Any], tuple[Any, list[str]]]
 
 
-def dead_code(flow: Dataflow) -> tuple[Dataflow, list[str]]:
-    """Calls on which no result depends. Range checks of labels stay: they are an effect."""
-    live = {id(x.node) for x in flow.results}
-    kept: list[Call] = []
-    removed: list[str] = []
-    for call in reversed(flow.calls):  # program order is a topological order: no search is needed
-        if id(call) in live or checks(call) or not pure(call):
-            live.update(id(x.node) for x in call.inputs)
-        elif call.op not in LEAVES:
-            removed.append(f"removed {call.name}")
-            continue
-        kept.append(call)
-    return Dataflow(tuple(reversed(kept)), flow.results), removed[::-1]
+def dead_code(dag: Dag) -> tuple[Dag, list[str]]:
+    """Calls on which nothing that is wanted depends. Range checks of labels stay: they are an effect."""
+    live = dags.needed(call for call in dag if call.op in (*SINKS, *LEAVES) or has_effect(call))
+    if len(live) == len(dag):
+        return dag, []
+    calls = in_order(dag)
+    return dags.of(c for c in calls if c in live), [f"removed {c.name}" for c in calls if c not in live]
 
 
-def constant_folding(flow: Dataflow) -> tuple[Dataflow, list[str]]:
+def constant_folding(dag: Dag) -> tuple[Dag, list[str]]:
     """Calls of constants, run now by the same kernels that would run later."""
     notes: list[str] = []
 
@@ -67,14 +63,14 @@ def constant_folding(flow: Dataflow) -> tuple[Dataflow, list[str]]:
             return [inputs[0]]
         if call.op in (FILL, RANGE):  # cheaper to compute than to read
             return None
-        if not inputs or any(x.node.op is not CONSTANT for x in inputs) or checks(call) or not pure(call):
+        if not inputs or any(x.node.op is not CONSTANT for x in inputs) or has_effect(call):
             return None
         if any(s.size > LARGEST_FOLD for s in call.specs):
             return None
         notes.append(f"folded {call.name}")
         return [rw.constant(call, array) for array in evaluate(call, [x.node.params["value"].array for x in inputs])]
 
-    return Rewriter(flow).run(rule), notes
+    return Rewriter(dag).run(rule), notes
 
 
 def evaluate(call: Call, arrays: Sequence[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
@@ -102,7 +98,7 @@ def evaluate(call: Call, arrays: Sequence[np.ndarray[Any, Any]]) -> list[np.ndar
     return found
 
 
-def common_subexpressions(flow: Dataflow) -> tuple[Dataflow, list[str]]:
+def common_subexpressions(dag: Dag) -> tuple[Dag, list[str]]:
     """Equal calls of equal inputs, computed once. After differentiation: before, it would change how gradients add up."""
     notes: list[str] = []
     seen: dict[Any, Call] = {}
@@ -113,17 +109,16 @@ def common_subexpressions(flow: Dataflow) -> tuple[Dataflow, list[str]]:
         key = (call.op, tuple((id(x.node), x.index) for x in inputs), *call.params.items())
         first = seen.get(key)
         if first is None:
-            rw.keep(call, inputs)
-            seen[key] = rw.calls[-1]
-            return [rw.value(Symbol(rw.recorder, call, n)) for n in range(len(call.specs))]
+            seen[key] = call
+            return None
         notes.append(f"{call.name} is {first.name}")
-        return [Symbol(rw.recorder, first, n) for n in range(len(call.specs))]
+        return [rw.value(Symbol(rw.recorder, first, n)) for n in range(len(call.specs))]
 
-    return Rewriter(flow).run(rule), notes
+    return Rewriter(dag).run(rule), notes
 
 
-def _algebra(rules: Sequence[Rewrite]) -> GraphPass:
-    def run(flow: Dataflow) -> tuple[Dataflow, list[str]]:
+def _algebra(rules: Sequence[Rewrite]) -> Run:
+    def run(dag: Dag) -> tuple[Dag, list[str]]:
         notes: list[str] = []
 
         def rule(rw: Rewriter, call: Call, inputs: tuple[Symbol, ...]) -> list[Symbol] | None:
@@ -134,14 +129,13 @@ def _algebra(rules: Sequence[Rewrite]) -> GraphPass:
                     return [found]
             return None
 
-        return Rewriter(flow).run(rule), notes
+        return Rewriter(dag).run(rule), notes
 
     return run
 
 
-def _fusion(program: Program) -> tuple[Program, list[Any]]:
-    fused, decisions = fusion.fuse(program)
-    return fused, list(decisions)
+def _fusion(dag: Dag) -> tuple[Dag, Sequence[Any]]:
+    return kernel_dag.fused(dag)
 
 
 PASSES: tuple[Pass, ...] = (
@@ -151,7 +145,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("real_algebra", "graph", "reassociates", "uses identities of real numbers", _algebra(REASSOCIATING)),
     Pass("common_subexpressions", "graph", "exact", "computes equal things once", common_subexpressions),
     Pass("dead_code_again", "graph", "exact", "drops what the passes before left over", dead_code),
-    Pass("fusion", "program", "exact", "keeps intermediate results in registers and cache", _fusion),
+    Pass("fusion", "kernel", "exact", "keeps intermediate results in registers and cache", _fusion),
 )
 LEVELS = ("none", "exact", "fast")
 NAMES = tuple(p.name for p in PASSES)

@@ -11,6 +11,7 @@ from dualgraph.kernels.expr import INSTRUCTIONS
 from dualgraph.kernels.kinds import External, Loop, MatMul
 from dualgraph.kernels.program import Program, Step, View
 from dualgraph.spec import ITEMSIZE
+from dualgraph.static import dag as dags
 
 if TYPE_CHECKING:
     from dualgraph.static.executable import Executable
@@ -76,7 +77,7 @@ class Cost:
 
 
 def kernels(executable: Executable) -> list[Kernel]:
-    names = {c.serial: c.name for c in executable.compilation.defined.calls}
+    names = {c.serial: c.name for c in executable.compilation.differentiated}
     commands = getattr(executable._loaded, "commands", (None,) * len(executable.program.steps))
     return [
         Kernel(
@@ -155,7 +156,7 @@ def explain(executable: Executable) -> str:
     """What was compiled and why, in words."""
     memory, work = memory_report(executable), cost(executable)
     lines = [
-        f"{len(executable.compilation.defined.calls)} calls defined → {work.launches} kernels ({provider.name()})",
+        f"{len(dags.calculations(executable.compilation.differentiated))} calls defined → {work.launches} kernels ({provider.name()})",
         "",
         "passes",
     ]

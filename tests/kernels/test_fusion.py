@@ -563,7 +563,8 @@ def test_fusion_is_linear() -> None:
     """Work counted, not timed: merges asked for grow with the program."""
     counts = []
     for length in (1000, 2000):
-        fuser = fusion._Fuser(chain(length), Limits())
+        program = chain(length)
+        fuser = fusion._Fuser(program, fusion.dependences(program), Limits())
         fuser.merge_chains()
         fuser.merge_siblings()
         counts.append(len(fuser.decisions))

@@ -1,0 +1,224 @@
+"""The DAG of a static graph: a `networkx.MultiDiGraph` of calls, of which every topological order is right.
+
+Nodes are calls: inputs, variables and constants, operations, and what is wanted of them: a `RESULT` for each result, an
+`UPDATE` for each variable that is left with another value. Edges are of two kinds:
+
+    operand   from the call that gives a value to the one that takes it; the key is the operand's position, so that `x * x`
+              has two; attributes `operand` (the position) and `result` (which result of the producer it is)
+    effect    what else must not change places; the key is "effect", and so is the attribute, with one of these values:
+                "order"   calls that may refuse a value, or have an effect outside, one after the other as they were written
+                "check"   nothing is updated before the last of these
+                "read"    what reads a variable, before its update
+
+The order of execution is the topological one in which ties are broken by serial number: program order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from dualgraph.errors import GraphError
+from dualgraph.ops.op import Call, Op, checks, pure, specs_of
+from dualgraph.ops.symbol import CONSTANT, PLACEHOLDER, Symbol
+
+if TYPE_CHECKING:
+    import networkx
+
+EFFECT = "effect"
+
+
+def _not_bound(**_: Any) -> NoReturn:
+    raise TypeError("leaves and sinks of a graph are made by the graph, not by bind")
+
+
+VARIABLE = Op("variable", _not_bound, _not_bound)  # the value of a tensor when the graph starts
+GRADIENT = Op("gradient", _not_bound, _not_bound)  # what its `.grad` holds then
+RESULT = Op("result", _not_bound, _not_bound)  # of a value that is wanted; `position` among the results
+UPDATE = Op("update", _not_bound, _not_bound)  # of a variable and its new value
+
+LEAVES = (PLACEHOLDER, VARIABLE, GRADIENT)
+SINKS = (RESULT, UPDATE)
+
+
+def empty() -> networkx.MultiDiGraph[Call]:
+    """A DAG without calls."""
+    import networkx
+
+    return networkx.MultiDiGraph()
+
+
+def of(calls: Iterable[Call]) -> networkx.MultiDiGraph[Call]:
+    """The DAG of calls that are given in an order in which they can run."""
+    dag = empty()
+    last: Call | None = None
+    for call in calls:
+        last = add(dag, call, last)
+    return dag
+
+
+def add(dag: networkx.MultiDiGraph[Call], call: Call, last: Call | None) -> Call | None:
+    """Add a call with its edges; `last` is the latest call with an effect before it. Returns that for the next one."""
+    dag.add_node(call)
+    for number, x in enumerate(call.inputs):
+        dag.add_edge(x.node, call, number, operand=number, result=x.index)
+    if call.op is UPDATE:
+        variable = call.inputs[0].node
+        for reader in [*dag.successors(variable)]:
+            if reader.op is not UPDATE:
+                dag.add_edge(reader, call, EFFECT, effect="read")
+        if last is not None:
+            dag.add_edge(last, call, EFFECT, effect="check")
+    elif has_effect(call):
+        if last is not None:
+            dag.add_edge(last, call, EFFECT, effect="order")
+        return call
+    return last
+
+
+def has_effect(call: Call) -> bool:
+    """Whether a call may refuse a value or does something outside, so that it runs, and in its place."""
+    return checks(call) or not pure(call)
+
+
+_serial = attrgetter("serial")
+
+
+def in_order(dag: networkx.MultiDiGraph[Call]) -> list[Call]:
+    """The calls in topological order, ties by serial number."""
+    calls = sorted(dag, key=_serial)
+    place = {call: number for number, call in enumerate(calls)}
+    if all(place[earlier] < place[later] for earlier, later in dag.edges()):
+        return calls  # is what the sort below would give, for a tenth of its time
+    import networkx
+
+    return list(networkx.lexicographical_topological_sort(dag, key=_serial))
+
+
+def calculations(dag: networkx.MultiDiGraph[Call]) -> list[Call]:
+    """The calls in order without those that only say what is wanted."""
+    return [call for call in in_order(dag) if call.op not in SINKS]
+
+
+def results(dag: networkx.MultiDiGraph[Call]) -> list[Symbol]:
+    """The values that are wanted, by position."""
+    found = sorted((call for call in dag if call.op is RESULT), key=lambda call: call.params["position"])
+    return [call.inputs[0] for call in found]
+
+
+def updates(dag: networkx.MultiDiGraph[Call]) -> list[tuple[Call, Symbol]]:
+    """The variables that are left with another value, and that value."""
+    found = sorted((call for call in dag if call.op is UPDATE), key=_serial)
+    return [(call.inputs[0].node, call.inputs[1]) for call in found]
+
+
+def result(x: Symbol, position: int) -> Call:
+    return Call(RESULT, (x,), {"position": position}, (), x.node.where)
+
+
+def update(variable: Symbol, x: Symbol) -> Call:
+    return Call(UPDATE, (variable, x), {}, (), x.node.where)
+
+
+def needed(calls: Iterable[Call]) -> set[Call]:
+    """These calls and all on whose values they depend; what only keeps an order (effects) is no dependence."""
+    stack, found = [*calls], set[Call]()
+    while stack:
+        call = stack.pop()
+        if call not in found:
+            found.add(call)
+            stack.extend(x.node for x in call.inputs)
+    return found
+
+
+# What a DAG must be
+
+
+def check(name: str, dag: Any, before: networkx.MultiDiGraph[Call] | None = None) -> None:
+    """Raise if this is no DAG of calls, or not one that leaves what `before` leaves. `name`: of what made it."""
+    import networkx
+
+    if not isinstance(dag, networkx.MultiDiGraph):
+        raise GraphError(f"{name}: got {type(dag).__name__}; a graph pass returns a networkx.MultiDiGraph of calls")
+    for fault, call in _faults(dag, before):
+        raise GraphError(f"{name}: {fault}").at(call.where if isinstance(call, Call) else None)
+    if not networkx.is_directed_acyclic_graph(dag):
+        cycle = " → ".join(edge[0].name for edge in networkx.find_cycle(dag))
+        raise GraphError(f"{name}: the graph has a cycle, {cycle}; no call may need its own result")
+    if before is not None:
+        _check_sinks(name, dag, before)
+
+
+def _faults(
+    dag: networkx.MultiDiGraph[Call], before: networkx.MultiDiGraph[Call] | None
+) -> Iterator[tuple[str, Call]]:
+    for call in dag:
+        if not isinstance(call, Call):
+            yield f"got a node that is {type(call).__name__}; nodes are calls", call
+        operands = {
+            edge["operand"]: (producer, edge["result"])
+            for producer, edges in dag.pred[call].items()
+            for edge in edges.values()
+            if "operand" in edge
+        }
+        expected = {number: (x.node, x.index) for number, x in enumerate(call.inputs)}
+        if operands != expected:
+            wrong = min(n for n in operands.keys() | expected.keys() if operands.get(n) != expected.get(n))
+            x, y = (found.get(wrong) for found in (expected, operands))
+            yield (
+                f"operand {wrong} of {call.name} is {_said(x)}, and its edge comes from {_said(y)}; give each operand an edge "
+                "with `operand` and `result`, or change calls by static.Rewriter",
+                call,
+            )
+        if call.op not in SINKS and call.inputs and (before is None or call not in before):
+            specs = specs_of(call.op, [x.layout for x in call.inputs], call.params)
+            if specs != tuple(call.specs):
+                yield f"{call.name} is said to give {_specs(call.specs)}; it gives {_specs(specs)}", call
+
+
+def _said(found: tuple[Call, int] | None) -> str:
+    return "nothing" if found is None else f"result {found[1]} of {found[0].name}"
+
+
+def _specs(specs: Sequence[Any]) -> str:
+    return ", ".join(map(str, specs)) or "nothing"
+
+
+def _check_sinks(name: str, dag: networkx.MultiDiGraph[Call], before: networkx.MultiDiGraph[Call]) -> None:
+    """The same results of the same specs, the same variables updated, the same effects in the same order."""
+    specs = [[x.layout for x in results(d)] for d in (before, dag)]
+    if specs[0] != specs[1]:
+        raise GraphError(f"{name}: the results are {_specs(specs[1])}; they were {_specs(specs[0])}; keep their specs and order")
+    written = [[leaf for leaf, _ in updates(d)] for d in (before, dag)]
+    if written[0] != written[1]:
+        raise GraphError(f"{name}: other variables are updated than before; keep each update, of the same variable")
+    effects = [[c.serial for c in in_order(d) if c.op not in SINKS and has_effect(c)] for d in (before, dag)]
+    if effects[0] != effects[1]:
+        raise GraphError(
+            f"{name}: calls that check values or have effects outside are gone, new, or in another order; keep them as they are"
+        )
+
+
+__all__ = [
+    "CONSTANT",
+    "GRADIENT",
+    "LEAVES",
+    "PLACEHOLDER",
+    "RESULT",
+    "SINKS",
+    "UPDATE",
+    "VARIABLE",
+    "add",
+    "calculations",
+    "check",
+    "empty",
+    "has_effect",
+    "in_order",
+    "needed",
+    "of",
+    "result",
+    "results",
+    "update",
+    "updates",
+]
