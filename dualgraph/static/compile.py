@@ -22,7 +22,7 @@ from dualgraph.spec import Spec
 from dualgraph.static.conditions import worded
 from dualgraph.static.executable import Executable
 from dualgraph.static.graph import Graph
-from dualgraph.static.passes import Pass, chosen
+from dualgraph.static.passes import PASSES, Pass, chosen
 from dualgraph.static.tracing import PLAIN, Given, given_of, name_of, owner_of, same_constant, trace_given, tracing
 
 MOST_VARIANTS = 16  # kept of one signature
@@ -34,13 +34,14 @@ def compile(
     *specs: Any,
     outputs: Any = None,
     optimize: str = "exact",
-    passes: Sequence[str] | None = None,
+    passes: Sequence[str | Pass] | None = None,
     verify: bool = False,
 ) -> Any:
     """Compile a graph (give its `outputs`) or a function (give the specs of its arguments).
 
     `optimize`: "none", "exact" (default; the same bits as eager mode) or "fast" (identities of real numbers as well).
-    `passes` names the passes to run instead. `verify=True` runs every stage once and compares all bits.
+    `passes`: the passes that there are, by name or as `static.Pass`, your own among them; of these the level runs those that
+    it allows. `verify=True` runs every stage once and compares all bits.
 
     >>> from dualgraph import static
     >>> double = static.compile(lambda x: x * 2.0, static.spec((3,)))
@@ -239,8 +240,8 @@ class Compiled:
 
     def __reduce__(self) -> Any:
         """A copy is traced anew at its first call: it belongs to the copies of what this one belongs to."""
-        names = [p.name for p in self._passes]
-        return _remade, (self.function, self._specs, self._named, names, self._verify)
+        passes = [p.name if p in PASSES else p for p in self._passes]
+        return _remade, (self.function, self._specs, self._named, passes, self._verify)
 
     def __call__(self, *args: Any, **named: Any) -> Any:
         if current() is default() and not named and self.variants:
@@ -304,10 +305,10 @@ class Compiled:
 
 
 def _remade(
-    function: Callable[..., Any], specs: tuple[Any, ...], named: dict[str, Any], passes: list[str], verify: bool
+    function: Callable[..., Any], specs: tuple[Any, ...], named: dict[str, Any], passes: list[str | Pass], verify: bool
 ) -> Compiled:
-    """A copy, with the passes of these names."""
-    return Compiled(function, specs, named, chosen("exact", passes), verify)
+    """A copy, with these passes or those of these names."""
+    return Compiled(function, specs, named, chosen("fast", passes), verify)
 
 
 TENSOR: Any = type(default().constant(0.0, "float32"))

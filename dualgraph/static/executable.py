@@ -8,6 +8,7 @@ whatever point, leaves all of it as it was.
 from __future__ import annotations
 
 import copy
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -28,7 +29,8 @@ from dualgraph.ops.symbol import Symbol
 from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import Spec, is_float
 from dualgraph.static import dag as dags
-from dualgraph.static import report
+from dualgraph.static import export, report
+from dualgraph.static.collector import uncollected
 from dualgraph.static.effects import Effects, held_gradient
 from dualgraph.static.feeds import Feeds
 from dualgraph.static.graph import Argument, Graph
@@ -61,6 +63,7 @@ class Executable:
     `cost`, `times`, `explain()`, `watch(name)`.
     """
 
+    @uncollected
     def __init__(
         self,
         graph: Graph,
@@ -298,6 +301,19 @@ class Executable:
     def stages(self) -> dict[str, networkx.MultiDiGraph[Any]]:
         """The DAG of each stage: defined, differentiated, after each graph pass, lowered, fused (which is what runs)."""
         return self.compilation.stages
+
+    def save_graph(self, path: str | os.PathLike[str], *, stage: str = "fused") -> None:
+        """Write the DAG of a stage to a file: `.json` (node-link), `.graphml` or `.dot`. Attributes are plain data.
+
+        >>> import networkx, tempfile, os
+        >>> from dualgraph import static
+        >>> double = static.compile(lambda x: x + x, static.spec((3,)))
+        >>> path = os.path.join(tempfile.mkdtemp(), "double.graphml")
+        >>> double.save_graph(path, stage="differentiated")
+        >>> sorted(op for _, op in networkx.read_graphml(path).nodes(data="op"))
+        ['add', 'placeholder', 'result']
+        """
+        export.save(path, stage, self.stages)
 
     @property
     def program(self) -> Program:

@@ -11,10 +11,11 @@ constants. Edges say which step runs after which, and why:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from dualgraph.errors import GraphError
 from dualgraph.kernels.fusion import Decision, Dependences, dependences, merge
-from dualgraph.kernels.program import Program, Step, replace
+from dualgraph.kernels.program import Program, Step, reads, replace, writes
 from dualgraph.static.dag import EFFECT, in_order
 
 if TYPE_CHECKING:
@@ -62,6 +63,39 @@ def fused(dag: networkx.MultiDiGraph[Step]) -> tuple[networkx.MultiDiGraph[Step]
     return found, decisions
 
 
+def check(name: str, dag: Any, before: networkx.MultiDiGraph[Step] | None = None) -> None:
+    """Raise if this is no DAG of kernel steps, or if steps could change places that must not. `name`: of what made it."""
+    import networkx
+
+    if not isinstance(dag, networkx.MultiDiGraph) or not isinstance(dag.graph.get("program"), Program):
+        raise GraphError(
+            f"{name}: got {type(dag).__name__}; a kernel pass returns a networkx.MultiDiGraph of steps, with the graph "
+            "attribute `program` of the one that it was given"
+        )
+    for node in dag:
+        if not isinstance(node, Step):
+            raise GraphError(f"{name}: got a node that is {type(node).__name__}; nodes are kernel steps")
+    if not networkx.is_directed_acyclic_graph(dag):
+        cycle = " → ".join(str(edge[0].serial) for edge in networkx.find_cycle(dag))
+        raise GraphError(f"{name}: the graph has a cycle, steps {cycle}; no step may need its own result")
+    program = program_of(dag)
+    written = {*program.inputs, *program.constants}
+    for step, needed in zip(program.steps, dependences(program).before, strict=True):
+        for earlier in sorted(needed):
+            if not networkx.has_path(dag, program.steps[earlier], step):
+                raise GraphError(
+                    f"{name}: step {step.serial} must run after step {program.steps[earlier].serial}, and no edge says so; "
+                    "keep the edges between steps that touch one buffer, and between checks"
+                )
+        missing = sorted(reads(step) - written)
+        if missing:
+            raise GraphError(f"{name}: step {step.serial} reads buffer {missing[0]}, which no step before it writes")
+        written |= writes(step)
+    lost = sorted({*program.outputs} - written)
+    if lost:
+        raise GraphError(f"{name}: no step writes buffer {lost[0]}, which is a result; keep what writes results")
+
+
 def _needs(dag: networkx.MultiDiGraph[Step], steps: Sequence[Step]) -> Dependences:
     numbers = {step: number for number, step in enumerate(steps)}
     edges = [{numbers[earlier]: tuple(keys) for earlier, keys in dag.pred[step].items()} for step in steps]
@@ -69,4 +103,4 @@ def _needs(dag: networkx.MultiDiGraph[Step], steps: Sequence[Step]) -> Dependenc
     return Dependences([set(before) for before in edges], [{n: b for n, b in p.items() if b} for p in producers])
 
 
-__all__ = ["fused", "of", "program_of"]
+__all__ = ["check", "fused", "of", "program_of"]

@@ -31,17 +31,32 @@ from dualgraph.static.rewriter import Rewriter
 LARGEST_FOLD = 1 << 16  # elements: folding more would trade compile time and memory for little
 
 Dag = Any  # networkx.MultiDiGraph, of calls or of kernel steps
-Run = Callable[[Dag], tuple[Dag, Sequence[Any]]]
+Run = Callable[[Dag], Any]  # gives a DAG, or a DAG and notes
 
 
 class Pass(NamedTuple):
-    """A named transformation. `stage` is "graph" or "program"."""
+    """A named transformation of the DAG at a stage: "graph" (of calls) or "kernel" (of kernel steps).
+
+    `run(dag)` returns a DAG, or a DAG and a list of notes for the report. `numerics` is "exact" (every bit stays) or
+    "reassociates" (holds for real numbers). `before` or `after` name the pass beside which it runs; else its place in the
+    list counts. See `static.Rewriter` for passes over calls.
+
+    >>> from dualgraph import static
+    >>> def count(dag):
+    ...     return dag, [f"{len(dag)} nodes"]
+    >>> counting = static.Pass("counting", "graph", "exact", "counts nodes", count, after="dead_code")
+    >>> double = static.compile(lambda x: x * 2.0, static.spec((3,)), passes=[*static.PASSES, counting])
+    >>> [p.notes for p in double.passes if p.name == "counting"]
+    [['4 nodes']]
+    """
 
     name: str
     stage: str
-    numerics: str  # "exact" | "reassociates"
+    numerics: str
     reason: str  # what it is good for, in one line
-    run: Callable[[Any], tuple[Any, list[str]]]
+    run: Run
+    before: str = ""
+    after: str = ""
 
 
 def dead_code(dag: Dag) -> tuple[Dag, list[str]]:
@@ -148,16 +163,62 @@ PASSES: tuple[Pass, ...] = (
     Pass("fusion", "kernel", "exact", "keeps intermediate results in registers and cache", _fusion),
 )
 LEVELS = ("none", "exact", "fast")
+STAGES = ("graph", "kernel")
+NUMERICS = ("exact", "reassociates")
 NAMES = tuple(p.name for p in PASSES)
 
 
-def chosen(optimize: str, names: Sequence[str] | None = None) -> tuple[Pass, ...]:
-    """The passes of a level, or those named."""
-    if names is not None:
-        if not isinstance(names, (list, tuple)):
-            raise ArgumentError(f"passes: got {shown(names)}; they are a list of {', '.join(NAMES)}; pass [] for none")
-        for name in names:
-            choice("passes", "a pass", name, NAMES)
-        return tuple(p for p in PASSES if p.name in names)
+
+
+def chosen(optimize: str, passes: Sequence[str | Pass] | None = None) -> tuple[Pass, ...]:
+    """The passes of a level: all that there are, or of those given, the ones whose numerics the level allows."""
     choice("compile", "optimize", optimize, LEVELS)
-    return tuple(p for p in PASSES if optimize == "fast" or (optimize == "exact" and p.numerics == "exact"))
+    if passes is None:
+        passes = PASSES if optimize != "none" else ()
+    elif not isinstance(passes, (list, tuple)) or isinstance(passes, Pass):
+        raise ArgumentError(
+            f"passes: got {shown(passes)}; they are a list of passes or of names ({', '.join(NAMES)}); pass [] for none"
+        )
+    known = {p.name: p for p in PASSES}
+    found = [p if isinstance(p, Pass) else known[choice("passes", "a pass", p, NAMES)] for p in passes]
+    for p in found:
+        _check_pass(p, [q.name for q in found])
+    unwanted = [p for p, given in zip(found, passes, strict=True) if not _allowed(p, optimize) and isinstance(given, str)]
+    if unwanted:
+        raise ArgumentError(
+            f"passes: got {unwanted[0].name!r}, which reassociates, at level {optimize!r}, which keeps every bit; say "
+            'optimize="fast", or leave it out'
+        )
+    return tuple(_placed([p for p in found if _allowed(p, optimize)]))
+
+
+def _allowed(p: Pass, optimize: str) -> bool:
+    return optimize == "fast" or p.numerics == "exact"
+
+
+def _check_pass(p: Pass, names: Sequence[str]) -> None:
+    if not isinstance(p.name, str) or names.count(p.name) > 1:
+        raise ArgumentError(f"passes: got the name {shown(p.name)} twice, or no name; each pass has one of its own")
+    choice(f"pass {p.name}", "stage", p.stage, STAGES)
+    choice(f"pass {p.name}", "numerics", p.numerics, NUMERICS)
+    if not callable(p.run):
+        raise ArgumentError(f"pass {p.name}: got {shown(p.run)} to run; give a function from DAG to DAG")
+    if p.before and p.after:
+        raise ArgumentError(f"pass {p.name}: got both before={p.before!r} and after={p.after!r}; give one of them")
+    for beside in filter(None, (p.before, p.after)):
+        choice(f"pass {p.name}", "a pass to be beside", beside, [name for name in names if name != p.name])
+
+
+def _placed(passes: Sequence[Pass]) -> list[Pass]:
+    """In the order in which they run: those that name no neighbour as they are given, the others beside theirs."""
+    order = [p for p in passes if not p.before and not p.after]
+    left = [p for p in passes if p not in order]
+    while left:
+        names = [p.name for p in order]
+        p = next((p for p in left if (p.before or p.after) in names), None)
+        if p is None:
+            raise ArgumentError(f"passes: got {', '.join(p.name for p in left)}, which wait for one another, or for one left out")
+        place = names.index(p.before or p.after)
+        order.insert(place if p.before else place + 1, p)
+        left.remove(p)
+    return order

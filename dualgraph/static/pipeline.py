@@ -20,11 +20,14 @@ from dualgraph.static import dag as dags
 from dualgraph.static import kernel_dag
 from dualgraph.static.graph import Graph, Variable
 from dualgraph.static.lowering import lower
-from dualgraph.static.passes import Pass
+from dualgraph.static.passes import PASSES, Pass
 from dualgraph.static.schedule import scheduled
 
 if TYPE_CHECKING:
     import networkx
+
+
+CHECKS = {"graph": dags.check, "kernel": kernel_dag.check}
 
 
 @dataclass
@@ -108,9 +111,16 @@ class Compilation:
 
     def _run(self, p: Pass, dag: Any) -> Any:
         start = time.perf_counter()
-        result, notes = p.run(dag)
+        try:
+            returned = p.run(dag)
+        except Exception as error:
+            error.add_note(f"in the pass {p.name!r}")
+            raise
+        result, notes = returned if isinstance(returned, tuple) and len(returned) == 2 else (returned, [])
+        if p not in PASSES and result is not dag:
+            CHECKS[p.stage](f"pass {p.name}", result, dag)
         seconds = time.perf_counter() - start
-        notes = [self._said(note) if isinstance(note, Decision) else note for note in notes]
+        notes = [self._said(note) if isinstance(note, Decision) else str(note) for note in notes]
         self.passes.append(PassReport(p.name, p.numerics, p.reason, len(dag), len(result), seconds, notes))
         return result
 

@@ -21,6 +21,7 @@ from dualgraph.errors import GraphError
 from dualgraph.kernels import memory, provider
 from dualgraph.ops.op import Call
 from dualgraph.static import dag as dags
+from dualgraph.static import kernel_dag
 from dualgraph.static.lowering import lower
 
 if TYPE_CHECKING:
@@ -53,7 +54,10 @@ def verify(executable: Executable, feeds: Sequence[Array], passed: Mapping[int, 
         raise GraphError(f"verify: memory plan: {'; '.join(faults)}; {REPORT}")
     loaded = provider.load(executable.program, compilation.arena, poisoned=True)
     arrays = executable.state(feeds, passed)
-    for what, run in (("fusion and memory plan", loaded.launch), ("fusion", _stepwise(loaded))):
+    kernels = [
+        (name, _stepwise(provider.load(kernel_dag.program_of(dag)))) for name, dag in compilation.kernel_stages.items()
+    ]
+    for what, run in (*kernels, ("memory plan and launch", loaded.launch), ("memory plan", _stepwise(loaded))):
         found = _listed(run(*(np.array(a) for a in arrays)))
         if compilation.exact:
             _compare(what, results[: compilation.results], found)
