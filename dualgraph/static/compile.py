@@ -22,7 +22,7 @@ from dualgraph.spec import Spec
 from dualgraph.static.conditions import worded
 from dualgraph.static.executable import Executable
 from dualgraph.static.graph import Graph
-from dualgraph.static.passes import PASSES, Pass, chosen
+from dualgraph.static.passes import PASSES, Pass, again, chosen
 from dualgraph.static.tracing import PLAIN, Given, given_of, name_of, owner_of, same_constant, trace_given, tracing
 
 MOST_VARIANTS = 16  # kept of one signature
@@ -308,7 +308,7 @@ def _remade(
     function: Callable[..., Any], specs: tuple[Any, ...], named: dict[str, Any], passes: list[str | Pass], verify: bool
 ) -> Compiled:
     """A copy, with these passes or those of these names."""
-    return Compiled(function, specs, named, chosen("fast", passes), verify)
+    return Compiled(function, specs, named, again(passes), verify)
 
 
 TENSOR: Any = type(default().constant(0.0, "float32"))

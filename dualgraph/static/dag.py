@@ -15,9 +15,10 @@ The order of execution is the topological one in which ties are broken by serial
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
+from itertools import pairwise
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from dualgraph.errors import GraphError
 from dualgraph.ops.op import Call, Op, checks, pure, specs_of
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import networkx
 
 EFFECT = "effect"
+N = TypeVar("N")  # calls, or kernel steps
 
 
 def _not_bound(**_: Any) -> NoReturn:
@@ -47,6 +49,13 @@ def empty() -> networkx.MultiDiGraph[Call]:
     import networkx
 
     return networkx.MultiDiGraph()
+
+
+def frozen(dag: networkx.MultiDiGraph[N]) -> networkx.MultiDiGraph[N]:
+    """The same DAG, of which networkx lets nobody change nodes or edges any more: a stage stays as it was."""
+    import networkx
+
+    return networkx.freeze(dag)
 
 
 def of(calls: Iterable[Call]) -> networkx.MultiDiGraph[Call]:
@@ -75,6 +84,15 @@ def add(dag: networkx.MultiDiGraph[Call], call: Call, last: Call | None) -> Call
             dag.add_edge(last, call, EFFECT, effect="order")
         return call
     return last
+
+
+def without_gradients(dag: networkx.MultiDiGraph[Call]) -> networkx.MultiDiGraph[Call]:
+    """What was written down: no calls that a sweep backwards made (node attribute `gradient`), and none that need them."""
+    kept = set[Call]()
+    for call in in_order(dag):
+        if "gradient" not in dag.nodes[call] and all(x.node in kept for x in call.inputs):
+            kept.add(call)
+    return dag.subgraph(kept).copy()  # type: ignore[no-any-return]
 
 
 def has_effect(call: Call) -> bool:
@@ -141,63 +159,112 @@ def check(name: str, dag: Any, before: networkx.MultiDiGraph[Call] | None = None
 
     if not isinstance(dag, networkx.MultiDiGraph):
         raise GraphError(f"{name}: got {type(dag).__name__}; a graph pass returns a networkx.MultiDiGraph of calls")
-    for fault, call in _faults(dag, before):
-        raise GraphError(f"{name}: {fault}").at(call.where if isinstance(call, Call) else None)
-    if not networkx.is_directed_acyclic_graph(dag):
-        cycle = " → ".join(edge[0].name for edge in networkx.find_cycle(dag))
-        raise GraphError(f"{name}: the graph has a cycle, {cycle}; no call may need its own result")
-    if before is not None:
-        _check_sinks(name, dag, before)
-
-
-def _faults(
-    dag: networkx.MultiDiGraph[Call], before: networkx.MultiDiGraph[Call] | None
-) -> Iterator[tuple[str, Call]]:
     for call in dag:
-        if not isinstance(call, Call):
-            yield f"got a node that is {type(call).__name__}; nodes are calls", call
-        operands = {
-            edge["operand"]: (producer, edge["result"])
-            for producer, edges in dag.pred[call].items()
-            for edge in edges.values()
-            if "operand" in edge
-        }
-        expected = {number: (x.node, x.index) for number, x in enumerate(call.inputs)}
-        if operands != expected:
-            wrong = min(n for n in operands.keys() | expected.keys() if operands.get(n) != expected.get(n))
-            x, y = (found.get(wrong) for found in (expected, operands))
-            yield (
-                f"operand {wrong} of {call.name} is {_said(x)}, and its edge comes from {_said(y)}; give each operand an edge "
-                "with `operand` and `result`, or change calls by static.Rewriter",
-                call,
-            )
-        if call.op not in SINKS and call.inputs and (before is None or call not in before):
-            specs = specs_of(call.op, [x.layout for x in call.inputs], call.params)
-            if specs != tuple(call.specs):
-                yield f"{call.name} is said to give {_specs(call.specs)}; it gives {_specs(specs)}", call
+        _check_node(name, dag, call, before)
+    if not networkx.is_directed_acyclic_graph(dag):
+        found = [edge[0] for edge in networkx.find_cycle(dag)]
+        cycle = " → ".join(call.name for call in found)
+        raise GraphError(f"{name}: the graph has a cycle, {cycle}; no call may need its own result").at(found[0].where)
+    calls = in_order(dag)
+    if before is None:
+        _check_as_recorded(name, calls)
+    else:
+        _check_sinks(name, dag, before, calls)
+    _check_effects(name, dag, calls)
 
 
-def _said(found: tuple[Call, int] | None) -> str:
-    return "nothing" if found is None else f"result {found[1]} of {found[0].name}"
+def _check_node(name: str, dag: networkx.MultiDiGraph[Call], call: Any, before: Container[Call] | None) -> None:
+    """A call whose edges say what its inputs say, whose results are what its op gives, and no input of another graph."""
+    if not isinstance(call, Call):
+        raise GraphError(f"{name}: got a node that is {type(call).__name__}; nodes are calls")
+    edges = {
+        key: (producer, edge.get("operand"), edge.get("result"))
+        for producer, parallel in dag.pred[call].items()
+        for key, edge in parallel.items()
+        if key != EFFECT
+    }
+    expected: dict[Any, Any] = {number: (x.node, number, x.index) for number, x in enumerate(call.inputs)}
+    if edges != expected:
+        wrong = min((key for key in edges.keys() | expected.keys() if edges.get(key) != expected.get(key)), key=str)
+        raise GraphError(
+            f"{name}: operand {wrong} of {call.name} is {_said(expected.get(wrong))}, and its edge comes from "
+            f"{_said(edges.get(wrong))}; give each operand an edge with its position as key and as `operand`, and "
+            "`result`, or change calls by static.Rewriter"
+        ).at(call.where)
+    if before is None or call in before or call.op in SINKS:
+        return
+    if call.op in LEAVES:
+        raise GraphError(
+            f"{name}: {call.name} is an input that the graph has not; a pass adds no inputs, and takes those that are there"
+        ).at(call.where)
+    specs = specs_of(call.op, [x.layout for x in call.inputs], call.params) if call.inputs else call.specs
+    if specs != tuple(call.specs):
+        raise GraphError(f"{name}: {call.name} is said to give {_specs(call.specs)}; it gives {_specs(specs)}").at(
+            call.where
+        )
+
+
+def _said(found: tuple[Any, Any, Any] | None) -> str:
+    return "nothing" if found is None else f"result {found[2]} of {getattr(found[0], 'name', found[0])}"
 
 
 def _specs(specs: Sequence[Any]) -> str:
     return ", ".join(map(str, specs)) or "nothing"
 
 
-def _check_sinks(name: str, dag: networkx.MultiDiGraph[Call], before: networkx.MultiDiGraph[Call]) -> None:
+def _check_as_recorded(name: str, calls: Sequence[Call]) -> None:
+    effects = [call for call in calls if has_effect(call) and call.op not in SINKS]
+    for earlier, later in pairwise(effects):
+        if earlier.serial > later.serial:
+            raise GraphError(
+                f"{name}: {later.name} was defined before {earlier.name}, and edges put it behind; both check values or have "
+                "effects outside, so they keep their order"
+            ).at(later.where)
+
+
+def _check_sinks(
+    name: str, dag: networkx.MultiDiGraph[Call], before: networkx.MultiDiGraph[Call], calls: Sequence[Call]
+) -> None:
     """The same results of the same specs, the same variables updated, the same effects in the same order."""
     specs = [[x.layout for x in results(d)] for d in (before, dag)]
     if specs[0] != specs[1]:
-        raise GraphError(f"{name}: the results are {_specs(specs[1])}; they were {_specs(specs[0])}; keep their specs and order")
+        raise GraphError(
+            f"{name}: the results are {_specs(specs[1])}; they were {_specs(specs[0])}; keep their specs and order"
+        )
     written = [[leaf for leaf, _ in updates(d)] for d in (before, dag)]
     if written[0] != written[1]:
         raise GraphError(f"{name}: other variables are updated than before; keep each update, of the same variable")
-    effects = [[c.serial for c in in_order(d) if c.op not in SINKS and has_effect(c)] for d in (before, dag)]
+    effects = [[c.serial for c in order if c.op not in SINKS and has_effect(c)] for order in (in_order(before), calls)]
     if effects[0] != effects[1]:
         raise GraphError(
             f"{name}: calls that check values or have effects outside are gone, new, or in another order; keep them as they are"
         )
+
+
+def _check_effects(name: str, dag: networkx.MultiDiGraph[Call], calls: Sequence[Call]) -> None:
+    """Between calls that must not change places there is a way."""
+    import networkx
+
+    for earlier, later, kind in _effects(dag, calls):
+        if not dag.has_edge(earlier, later) and not networkx.has_path(dag, earlier, later):
+            raise GraphError(
+                f"{name}: {later.name} must run after {earlier.name}, and no edge says so; keep the edges of effects "
+                f'(here effect="{kind}")'
+            ).at(later.where)
+
+
+def _effects(dag: networkx.MultiDiGraph[Call], calls: Iterable[Call]) -> Iterator[tuple[Call, Call, str]]:
+    last: Call | None = None
+    for call in calls:
+        if call.op is UPDATE:
+            if last is not None:
+                yield last, call, "check"
+            variable = call.inputs[0].node
+            yield from ((reader, call, "read") for reader in dag.successors(variable) if reader.op is not UPDATE)
+        elif has_effect(call):
+            if last is not None:
+                yield last, call, "order"
+            last = call
 
 
 __all__ = [
@@ -213,6 +280,7 @@ __all__ = [
     "calculations",
     "check",
     "empty",
+    "frozen",
     "has_effect",
     "in_order",
     "needed",
@@ -221,4 +289,5 @@ __all__ = [
     "results",
     "update",
     "updates",
+    "without_gradients",
 ]

@@ -357,7 +357,7 @@ class Watched:
 
     def __init__(self, executable: Executable, what: Sequence[Any]):
         self.executable = executable
-        calls = {c.name: c for c in executable.compilation.differentiated}
+        calls = {c.name: c for c in dags.calculations(executable.compilation.differentiated)}
         what = tuple(what[0]) if len(what) == 1 and isinstance(what[0], (list, tuple)) else what
         self._symbols = [(symbol.node.name, symbol) for symbol in (_found(item, calls) for item in what)]
 

@@ -121,9 +121,9 @@ def save(path: Any, stage: str, stages: Mapping[str, networkx.MultiDiGraph[Any]]
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise ArgumentError(
-            f"save_graph: {str(path)!r} cannot be written ({error.strerror}); give a path that can"
-        ).at(here(3)) from None
+        raise ArgumentError(f"save_graph: {str(path)!r} cannot be written ({error.strerror}); give a path that can").at(
+            here(3)
+        ) from None
 
 
 def stage_named(what: str, stage: Any, stages: Mapping[str, Any]) -> str:

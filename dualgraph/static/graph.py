@@ -154,6 +154,8 @@ class Graph(Recorder):
         self.dag: networkx.MultiDiGraph[Call] = dags.empty()
         """The calls, their operands and their effects: see `dualgraph.static.dag`."""
         self._effect: Call | None = None  # the latest call that has one
+        self._defined = 0  # calls
+        self._sinks: list[Call] = []  # what a compilation wants of it
         self._sweeping = 0
         self.variables: dict[int, Variable] = {}
         self.placeholders: list[Symbol] = []
@@ -183,9 +185,12 @@ class Graph(Recorder):
         self.restore()
 
     def __repr__(self) -> str:
-        return f"<Graph: {len(self.dag)} calls, {len(self.placeholders)} inputs, {len(self.variables)} variables>"
+        return f"<Graph: {len(self.dag) - len(self._sinks)} calls, {len(self.placeholders)} inputs, {len(self.variables)} variables>"
 
     def add(self, call: Call) -> None:
+        if self._sinks:
+            self._reopen()
+        self._defined += 1
         self._effect = dags.add(self.dag, call, self._effect)
         if self._sweeping:
             self.dag.nodes[call]["gradient"] = True
@@ -201,26 +206,30 @@ class Graph(Recorder):
     @property
     def calls(self) -> list[Call]:
         """The calls in program order."""
-        return dags.in_order(self.dag)
+        return dags.calculations(self.dag)
 
     def finished(self, results: Sequence[Symbol]) -> networkx.MultiDiGraph[Call]:
         """The DAG with what is wanted of it: these results, and the new values of variables."""
-        if any(call.op in dags.SINKS for call in self.dag):  # it was compiled before, and that is as it was
-            self.dag = dags.of(call for call in self.calls if call.op not in dags.SINKS)
-        for number, x in enumerate(results):
-            dags.add(self.dag, dags.result(x, number), None)
-        for v in self.variables.values():
-            if v.updated:
-                dags.add(self.dag, dags.update(Symbol(self, v.node, 0, leaf=True), v.value), self._effect)
+        self._reopen()
+        dags.check("compile", self.dag)
+        if len(self.dag) != self._defined:
+            raise GraphError(
+                f"compile: got a DAG of {len(self.dag)} calls, and {self._defined} were defined; a graph is changed by "
+                "passes (static.Pass), not behind its back"
+            )
+        updated = [v for v in self.variables.values() if v.updated]
+        self._sinks = [dags.result(x, number) for number, x in enumerate(results)]
+        self._sinks += [dags.update(Symbol(self, v.node, 0, leaf=True), v.value) for v in updated]
+        for sink in self._sinks:
+            dags.add(self.dag, sink, self._effect)
         return self.dag
 
-    def as_written(self) -> networkx.MultiDiGraph[Call]:
-        """The DAG without the calls of gradients, and without those that need them."""
-        written = set[Call]()
-        for call in self.calls:
-            if "gradient" not in self.dag.nodes[call] and all(x.node in written for x in call.inputs):
-                written.add(call)
-        return self.dag.subgraph(written).copy()
+    def _reopen(self) -> None:
+        """A DAG of its own, without what a compilation wanted: that one keeps its DAG as it was."""
+        if self._sinks:
+            self.dag = self.dag.copy()
+            self.dag.remove_nodes_from(self._sinks)
+            self._sinks = []
 
     # Capturing what comes from outside
 

@@ -39,7 +39,7 @@ class Pass(NamedTuple):
 
     `run(dag)` returns a DAG, or a DAG and a list of notes for the report. `numerics` is "exact" (every bit stays) or
     "reassociates" (holds for real numbers). `before` or `after` name the pass beside which it runs; else its place in the
-    list counts. See `static.Rewriter` for passes over calls.
+    list counts. All graph passes run before all kernel passes. See `static.Rewriter` for passes over calls.
 
     >>> from dualgraph import static
     >>> def count(dag):
@@ -164,10 +164,9 @@ PASSES: tuple[Pass, ...] = (
 )
 LEVELS = ("none", "exact", "fast")
 STAGES = ("graph", "kernel")
+RESERVED = ("defined", "differentiated", "lowered", "fused")  # names of stages that no pass makes
 NUMERICS = ("exact", "reassociates")
 NAMES = tuple(p.name for p in PASSES)
-
-
 
 
 def chosen(optimize: str, passes: Sequence[str | Pass] | None = None) -> tuple[Pass, ...]:
@@ -182,23 +181,34 @@ def chosen(optimize: str, passes: Sequence[str | Pass] | None = None) -> tuple[P
     known = {p.name: p for p in PASSES}
     found = [p if isinstance(p, Pass) else known[choice("passes", "a pass", p, NAMES)] for p in passes]
     for p in found:
-        _check_pass(p, [q.name for q in found])
-    unwanted = [p for p, given in zip(found, passes, strict=True) if not _allowed(p, optimize) and isinstance(given, str)]
+        _check_pass(p, found)
+    unwanted = [
+        p for p, given in zip(found, passes, strict=True) if not _allowed(p, optimize) and isinstance(given, str)
+    ]
     if unwanted:
         raise ArgumentError(
             f"passes: got {unwanted[0].name!r}, which reassociates, at level {optimize!r}, which keeps every bit; say "
             'optimize="fast", or leave it out'
         )
-    return tuple(_placed([p for p in found if _allowed(p, optimize)]))
+    return tuple(sorted(_placed([p for p in found if _allowed(p, optimize)]), key=lambda p: STAGES.index(p.stage)))
+
+
+def again(passes: Sequence[str | Pass]) -> tuple[Pass, ...]:
+    """Passes that were chosen before, those that there are by name."""
+    known = {p.name: p for p in PASSES}
+    return tuple(known[p] if isinstance(p, str) else p for p in passes)
 
 
 def _allowed(p: Pass, optimize: str) -> bool:
     return optimize == "fast" or p.numerics == "exact"
 
 
-def _check_pass(p: Pass, names: Sequence[str]) -> None:
-    if not isinstance(p.name, str) or names.count(p.name) > 1:
-        raise ArgumentError(f"passes: got the name {shown(p.name)} twice, or no name; each pass has one of its own")
+def _check_pass(p: Pass, passes: Sequence[Pass]) -> None:
+    names = [q.name for q in passes]
+    if not isinstance(p.name, str) or not p.name or names.count(p.name) > 1 or p.name in RESERVED:
+        raise ArgumentError(
+            f"passes: got the name {shown(p.name)}; each pass has a name of its own, other than {', '.join(RESERVED)}; give it one"
+        )
     choice(f"pass {p.name}", "stage", p.stage, STAGES)
     choice(f"pass {p.name}", "numerics", p.numerics, NUMERICS)
     if not callable(p.run):
@@ -207,6 +217,12 @@ def _check_pass(p: Pass, names: Sequence[str]) -> None:
         raise ArgumentError(f"pass {p.name}: got both before={p.before!r} and after={p.after!r}; give one of them")
     for beside in filter(None, (p.before, p.after)):
         choice(f"pass {p.name}", "a pass to be beside", beside, [name for name in names if name != p.name])
+        wrong = p.before if p.stage == "kernel" else p.after
+        if wrong and passes[names.index(wrong)].stage != p.stage:
+            raise ArgumentError(
+                f"pass {p.name}: got {'before' if p.before else 'after'}={beside!r}; graph passes run before kernel passes; "
+                f"name a {p.stage} pass"
+            )
 
 
 def _placed(passes: Sequence[Pass]) -> list[Pass]:
@@ -217,7 +233,9 @@ def _placed(passes: Sequence[Pass]) -> list[Pass]:
         names = [p.name for p in order]
         p = next((p for p in left if (p.before or p.after) in names), None)
         if p is None:
-            raise ArgumentError(f"passes: got {', '.join(p.name for p in left)}, which wait for one another, or for one left out")
+            raise ArgumentError(
+                f"passes: got {', '.join(p.name for p in left)}, which wait for one another, or for one left out"
+            )
         place = names.index(p.before or p.after)
         order.insert(place if p.before else place + 1, p)
         left.remove(p)

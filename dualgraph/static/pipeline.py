@@ -53,9 +53,8 @@ class Compilation:
     def __init__(self, graph: Graph, results: Sequence[Symbol], passes: Sequence[Pass]):
         start = time.perf_counter()
         self.graph, self.passes = graph, list[PassReport]()
-        self._origins = {call.serial: call for call in graph.dag}
-        self.graph_stages = {"differentiated": graph.finished(results)}
-        dags.check("compile", graph.dag)
+        self.graph_stages = {"differentiated": dags.frozen(graph.finished(results))}
+        self._origins = {call.serial: call for call in self.differentiated}
         for p in passes:
             if p.stage == "graph":
                 self.graph_stages[p.name] = self._run(p, self.optimised)
@@ -78,7 +77,7 @@ class Compilation:
         self.written: list[Variable] = [
             v for number, v in enumerate(self.variables, self.feeds) if number in lowered.written
         ]
-        self.kernel_stages = {"lowered": kernel_dag.of(lowered.program)}
+        self.kernel_stages = {"lowered": dags.frozen(kernel_dag.of(lowered.program))}
         for p in passes:
             if p.stage == "kernel":
                 self.kernel_stages[p.name] = self._run(p, self.fused)
@@ -107,7 +106,11 @@ class Compilation:
         """The DAG of each stage, in the order in which they were made."""
         kernels = list(self.kernel_stages.items())
         kernels[-1:] = [kernels[-1], ("fused", self.fused)] if len(kernels) == 1 else [("fused", self.fused)]
-        return {"defined": self.graph.as_written(), **self.graph_stages, **dict(kernels)}
+        return {
+            "defined": dags.frozen(dags.without_gradients(self.differentiated)),
+            **self.graph_stages,
+            **dict(kernels),
+        }
 
     def _run(self, p: Pass, dag: Any) -> Any:
         start = time.perf_counter()
@@ -122,7 +125,7 @@ class Compilation:
         seconds = time.perf_counter() - start
         notes = [self._said(note) if isinstance(note, Decision) else str(note) for note in notes]
         self.passes.append(PassReport(p.name, p.numerics, p.reason, len(dag), len(result), seconds, notes))
-        return result
+        return dags.frozen(result)
 
     def _said(self, decision: Decision) -> str:
         """A decision of fusion in the names of calls."""

@@ -52,10 +52,11 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of one run. `lower_bound`: no plan for this order of kernels could do with less scratch memory."""
+    """Bytes of one run."""
 
     arena: int
-    lower_bound: int
+    lower_bound: int  # the most scratch alive at one kernel, in the order that runs: no plan for it could do with less
+    program_order: int  # the same in program order
     unplanned: int  # scratch without reuse
     state: int  # variables read or written
     results: int
@@ -108,6 +109,7 @@ def memory_report(executable: Executable) -> Memory:
     return Memory(
         arena.size,
         arena.lower_bound,
+        executable.compilation.schedule.program_peak,
         sum(scratch),
         sum(program.buffers[b].nbytes for b in program.inputs[first:last]),
         sum(program.buffers[b].nbytes for b in program.outputs),
@@ -175,7 +177,8 @@ def explain(executable: Executable) -> str:
             lines.append(f"  … {len(refusals) - 20} more in executable.passes")
     lines += [
         "",
-        f"memory   {memory.arena:,} bytes of scratch (without reuse {memory.unplanned:,}; at least {memory.lower_bound:,}), "
+        f"memory   {memory.arena:,} bytes of scratch (without reuse {memory.unplanned:,}; at least {memory.lower_bound:,} in "
+        f"the order that runs, {memory.program_order:,} in program order), "
         f"{memory.results:,} of results, {memory.state:,} of state",
         f"work     {work.flops:,} floating-point operations, {work.bytes:,} bytes touched",
         "compile  " + ", ".join(f"{name} {seconds * 1e3:.1f} ms" for name, seconds in executable.times.items()),

@@ -14,7 +14,11 @@ from dualgraph.static.passes import NAMES, PASSES
 
 
 def ops(executable) -> list[str]:
-    return [c.op.name for c in dags.calculations(executable.compilation.optimised) if c.op.name not in ("placeholder", "constant", "variable")]
+    return [
+        c.op.name
+        for c in dags.calculations(executable.compilation.optimised)
+        if c.op.name not in ("placeholder", "constant", "variable")
+    ]
 
 
 def compiled(function, *specs, **options):
