@@ -27,7 +27,9 @@ class _Composition(Recorder):
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[Call] = []
-        self.add = self.calls.append  # type: ignore[method-assign]
+
+    def add(self, call: Call) -> None:
+        self.calls.append(call)
 
     def number(self, value: float, dtype: str) -> Symbol:
         with np.errstate(over="ignore"):  # what float32 cannot hold is infinite

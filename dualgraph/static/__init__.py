@@ -2,8 +2,8 @@
 
 `graph.py` defining, `tracing.py` functions written down as graphs, `guards.py` what that depended on, `compile.py` and
 `jitted.py` for one signature and for each, `dag.py` and `kernel_dag.py` what a graph is, `passes.py`, `rewriter.py` and
-`algebra.py` optimising, `lowering.py` kernel steps, `schedule.py` their order, `export.py` files, `pipeline.py` all stages in order, `feeds.py` arguments, `executable.py` running, `verify.py` checking,
-`report.py` explaining.
+`algebra.py` optimising, `lowering.py` kernel steps, `schedule.py` their order, `pipeline.py` all stages one after the
+other, `feeds.py` arguments, `executable.py` running, `verify.py` checking, `report.py` and `export.py` showing.
 """
 
 from dualgraph.spec import Spec
@@ -16,6 +16,6 @@ from dualgraph.static.rewriter import Rewriter
 from dualgraph.static.tracing import spec, trace
 
 __all__ = [
-    "PASSES", "Compiled", "Executable", "Graph", "Jitted", "Pass", "Rewriter", "Spec", "compile", "gradients", "jit", "placeholder", "spec",
-    "trace",
+    "PASSES", "Compiled", "Executable", "Graph", "Jitted", "Pass", "Rewriter", "Spec", "compile", "gradients", "jit",
+    "placeholder", "spec", "trace",
 ]  # fmt: skip

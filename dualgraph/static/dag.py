@@ -15,12 +15,12 @@ The order of execution is the topological one in which ties are broken by serial
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from dualgraph.errors import GraphError
+from dualgraph.errors import DualgraphError, GraphError
 from dualgraph.ops.op import Call, Op, checks, pure, specs_of
 from dualgraph.ops.symbol import CONSTANT, PLACEHOLDER, Symbol
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     import networkx
 
 EFFECT = "effect"
-N = TypeVar("N")  # calls, or kernel steps
 
 
 def _not_bound(**_: Any) -> NoReturn:
@@ -51,7 +50,7 @@ def empty() -> networkx.MultiDiGraph[Call]:
     return networkx.MultiDiGraph()
 
 
-def frozen(dag: networkx.MultiDiGraph[N]) -> networkx.MultiDiGraph[N]:
+def frozen(dag: networkx.MultiDiGraph[Any]) -> networkx.MultiDiGraph[Any]:
     """The same DAG, of which networkx lets nobody change nodes or edges any more: a stage stays as it was."""
     import networkx
 
@@ -69,7 +68,8 @@ def of(calls: Iterable[Call]) -> networkx.MultiDiGraph[Call]:
 
 def add(dag: networkx.MultiDiGraph[Call], call: Call, last: Call | None) -> Call | None:
     """Add a call with its edges; `last` is the latest call with an effect before it. Returns that for the next one."""
-    dag.add_node(call)
+    if not call.inputs:
+        dag.add_node(call)
     for number, x in enumerate(call.inputs):
         dag.add_edge(x.node, call, number, operand=number, result=x.index)
     if call.op is UPDATE:
@@ -92,7 +92,7 @@ def without_gradients(dag: networkx.MultiDiGraph[Call]) -> networkx.MultiDiGraph
     for call in in_order(dag):
         if "gradient" not in dag.nodes[call] and all(x.node in kept for x in call.inputs):
             kept.add(call)
-    return dag.subgraph(kept).copy()  # type: ignore[no-any-return]
+    return dag.subgraph(kept).copy()
 
 
 def has_effect(call: Call) -> bool:
@@ -103,12 +103,12 @@ def has_effect(call: Call) -> bool:
 _serial = attrgetter("serial")
 
 
-def in_order(dag: networkx.MultiDiGraph[Call]) -> list[Call]:
-    """The calls in topological order, ties by serial number."""
-    calls = sorted(dag, key=_serial)
-    place = {call: number for number, call in enumerate(calls)}
-    if all(place[call] < place[later] for call, reached in dag.adjacency() for later in reached):
-        return calls  # is what the sort below would give, for a tenth of its time
+def in_order(dag: networkx.MultiDiGraph[Any]) -> list[Any]:
+    """The nodes (calls, or kernel steps) in topological order, ties by serial number."""
+    nodes = sorted(dag, key=_serial)
+    place = {node: number for number, node in enumerate(nodes)}
+    if all(place[node] < place[later] for node, reached in dag.adjacency() for later in reached):
+        return nodes  # is what the sort below would give, for a tenth of its time
     import networkx
 
     return list(networkx.lexicographical_topological_sort(dag, key=_serial))
@@ -159,13 +159,16 @@ def check(name: str, dag: Any, before: networkx.MultiDiGraph[Call] | None = None
 
     if not isinstance(dag, networkx.MultiDiGraph):
         raise GraphError(f"{name}: got {type(dag).__name__}; a graph pass returns a networkx.MultiDiGraph of calls")
-    for call in dag:
-        _check_node(name, dag, call, before)
-    if not networkx.is_directed_acyclic_graph(dag):
+    for call, producers in dag.pred.items():
+        _check_node(name, call, producers, before)
+    try:
+        calls = in_order(dag)
+    except networkx.NetworkXUnfeasible:
         found = [edge[0] for edge in networkx.find_cycle(dag)]
         cycle = " → ".join(call.name for call in found)
-        raise GraphError(f"{name}: the graph has a cycle, {cycle}; no call may need its own result").at(found[0].where)
-    calls = in_order(dag)
+        raise GraphError(f"{name}: the graph has a cycle, {cycle}; no call may need its own result").at(
+            found[0].where
+        ) from None
     if before is None:
         _check_as_recorded(name, calls)
     else:
@@ -173,24 +176,12 @@ def check(name: str, dag: Any, before: networkx.MultiDiGraph[Call] | None = None
     _check_effects(name, dag, calls)
 
 
-def _check_node(name: str, dag: networkx.MultiDiGraph[Call], call: Any, before: Container[Call] | None) -> None:
+def _check_node(name: str, call: Any, producers: Mapping[Any, Any], before: Container[Call] | None) -> None:
     """A call whose edges say what its inputs say, whose results are what its op gives, and no input of another graph."""
     if not isinstance(call, Call):
         raise GraphError(f"{name}: got a node that is {type(call).__name__}; nodes are calls")
-    edges = {
-        key: (producer, edge.get("operand"), edge.get("result"))
-        for producer, parallel in dag.pred[call].items()
-        for key, edge in parallel.items()
-        if key != EFFECT
-    }
-    expected: dict[Any, Any] = {number: (x.node, number, x.index) for number, x in enumerate(call.inputs)}
-    if edges != expected:
-        wrong = min((key for key in edges.keys() | expected.keys() if edges.get(key) != expected.get(key)), key=str)
-        raise GraphError(
-            f"{name}: operand {wrong} of {call.name} is {_said(expected.get(wrong))}, and its edge comes from "
-            f"{_said(edges.get(wrong))}; give each operand an edge with its position as key and as `operand`, and "
-            "`result`, or change calls by static.Rewriter"
-        ).at(call.where)
+    if not _fits(call, producers):
+        raise _misfit(name, call, producers)
     if before is None or call in before or call.op in SINKS:
         return
     if call.op in LEAVES:
@@ -202,6 +193,36 @@ def _check_node(name: str, dag: networkx.MultiDiGraph[Call], call: Any, before: 
         raise GraphError(f"{name}: {call.name} is said to give {_specs(call.specs)}; it gives {_specs(specs)}").at(
             call.where
         )
+
+
+def _fits(call: Call, producers: Mapping[Any, Any]) -> bool:
+    """Whether the operands' edges are those that the inputs say."""
+    operands = 0
+    for parallel in producers.values():
+        operands += len(parallel) - (EFFECT in parallel)
+    if operands != len(call.inputs):
+        return False
+    for number, x in enumerate(call.inputs):
+        edge = producers.get(x.node, {}).get(number)
+        if edge is None or edge.get("operand") != number or edge.get("result") != x.index:
+            return False
+    return True
+
+
+def _misfit(name: str, call: Call, producers: Mapping[Any, Any]) -> DualgraphError:
+    edges = {
+        key: (producer, edge.get("operand"), edge.get("result"))
+        for producer, parallel in producers.items()
+        for key, edge in parallel.items()
+        if key != EFFECT
+    }
+    expected: dict[Any, Any] = {number: (x.node, number, x.index) for number, x in enumerate(call.inputs)}
+    wrong = min((key for key in edges.keys() | expected.keys() if edges.get(key) != expected.get(key)), key=str)
+    return GraphError(
+        f"{name}: operand {wrong} of {call.name} is {_said(expected.get(wrong))}, and its edge comes from "
+        f"{_said(edges.get(wrong))}; give each operand an edge with its position as key and as `operand`, and `result`, "
+        "or change calls by static.Rewriter"
+    ).at(call.where)
 
 
 def _said(found: tuple[Any, Any, Any] | None) -> str:

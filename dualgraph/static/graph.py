@@ -185,7 +185,8 @@ class Graph(Recorder):
         self.restore()
 
     def __repr__(self) -> str:
-        return f"<Graph: {len(self.dag) - len(self._sinks)} calls, {len(self.placeholders)} inputs, {len(self.variables)} variables>"
+        calls = len(self.dag) - len(self._sinks)
+        return f"<Graph: {calls} calls, {len(self.placeholders)} inputs, {len(self.variables)} variables>"
 
     def add(self, call: Call) -> None:
         if self._sinks:

@@ -44,7 +44,8 @@ def _empty(program: Program) -> networkx.MultiDiGraph[Step]:
 
 def program_of(dag: networkx.MultiDiGraph[Step], steps: Sequence[Step] | None = None) -> Program:
     """The program that runs the steps in this order; in program order where none is given."""
-    return replace(dag.graph["program"], steps=in_order(dag) if steps is None else list(steps))
+    program: Program = dag.graph["program"]
+    return replace(program, steps=in_order(dag) if steps is None else list(steps))
 
 
 def fused(dag: networkx.MultiDiGraph[Step]) -> tuple[networkx.MultiDiGraph[Step], list[Decision]]:

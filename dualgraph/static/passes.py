@@ -207,7 +207,8 @@ def _check_pass(p: Pass, passes: Sequence[Pass]) -> None:
     names = [q.name for q in passes]
     if not isinstance(p.name, str) or not p.name or names.count(p.name) > 1 or p.name in RESERVED:
         raise ArgumentError(
-            f"passes: got the name {shown(p.name)}; each pass has a name of its own, other than {', '.join(RESERVED)}; give it one"
+            f"passes: got the name {shown(p.name)}; each pass has a name of its own, other than {', '.join(RESERVED)}; "
+            "give it one"
         )
     choice(f"pass {p.name}", "stage", p.stage, STAGES)
     choice(f"pass {p.name}", "numerics", p.numerics, NUMERICS)

@@ -104,13 +104,8 @@ class Compilation:
     @cached_property
     def stages(self) -> dict[str, networkx.MultiDiGraph[Any]]:
         """The DAG of each stage, in the order in which they were made."""
-        kernels = list(self.kernel_stages.items())
-        kernels[-1:] = [kernels[-1], ("fused", self.fused)] if len(kernels) == 1 else [("fused", self.fused)]
-        return {
-            "defined": dags.frozen(dags.without_gradients(self.differentiated)),
-            **self.graph_stages,
-            **dict(kernels),
-        }
+        defined = dags.frozen(dags.without_gradients(self.differentiated))
+        return {"defined": defined, **self.graph_stages, **self.kernel_stages, "fused": self.fused}
 
     def _run(self, p: Pass, dag: Any) -> Any:
         start = time.perf_counter()

@@ -157,8 +157,9 @@ def _touched(view: View) -> int:
 def explain(executable: Executable) -> str:
     """What was compiled and why, in words."""
     memory, work = memory_report(executable), cost(executable)
+    defined = dags.calculations(executable.compilation.differentiated)
     lines = [
-        f"{len(dags.calculations(executable.compilation.differentiated))} calls defined → {work.launches} kernels ({provider.name()})",
+        f"{len(defined)} calls defined → {work.launches} kernels ({provider.name()})",
         "",
         "passes",
     ]

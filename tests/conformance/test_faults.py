@@ -27,8 +27,8 @@ from dualgraph.ops.op import Op, Operand, as_view
 from dualgraph.ops.symbol import Symbol
 from dualgraph.static import passes
 from dualgraph.static.algebra import EXACT, plus_zero, times_zero
-from dualgraph.static.rewriter import Rewriter
 from dualgraph.static.provenance import Provenance
+from dualgraph.static.rewriter import Rewriter
 
 X = np.random.default_rng(0).normal(size=(5, 37)).astype(np.float32)
 X[0, :4] = [0.0, -0.0, np.inf, -np.inf]

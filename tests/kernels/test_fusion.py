@@ -504,7 +504,7 @@ def within(step: Step, limits: Limits) -> None:
     ("rule", "always"),
     [
         ("clash", lambda *_: None),
-        ("_Fuser._place", lambda self, a, b, both: b.place),
+        ("_Fuser._place", lambda self, a, b, before, both: b.place),
     ],
 )
 def test_the_rules_are_needed(monkeypatch: pytest.MonkeyPatch, rule: str, always: Any) -> None:
