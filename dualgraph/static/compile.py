@@ -22,7 +22,7 @@ from dualgraph.spec import Spec
 from dualgraph.static.conditions import worded
 from dualgraph.static.executable import Executable
 from dualgraph.static.graph import Graph
-from dualgraph.static.passes import PASSES, Pass, again, chosen
+from dualgraph.static.passes import Pass, chosen
 from dualgraph.static.tracing import PLAIN, Given, given_of, name_of, owner_of, same_constant, trace_given, tracing
 
 MOST_VARIANTS = 16  # kept of one signature
@@ -240,8 +240,7 @@ class Compiled:
 
     def __reduce__(self) -> Any:
         """A copy is traced anew at its first call: it belongs to the copies of what this one belongs to."""
-        passes = [p.name if p in PASSES else p for p in self._passes]
-        return _remade, (self.function, self._specs, self._named, passes, self._verify)
+        return Compiled, (self.function, self._specs, self._named, self._passes, self._verify)
 
     def __call__(self, *args: Any, **named: Any) -> Any:
         if current() is default() and not named and self.variants:
@@ -302,13 +301,6 @@ class Compiled:
                     "of its graph; pass it as a tensor, or use static.jit"
                 ).at(here(3))
         return [value for value, want in zip(given, wanted, strict=True) if isinstance(want, Spec)]
-
-
-def _remade(
-    function: Callable[..., Any], specs: tuple[Any, ...], named: dict[str, Any], passes: list[str | Pass], verify: bool
-) -> Compiled:
-    """A copy, with these passes or those of these names."""
-    return Compiled(function, specs, named, again(passes), verify)
 
 
 TENSOR: Any = type(default().constant(0.0, "float32"))

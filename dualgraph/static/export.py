@@ -120,8 +120,9 @@ def save(path: Any, stage: str, stages: Mapping[str, networkx.MultiDiGraph[Any]]
     text = FORMATS[path.suffix](plain(stages[stage_named("save_graph", stage, stages)]))
     try:
         path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ArgumentError(f"save_graph: {str(path)!r} cannot be written ({error.strerror}); give a path that can").at(
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ArgumentError(f"save_graph: {str(path)!r} cannot be written ({reason}); give a path that can").at(
             here(3)
         ) from None
 

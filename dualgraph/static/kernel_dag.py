@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from dualgraph.errors import GraphError
 from dualgraph.kernels.fusion import Decision, Dependences, dependences, merge
-from dualgraph.kernels.program import Program, Step, reads, replace, writes
+from dualgraph.kernels.kinds import Loop, MatMul
+from dualgraph.kernels.program import Program, Step, View, reads, replace, writes
+from dualgraph.spec import Spec
 from dualgraph.static.dag import EFFECT, in_order
 
 if TYPE_CHECKING:
@@ -80,13 +82,33 @@ def check(name: str, dag: Any, before: networkx.MultiDiGraph[Step] | None = None
         cycle = " → ".join(str(edge[0].serial) for edge in networkx.find_cycle(dag))
         raise GraphError(f"{name}: the graph has a cycle, steps {cycle}; no step may need its own result")
     program = program_of(dag)
-    written = {*program.inputs, *program.constants}
+    _check_dependences(name, dag, program)
+    _check_buffers(name, program)
+    if before is not None:
+        _check_effects(name, program, program_of(before))
+
+
+def _check_dependences(name: str, dag: networkx.MultiDiGraph[Step], program: Program) -> None:
+    """Between steps that must not change places there is a way."""
+    import networkx
+
     for step, needed in zip(program.steps, dependences(program).before, strict=True):
-        for earlier in sorted(needed):
-            if not networkx.has_path(dag, program.steps[earlier], step):
+        for earlier in (program.steps[number] for number in sorted(needed)):
+            if not dag.has_edge(earlier, step) and not networkx.has_path(dag, earlier, step):
                 raise GraphError(
-                    f"{name}: step {step.serial} must run after step {program.steps[earlier].serial}, and no edge says so; "
-                    "keep the edges between steps that touch one buffer, and between checks"
+                    f"{name}: step {step.serial} must run after step {earlier.serial}, and no edge says so; keep the edges "
+                    "between steps that touch one buffer, and between checks"
+                )
+
+
+def _check_buffers(name: str, program: Program) -> None:
+    """Views lie in their buffers, nothing is read before it is written, and all results are written."""
+    written = {*program.inputs, *program.constants}
+    for step in program.steps:
+        for view in (*step.ins, *step.outs):
+            if not _lies_in(view, program.buffers):
+                raise GraphError(
+                    f"{name}: step {step.serial} has {view}, which does not lie in a buffer; give it one that does"
                 )
         missing = sorted(reads(step) - written)
         if missing:
@@ -95,6 +117,32 @@ def check(name: str, dag: Any, before: networkx.MultiDiGraph[Step] | None = None
     lost = sorted({*program.outputs} - written)
     if lost:
         raise GraphError(f"{name}: no step writes buffer {lost[0]}, which is a result; keep what writes results")
+
+
+def _lies_in(view: View, buffers: Sequence[Spec]) -> bool:
+    if not 0 <= view.buffer < len(buffers) or buffers[view.buffer].dtype != view.dtype:
+        return False
+    reach = [(n - 1) * stride for n, stride in zip(view.shape, view.strides, strict=True)]
+    first, last = (view.offset + sum(pick(r, 0) for r in reach) for pick in (min, max))
+    return 0 in view.shape or (first >= 0 and last < buffers[view.buffer].size)
+
+
+def _check_effects(name: str, program: Program, before: Program) -> None:
+    """The same inputs and results, the same variables written, the same checks and functions in the same order."""
+    if (program.inputs, program.outputs) != (before.inputs, before.outputs):
+        raise GraphError(f'{name}: the program has other inputs or results than before; keep `dag.graph["program"]`')
+    changed = [{b for step in p.steps for b in writes(step)} & {*p.inputs} for p in (before, program)]
+    if changed[0] != changed[1]:
+        raise GraphError(f"{name}: other variables are written than before; keep the steps that write inputs")
+    effects = [[(step.kernel, step.origins) for step in p.steps if _has_effect(step)] for p in (before, program)]
+    if effects[0] != effects[1]:
+        raise GraphError(
+            f"{name}: steps that check values or call functions are gone, new, or in another order; keep them as they are"
+        )
+
+
+def _has_effect(step: Step) -> bool:
+    return not isinstance(step.kernel, (Loop, MatMul))
 
 
 def _needs(dag: networkx.MultiDiGraph[Step], steps: Sequence[Step]) -> Dependences:

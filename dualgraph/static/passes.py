@@ -58,6 +58,18 @@ class Pass(NamedTuple):
     before: str = ""
     after: str = ""
 
+    @property
+    def built_in(self) -> bool:
+        """Whether it is one of `static.PASSES`."""
+        return self in PASSES
+
+    def __reduce__(self) -> Any:
+        return (_named, (self.name,)) if self.built_in else (Pass, tuple(self))
+
+
+def _named(name: str) -> Pass:
+    return next(p for p in PASSES if p.name == name)
+
 
 def dead_code(dag: Dag) -> tuple[Dag, list[str]]:
     """Calls on which nothing that is wanted depends. Range checks of labels stay: they are an effect."""
@@ -191,12 +203,6 @@ def chosen(optimize: str, passes: Sequence[str | Pass] | None = None) -> tuple[P
             'optimize="fast", or leave it out'
         )
     return tuple(sorted(_placed([p for p in found if _allowed(p, optimize)]), key=lambda p: STAGES.index(p.stage)))
-
-
-def again(passes: Sequence[str | Pass]) -> tuple[Pass, ...]:
-    """Passes that were chosen before, those that there are by name."""
-    known = {p.name: p for p in PASSES}
-    return tuple(known[p] if isinstance(p, str) else p for p in passes)
 
 
 def _allowed(p: Pass, optimize: str) -> bool:

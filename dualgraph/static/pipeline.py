@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from dualgraph.errors import GraphError, shown
 from dualgraph.kernels import memory
 from dualgraph.kernels.fusion import Decision
 from dualgraph.kernels.program import Program
@@ -20,7 +21,7 @@ from dualgraph.static import dag as dags
 from dualgraph.static import kernel_dag
 from dualgraph.static.graph import Graph, Variable
 from dualgraph.static.lowering import lower
-from dualgraph.static.passes import PASSES, Pass
+from dualgraph.static.passes import Pass
 from dualgraph.static.schedule import scheduled
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class PassReport:
     after: int
     seconds: float
     notes: list[str] = field(default_factory=list)
+    built_in: bool = True
 
 
 class Compilation:
@@ -115,11 +117,14 @@ class Compilation:
             error.add_note(f"in the pass {p.name!r}")
             raise
         result, notes = returned if isinstance(returned, tuple) and len(returned) == 2 else (returned, [])
-        if p not in PASSES and result is not dag:
+        if not p.built_in:
             CHECKS[p.stage](f"pass {p.name}", result, dag)
+            if isinstance(notes, str) or not isinstance(notes, Sequence):
+                raise GraphError(f"pass {p.name}: got notes that are {shown(notes)}; they are a list of strings")
         seconds = time.perf_counter() - start
         notes = [self._said(note) if isinstance(note, Decision) else str(note) for note in notes]
-        self.passes.append(PassReport(p.name, p.numerics, p.reason, len(dag), len(result), seconds, notes))
+        report = PassReport(p.name, p.numerics, p.reason, len(dag), len(result), seconds, notes, p.built_in)
+        self.passes.append(report)
         return dags.frozen(result)
 
     def _said(self, decision: Decision) -> str:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 Dag = Any  # networkx.MultiDiGraph of calls
 REPORT = "this is a fault of dualgraph, please report it"
+MEND = 'keep every bit, or say numerics="reassociates"'
 
 
 def verify(executable: Executable, feeds: Sequence[Array], passed: Mapping[int, Any]) -> None:
@@ -47,8 +48,8 @@ def verify(executable: Executable, feeds: Sequence[Array], passed: Mapping[int, 
         before, earlier, previous = results, values, dag
         results, values = _run_stage(executable, dag, leaves, state)
         if compilation.exact:
-            _compare_values(executable, name, earlier, values)
-            _compare(name, before, results)
+            _compare_values(executable, name, earlier, values, _remedy(executable, name))
+            _compare(name, before, results, _remedy(executable, name))
     faults = memory.check(executable.program, compilation.arena)
     if faults:
         raise GraphError(f"verify: memory plan: {'; '.join(faults)}; {REPORT}")
@@ -60,7 +61,7 @@ def verify(executable: Executable, feeds: Sequence[Array], passed: Mapping[int, 
     for what, run in (*kernels, ("memory plan and launch", loaded.launch), ("memory plan", _stepwise(loaded))):
         found = _listed(run(*(np.array(a) for a in arrays)))
         if compilation.exact:
-            _compare(what, results[: compilation.results], found)
+            _compare(what, results[: compilation.results], found, _remedy(executable, what))
 
 
 def _stepwise(loaded: provider.Loaded) -> Callable[..., Any]:
@@ -131,18 +132,26 @@ def _listed(results: Any) -> list[Array]:
     return list(results) if isinstance(results, tuple) else [] if results is None else [results]
 
 
-def _compare(name: str, before: Sequence[Array], after: Sequence[Array]) -> None:
+def _remedy(executable: Executable, name: str) -> str:
+    """What to do about a stage that changed bits: it is the user's pass, or ours."""
+    own = any(p.name == name and not p.built_in for p in executable.passes)
+    return MEND if own else REPORT
+
+
+def _compare(name: str, before: Sequence[Array], after: Sequence[Array], remedy: str = REPORT) -> None:
     for number, (x, y) in enumerate(zip(before, after, strict=True)):
         if not same_bits(x, y.reshape(x.shape)):
-            raise GraphError(f"verify: {name} changed the bits of result {number}; {REPORT}")
+            raise GraphError(f"verify: {name} changed the bits of result {number}; {remedy}")
 
 
-def _compare_values(executable: Executable, name: str, before: dict[int, Array], after: dict[int, Array]) -> None:
+def _compare_values(
+    executable: Executable, name: str, before: dict[int, Array], after: dict[int, Array], remedy: str
+) -> None:
     for serial in sorted(before.keys() & after.keys()):
         x, y = before[serial], after[serial]
         if x.size == y.size and x.dtype == y.dtype and not same_bits(x.reshape(-1), y.reshape(-1)):
             call = executable.compilation.call_of(serial)
             what = call.name if call is not None else f"call {serial}"
-            raise GraphError(f"verify: {name} changed the bits of {what}; {REPORT}").at(
+            raise GraphError(f"verify: {name} changed the bits of {what}; {remedy}").at(
                 call.where if call is not None else None
             )

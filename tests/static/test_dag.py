@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
+import pickle  # noqa: TID251 - what users do with functions
 import random
 from collections.abc import Callable
 from typing import Any
@@ -412,6 +415,24 @@ def lessened(dag: Any) -> Any:
     return found
 
 
+def foreign(dag: Any) -> Any:
+    with static.Graph():
+        other = static.placeholder("other", (4, 3))
+
+    def rule(rw: Any, call: Any, inputs: Any) -> Any:
+        return [rw.emit(call, call.op, (other,), call.specs[0])] if call.op.name == "tanh" else None
+
+    return static.Rewriter(dag).run(rule)
+
+
+def astray(dag: Any) -> Any:
+    program = kernel_dag.program_of(dag)
+    first = program.steps[0]
+    outs = tuple(dataclasses.replace(view, offset=view.offset + 1) for view in first.outs)
+    program.steps = [dataclasses.replace(first, outs=outs), *program.steps[1:]]
+    return kernel_dag.of(program)
+
+
 BROKEN = {
     "a number": ("graph", lambda dag: 3, "got int; a graph pass returns"),
     "a digraph": ("graph", lambda dag: networkx.DiGraph(dag), "got DiGraph"),
@@ -420,6 +441,9 @@ BROKEN = {
     "a wrong spec": ("graph", other_spec, r"is said to give float32\[9, 9\]; it gives float32\[4, 3\]"),
     "another result": ("graph", other_result, "the results are .*; they were"),
     "no result": ("graph", no_result, "the results are nothing"),
+    "notes": ("graph", lambda dag: (dag, "a note"), "they are a list of strings"),
+    "an input": ("graph", foreign, "is an input that the graph has not"),
+    "a view": ("kernel", astray, "which does not lie in a buffer"),
     "a kernel number": ("kernel", lambda dag: None, "got NoneType; a kernel pass returns"),
     "no edges": ("kernel", edgeless, "must run after step"),
     "a kernel cycle": ("kernel", knotted, "the graph has a cycle"),
@@ -439,7 +463,7 @@ def test_a_pass_that_changes_bits_is_named() -> None:
         return [rw.emit(call, OPS["sin"], inputs, call.specs[0])] if call.op.name == "tanh" else None
 
     wrong = a_pass(lambda dag: static.Rewriter(dag).run(rule))
-    with pytest.raises(GraphError, match="verify: mine changed the bits of"):
+    with pytest.raises(GraphError, match=r'verify: mine changed the bits of .*; keep every bit, or say numerics="re'):
         compiled(wrong, verify=True)(X[:4, :3])
     compiled(wrong)(X[:4, :3])
 
@@ -535,3 +559,95 @@ def test_an_error_in_a_pass_says_which() -> None:
     with pytest.raises(ZeroDivisionError) as raised:
         compiled(a_pass(run))
     assert raised.value.__notes__ == ["in the pass 'mine'"]
+
+
+@pytest.mark.parametrize("stage", ["graph", "kernel"])
+def test_a_pass_cannot_change_what_it_is_given(stage: str) -> None:
+    def run(dag: Any) -> Any:
+        dag.remove_node(next(iter(dag)))
+        return dag
+
+    with pytest.raises(networkx.NetworkXError, match=r"[Ff]rozen") as raised:
+        compiled(a_pass(run, stage=stage))
+    assert raised.value.__notes__ == ["in the pass 'mine'"]
+
+
+def test_a_changed_edge_of_what_a_pass_is_given_is_named() -> None:
+    def run(dag: Any) -> Any:
+        next(d for _, _, d in dag.edges(data=True) if "operand" in d)["result"] = 3
+        return dag
+
+    with pytest.raises(GraphError, match="pass mine: operand"):
+        compiled(a_pass(run))
+
+
+def test_kernel_effects_must_stay() -> None:
+    count = dg.Variable([0.0])
+
+    def function(i: Any) -> Any:
+        count.assign(count + 1.0)
+        dg.take(count, i)  # for its check alone
+        return count * 2.0
+
+    def dropping(kind: str) -> Callable[[Any], Any]:
+        def run(dag: Any) -> Any:
+            program = kernel_dag.program_of(dag)
+            given = {*program.inputs}
+            for step in program.steps:
+                updates = any(view.buffer in given for view in step.outs)
+                if type(step.kernel).__name__ == kind or (kind == "update" and updates):
+                    program.steps = [s for s in program.steps if s is not step]
+                    return kernel_dag.of(program)
+            raise AssertionError("nothing to drop")
+
+        return run
+
+    specs = static.spec((1,), "int64")
+    for kind, words in (("update", "other variables are written"), ("Gather", "are gone")):
+        with pytest.raises(GraphError, match=f"pass mine: .*{words}"):
+            static.compile(function, specs, passes=[a_pass(dropping(kind), stage="kernel")])
+
+
+def counting(dag: Any) -> Any:
+    return dag, [f"{len(dag)} nodes"]
+
+
+COUNTING = (a_pass(counting, "last", after="dead_code"), a_pass(counting, "first", after="dead_code"))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])  # noqa: S301
+def test_copies_have_the_same_passes(copied: Any) -> None:
+    passes = [*static.PASSES, *COUNTING]
+    names = [p.name for p in static.compile(model, static.spec((4, 3)), passes=passes).passes]
+    again = copied(static.compile(model, static.spec((4, 3)), passes=passes))
+    assert again(X[:4, :3]).item() == model(dg.tensor(X[:4, :3])).item()
+    assert [p.name for p in again.passes] == names
+    auto = copied(static.jit(model, passes=passes))
+    assert auto(X[:4, :3]).item() == model(dg.tensor(X[:4, :3])).item()
+    assert [p.name for p in auto.executables[0].passes] == names
+    assert copied(static.PASSES) == static.PASSES
+
+
+def test_random_draws_are_ordered_by_the_edges_of_their_counter() -> None:
+    def function() -> Any:
+        return [dg.rand(3), dg.rand(3) + 0.0, dg.randn(3)]
+
+    dg.manual_seed(3)
+    expected = arrays(function())
+    for seed in range(8):
+        graph = static.Graph()
+        with graph:
+            outputs = function()
+        graph.dag = shuffled(graph.dag, seed)
+        executable = static.compile(graph, outputs=outputs)
+        draws = [call for call in graph.calls if call.op.name in ("rand", "uniform", "normal")]
+        before = [networkx.ancestors(graph.dag, call) for call in draws]
+        assert [[c.op.name for c in calls].count("add") for calls in before] == [
+            1,
+            2,
+            3,
+        ]  # the count is read, then moved
+        assert {kind for _, _, kind in graph.dag.edges(data="effect") if kind} == {"read"}
+        with_steps(executable, any_order(executable.stages["fused"], seed))
+        dg.manual_seed(3)
+        assert all(map(same_bits, arrays(executable()), expected))
