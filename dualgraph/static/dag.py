@@ -10,7 +10,7 @@ Nodes are calls: inputs, variables and constants, operations, and what is wanted
                 "check"   nothing is updated before the last of these
                 "read"    what reads a variable, before its update
 
-The order of execution is the topological one in which ties are broken by serial number: program order.
+Calls are lowered in the topological order in which serial numbers break ties: program order.
 """
 
 from __future__ import annotations

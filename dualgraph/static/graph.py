@@ -155,7 +155,7 @@ class Graph(Recorder):
         """The calls, their operands and their effects: see `dualgraph.static.dag`."""
         self._effect: Call | None = None  # the latest call that has one
         self._defined = 0  # calls
-        self._sinks: list[Call] = []  # what a compilation wants of it
+        self._sinks: list[Call] | None = None  # what a compilation wants of it
         self._sweeping = 0
         self.variables: dict[int, Variable] = {}
         self.placeholders: list[Symbol] = []
@@ -185,11 +185,11 @@ class Graph(Recorder):
         self.restore()
 
     def __repr__(self) -> str:
-        calls = len(self.dag) - len(self._sinks)
+        calls = len(self.dag) - len(self._sinks or ())
         return f"<Graph: {calls} calls, {len(self.placeholders)} inputs, {len(self.variables)} variables>"
 
     def add(self, call: Call) -> None:
-        if self._sinks:
+        if self._sinks is not None:
             self._reopen()
         self._defined += 1
         self._effect = dags.add(self.dag, call, self._effect)
@@ -227,10 +227,10 @@ class Graph(Recorder):
 
     def _reopen(self) -> None:
         """A DAG of its own, without what a compilation wanted: that one keeps its DAG as it was."""
-        if self._sinks:
+        if self._sinks is not None:
             self.dag = self.dag.copy()
             self.dag.remove_nodes_from(self._sinks)
-            self._sinks = []
+            self._sinks = None
 
     # Capturing what comes from outside
 

@@ -19,7 +19,7 @@ from dualgraph.static.dag import LEAVES
 
 
 class Provenance:
-    """What is known of the values of one dataflow."""
+    """What is known of the values of one DAG."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[int, int], bool] = {}

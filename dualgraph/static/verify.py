@@ -55,9 +55,11 @@ def verify(executable: Executable, feeds: Sequence[Array], passed: Mapping[int, 
         raise GraphError(f"verify: memory plan: {'; '.join(faults)}; {REPORT}")
     loaded = provider.load(executable.program, compilation.arena, poisoned=True)
     arrays = executable.state(feeds, passed)
-    kernels = [
-        (name, _stepwise(provider.load(kernel_dag.program_of(dag)))) for name, dag in compilation.kernel_stages.items()
-    ]
+    kernels, steps = [], None
+    for name, dag in compilation.kernel_stages.items():
+        kernel_dag.check(name, dag, steps)
+        kernels.append((name, _stepwise(provider.load(kernel_dag.program_of(dag)))))
+        steps = dag
     for what, run in (*kernels, ("memory plan and launch", loaded.launch), ("memory plan", _stepwise(loaded))):
         found = _listed(run(*(np.array(a) for a in arrays)))
         if compilation.exact:

@@ -306,12 +306,30 @@ def test_files_that_cannot_be(path: Any, stage: Any, words: str, tmp_path: Any) 
 def edited(edit: Callable[[Any, dict[str, Call]], None]) -> Callable[[], Any]:
     def run() -> Any:
         with static.Graph() as g:
-            x = static.placeholder("x", (3,))
+            x, i = static.placeholder("x", (3,)), static.placeholder("i", (2,), "int64")
             y = dg.tanh(x * 2.0 + 1.0)
+            for _ in range(2):
+                dg.take(x, i)
         edit(g.dag, {call.op.name: call for call in g.calls})
         return static.compile(g, outputs=y)
 
     return run
+
+
+def effects(dag: Any) -> tuple[Call, Call]:
+    return next((a, b) for a, b, kind in dag.edges(data="effect") if kind)
+
+
+def exchanged(dag: Any, calls: dict[str, Call]) -> None:
+    earlier, later = effects(dag)
+    dag.remove_edge(earlier, later)
+    dag.add_edge(later, earlier, "effect", effect="order")
+
+
+def call_of_its_own() -> Call:
+    with static.Graph() as g:
+        static.placeholder("other", (3,))
+    return g.calls[0]
 
 
 EDITS: dict[str, tuple[Callable[[Any, dict[str, Call]], Any], str]] = {
@@ -326,6 +344,10 @@ EDITS: dict[str, tuple[Callable[[Any, dict[str, Call]], Any], str]] = {
         "operand 2 of add_",
     ),
     "a cycle": (lambda d, c: d.add_edge(c["tanh"], c["multiply"], "effect", effect="order"), "the graph has a cycle"),
+    "effects in another order": (exchanged, "was defined before take_.*, and edges put it behind"),
+    "a lost effect": (lambda d, c: d.remove_edge(*effects(d)), 'take_.* must run after take_.*effect="order"'),
+    "one more call": (lambda d, c: d.add_node(call_of_its_own()), "a DAG of 10 calls, and 9 were defined"),
+    "one call less": (lambda d, c: d.remove_node(max(d, key=lambda call: call.serial)), "of 8 calls, and 9 were"),
     "a string": (lambda d, c: d.add_node("tanh"), "a node that is str; nodes are calls"),
 }
 
@@ -345,6 +367,20 @@ def test_an_untouched_dag_compiles_again_with_other_outputs() -> None:
     second = static.compile(g, outputs=[z, y])
     assert first([1.0, 2.0, 3.0]).tolist() == second([1.0, 2.0, 3.0])[1].tolist() == [2.0, 4.0, 6.0]
     assert [call.op.name for call in first.stages["differentiated"]].count("result") == 1
+
+
+def test_a_graph_that_failed_to_compile_can_be_defined_further() -> None:
+    def failing(dag: Any) -> Any:
+        raise ZeroDivisionError
+
+    with static.Graph() as g:
+        x = static.placeholder("x", (3,))
+    for outputs in ([], [x]):
+        with pytest.raises(ZeroDivisionError):
+            static.compile(g, outputs=outputs, passes=[a_pass(failing)])
+    with g:
+        y = x * 2.0
+    assert static.compile(g, outputs=y)([1.0, 2.0, 3.0]).tolist() == [2.0, 4.0, 6.0]
 
 
 # Passes of the user's own
