@@ -299,7 +299,7 @@ class Executable:
 
     @property
     def stages(self) -> dict[str, networkx.MultiDiGraph[Any]]:
-        """The DAG of each stage: defined, differentiated, after each graph pass, lowered, fused (which is what runs)."""
+        """The DAG of each stage: defined, differentiated, after each pass, lowered, after each pass, fused: what runs."""
         return self.compilation.stages
 
     def save_graph(self, path: str | os.PathLike[str], *, stage: str = "fused") -> None:
@@ -317,7 +317,7 @@ class Executable:
 
     @property
     def program(self) -> Program:
-        """The kernel steps after the program passes."""
+        """The kernel steps, in the order in which they run."""
         return self.compilation.program
 
     @property

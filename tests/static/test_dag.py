@@ -20,7 +20,7 @@ from conformance.programs import bound, program_of
 from dualgraph import extend, nn, optim, static
 from dualgraph.bits import same_bits
 from dualgraph.errors import ArgumentError, DualgraphError, GraphError
-from dualgraph.kernels import memory, provider
+from dualgraph.kernels import fusion, memory, provider
 from dualgraph.kernels.program import Step
 from dualgraph.nn import functional as F
 from dualgraph.ops.elementwise import OPS
@@ -212,6 +212,23 @@ def test_stages_are_dags_in_the_order_in_which_they_were_made() -> None:
     assert written.count("update") == 2  # of what was seen, and of the count of random draws
     assert len(dags.updates(executable.stages["differentiated"])) > 8  # of parameters and what Adam keeps as well
     assert static.compile(step, *specs, optimize="none").stages["fused"] is not None
+
+
+def test_fusion_contracts_the_lowered_dag() -> None:
+    step, _ = training()
+    stages = static.compile(
+        step, static.spec((6, 8)), static.spec((6,), "int64"), static.spec((2,), "int64")
+    ).executable.stages
+    lowered, fused = stages["lowered"], stages["fused"]
+    merged, _ = fusion.merge(kernel_dag.program_of(lowered), fusion.dependences(kernel_dag.program_of(lowered)))
+    steps = dags.in_order(lowered)
+    groups = [{steps[number] for number in m.numbers} for m in merged]
+    assert any(len(group) > 1 for group in groups)
+    quotient = networkx.quotient_graph(networkx.DiGraph(lowered), groups)
+    assert networkx.is_isomorphic(quotient, networkx.DiGraph(fused))
+    owner = {step: number for number, group in enumerate(groups) for step in group}
+    kept = {(owner[a], owner[b], key) for a, b, key in lowered.edges(keys=True) if owner[a] != owner[b]}
+    assert len(kept) == fused.number_of_edges()
 
 
 def test_effects_are_edges() -> None:
