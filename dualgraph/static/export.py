@@ -36,12 +36,19 @@ def plain(dag: networkx.MultiDiGraph[Any]) -> networkx.MultiDiGraph[str]:
     for node in in_order(dag):
         attributes = _call(node) if isinstance(node, Call) else _step(node)
         name = node.name if isinstance(node, Call) else f"{attributes['op'].replace(' ', '_')}_{node.serial}"
+        name = _printable(name)
+        attributes = {key: _printable(x) if isinstance(x, str) else x for key, x in attributes.items()}
         taken[name] += 1
         names[node] = name if taken[name] == 1 else f"{name}.{taken[name]}"
         found.add_node(names[node], **attributes)
     for source, target, key, attributes in dag.edges(keys=True, data=True):
         found.add_edge(names[source], names[target], str(key), **attributes)
     return found
+
+
+def _printable(text: str) -> str:
+    """XML has no control characters, and UTF-8 no halves of surrogate pairs."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _call(call: Call) -> dict[str, Any]:

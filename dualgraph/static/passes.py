@@ -202,7 +202,8 @@ def chosen(optimize: str, passes: Sequence[str | Pass] | None = None) -> tuple[P
             f"passes: got {unwanted[0].name!r}, which reassociates, at level {optimize!r}, which keeps every bit; say "
             'optimize="fast", or leave it out'
         )
-    return tuple(sorted(_placed([p for p in found if _allowed(p, optimize)]), key=lambda p: STAGES.index(p.stage)))
+    placed = sorted(_placed(found), key=lambda p: STAGES.index(p.stage))
+    return tuple(p for p in placed if _allowed(p, optimize))
 
 
 def _allowed(p: Pass, optimize: str) -> bool:
@@ -240,8 +241,9 @@ def _placed(passes: Sequence[Pass]) -> list[Pass]:
         names = [p.name for p in order]
         p = next((p for p in left if (p.before or p.after) in names), None)
         if p is None:
+            waiting = ", ".join(p.name for p in left)
             raise ArgumentError(
-                f"passes: got {', '.join(p.name for p in left)}, which wait for one another, or for one left out"
+                f"passes: got {waiting}, which wait for one another; let one of them say no before or after"
             )
         place = names.index(p.before or p.after)
         order.insert(place if p.before else place + 1, p)

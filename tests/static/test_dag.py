@@ -300,6 +300,18 @@ def test_files_hold_the_graph_in_plain_data(stage: str, tmp_path: Any) -> None:
     assert all(f'"{name}"' in drawn for name in dag)
 
 
+@pytest.mark.parametrize("name", ["a b", 'ä"<&>', "a\x00\n\x07", "a\\", "\udc80"])
+def test_files_hold_any_name(name: str, tmp_path: Any) -> None:
+    op = extend.external(name, lambda x: x, lambda x: x)
+    executable = static.compile(op, static.spec((2,))).executable
+    for stage in ("defined", "fused"):
+        for form in export.FORMATS:
+            executable.save_graph(tmp_path / f"graph{form}", stage=stage)
+        linked = networkx.node_link_graph(json.loads((tmp_path / "graph.json").read_text("utf-8")), edges="edges")
+        read = networkx.read_graphml(tmp_path / "graph.graphml")
+        assert dict(read.nodes(data=True)) == dict(linked.nodes(data=True))
+
+
 @pytest.mark.parametrize(
     ("path", "stage", "words"),
     [
@@ -308,6 +320,7 @@ def test_files_hold_the_graph_in_plain_data(stage: str, tmp_path: Any) -> None:
         ("graph.json", "fussed", "did you mean 'fused'"),
         ("graph.json", 3, "the stages are defined"),
         (3, "fused", "give the path of a file"),
+        ("a\0.json", "fused", "cannot be written"),
     ],
 )
 def test_files_that_cannot_be(path: Any, stage: Any, words: str, tmp_path: Any) -> None:
@@ -569,6 +582,8 @@ def test_where_passes_run() -> None:
     two = (a_pass(nothing, "b", after="a"), a_pass(nothing, "a", before="fusion"))
     assert [p.name for p in compiled(*two).passes] == [*names[:-1], "a", "b", "fusion"]
     assert "a test" in compiled(a_pass(nothing)).explain()
+    beside = a_pass(nothing, after="real_algebra")  # which the level leaves out
+    assert [p.name for p in compiled(beside).passes] == [*names[:3], "mine", *names[3:]]
     loose = a_pass(nothing, numerics="reassociates")
     assert [p.name for p in compiled(loose).passes] == names
     assert [p.name for p in compiled(loose, optimize="fast").passes] == [
