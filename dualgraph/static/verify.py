@@ -60,7 +60,7 @@ def verify(executable: Executable, feeds: Sequence[Array], passed: Mapping[int, 
         kernel_dag.check(name, dag, steps)
         kernels.append((name, _stepwise(provider.load(kernel_dag.program_of(dag)))))
         steps = dag
-    for what, run in (*kernels, ("memory plan and launch", loaded.launch), ("memory plan", _stepwise(loaded))):
+    for what, run in (*kernels, ("order of kernels", _stepwise(loaded)), ("memory plan", loaded.launch)):
         found = _listed(run(*(np.array(a) for a in arrays)))
         if compilation.exact:
             _compare(what, results[: compilation.results], found, _remedy(executable, what))
