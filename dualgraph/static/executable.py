@@ -8,10 +8,11 @@ whatever point, leaves all of it as it was.
 from __future__ import annotations
 
 import copy
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,8 +28,9 @@ from dualgraph.ops.op import Call, Op, current, default
 from dualgraph.ops.symbol import Symbol
 from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import Spec, is_float
-from dualgraph.static import report
-from dualgraph.static.dataflow import Dataflow
+from dualgraph.static import dag as dags
+from dualgraph.static import export, report
+from dualgraph.static.collector import uncollected
 from dualgraph.static.effects import Effects, held_gradient
 from dualgraph.static.feeds import Feeds
 from dualgraph.static.graph import Argument, Graph
@@ -36,6 +38,9 @@ from dualgraph.static.lowering import lower
 from dualgraph.static.passes import Pass
 from dualgraph.static.pipeline import Compilation, PassReport
 from dualgraph.static.verify import ulp_distance, verify
+
+if TYPE_CHECKING:
+    import networkx
 
 Array = np.ndarray[Any, Any]
 
@@ -54,10 +59,11 @@ COMPILED = Op(
 class Executable:
     """A graph compiled for its inputs. Call it with arrays or tensors, by position or by name.
 
-    Inspect it: `graph`, `flow` (after the graph passes), `program` (kernel steps), `passes`, `kernels`, `memory`,
+    Inspect it: `graph`, `stages` (the DAG of each), `program` (kernel steps in order), `passes`, `kernels`, `memory`,
     `cost`, `times`, `explain()`, `watch(name)`.
     """
 
+    @uncollected
     def __init__(
         self,
         graph: Graph,
@@ -300,13 +306,26 @@ class Executable:
     # Looking inside
 
     @property
-    def flow(self) -> Dataflow:
-        """The calls after the graph passes."""
-        return self.compilation.flow
+    def stages(self) -> dict[str, networkx.MultiDiGraph[Any]]:
+        """The DAG of each stage: defined, differentiated, after each pass, lowered, after each pass, fused: what runs."""
+        return self.compilation.stages
+
+    def save_graph(self, path: str | os.PathLike[str], *, stage: str = "fused") -> None:
+        """Write the DAG of a stage to a file: `.json` (node-link), `.graphml` or `.dot`. Attributes are plain data.
+
+        >>> import networkx, tempfile, os
+        >>> from dualgraph import static
+        >>> double = static.compile(lambda x: x + x, static.spec((3,)))
+        >>> path = os.path.join(tempfile.mkdtemp(), "double.graphml")
+        >>> double.save_graph(path, stage="differentiated")
+        >>> sorted(op for _, op in networkx.read_graphml(path).nodes(data="op"))
+        ['add', 'placeholder', 'result']
+        """
+        export.save(path, stage, self.stages)
 
     @property
     def program(self) -> Program:
-        """The kernel steps after the program passes."""
+        """The kernel steps, in the order in which they run."""
         return self.compilation.program
 
     @property
@@ -346,7 +365,7 @@ class Watched:
 
     def __init__(self, executable: Executable, what: Sequence[Any]):
         self.executable = executable
-        calls = {c.name: c for c in executable.compilation.defined.calls}
+        calls = {c.name: c for c in dags.calculations(executable.compilation.differentiated)}
         what = tuple(what[0]) if len(what) == 1 and isinstance(what[0], (list, tuple)) else what
         self._symbols = [(symbol.node.name, symbol) for symbol in (_found(item, calls) for item in what)]
 
@@ -358,8 +377,8 @@ class Watched:
         exe = self.executable
         given = exe.feeds.matched(args, named)
         feeds, passed = exe.feeds.arrays(given), exe._effects.passed(given)
-        flow = Dataflow(exe.compilation.defined.calls, tuple(symbol for _, symbol in self._symbols))
-        program = lower(flow, exe.compilation.leaves, len(self._symbols), ()).program
+        calls = dags.in_order(exe.compilation.differentiated)
+        program = lower(calls, exe.compilation.leaves, [symbol for _, symbol in self._symbols]).program
         state = exe.state(feeds, passed)
         values = provider.load(program, memory.plan(program)).launch(*state)
         if values.__class__ is int:

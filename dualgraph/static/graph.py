@@ -1,8 +1,8 @@
 """The static graph: calls written down first, run later.
 
 A `Graph` is a recorder with inputs (placeholders), variables (tensors whose value is read at every run), constants
-(everything else that is captured) and effects (new values of variables, gradients left in `.grad`). `Call.inputs` is the
-truth; `graph.dag` shows it as a networkx graph, on which networkx's own algorithms run.
+(everything else that is captured) and effects (new values of variables, gradients left in `.grad`). What it records is
+`graph.dag`, a networkx graph (see `dag.py`).
 """
 
 from __future__ import annotations
@@ -26,22 +26,16 @@ from dualgraph.errors import (
 )
 from dualgraph.ops.arguments import checked_shape, flag, members
 from dualgraph.ops.arrays import as_array
-from dualgraph.ops.op import Call, Chosen, Op, current
-from dualgraph.ops.symbol import CONSTANT, PLACEHOLDER, Constant, Recorder, Symbol
+from dualgraph.ops.op import Call, Chosen, current
+from dualgraph.ops.symbol import Recorder, Symbol
 from dualgraph.ops.tensor import Tensor, check_assigned, check_gradient
 from dualgraph.spec import DEFAULT_FLOAT, Spec, dtype_name, is_float
+from dualgraph.static import dag as dags
+from dualgraph.static.dag import GRADIENT, VARIABLE
 from dualgraph.static.guards import Guards
 
 if TYPE_CHECKING:
     import networkx
-
-
-def _leaf_rule(**_: Any) -> Any:
-    raise TypeError("variables are captured by the graph, not made by bind")
-
-
-VARIABLE = Op("variable", _leaf_rule, _leaf_rule)  # the value of a tensor when the graph starts
-GRADIENT = Op("gradient", _leaf_rule, _leaf_rule)  # what its `.grad` holds then
 
 
 class Variable:
@@ -146,6 +140,12 @@ class Graph(Recorder):
 
     def __init__(self) -> None:
         super().__init__()
+        self.dag: networkx.MultiDiGraph[Call] = dags.empty()
+        """The calls, their operands and their effects: see `dualgraph.static.dag`."""
+        self._effect: Call | None = None  # the latest call that has one
+        self._defined = 0  # calls
+        self._sinks: list[Call] | None = None  # what a compilation wants of it
+        self._sweeping = 0
         self.variables: dict[int, Variable] = {}
         self.placeholders: list[Symbol] = []
         self.arguments: dict[int, Variable] = {}
@@ -175,7 +175,52 @@ class Graph(Recorder):
         deque(self.back(), 0)
 
     def __repr__(self) -> str:
-        return f"<Graph: {len(self.calls)} calls, {len(self.placeholders)} inputs, {len(self.variables)} variables>"
+        calls = len(self.dag) - len(self._sinks or ())
+        return f"<Graph: {calls} calls, {len(self.placeholders)} inputs, {len(self.variables)} variables>"
+
+    def add(self, call: Call) -> None:
+        if self._sinks is not None:
+            self._reopen()
+        self._defined += 1
+        self._effect = dags.add(self.dag, call, self._effect)
+        if self._sweeping:
+            self.dag.nodes[call]["gradient"] = True
+
+    def begin_sweep(self) -> float:
+        self._sweeping += 1
+        return super().begin_sweep()
+
+    def end_sweep(self, started: float) -> None:
+        self._sweeping -= 1
+        super().end_sweep(started)
+
+    @property
+    def calls(self) -> list[Call]:
+        """The calls in program order."""
+        return dags.calculations(self.dag)
+
+    def finished(self, results: Sequence[Symbol]) -> networkx.MultiDiGraph[Call]:
+        """The DAG with what is wanted of it: these results, and the new values of variables."""
+        self._reopen()
+        dags.check("compile", self.dag)
+        if len(self.dag) != self._defined:
+            raise GraphError(
+                f"compile: got a DAG of {len(self.dag)} calls, and {self._defined} were defined; a graph is changed by "
+                "passes (static.Pass), not behind its back"
+            )
+        updated = [v for v in self.variables.values() if v.updated]
+        self._sinks = [dags.result(x, number) for number, x in enumerate(results)]
+        self._sinks += [dags.update(Symbol(self, v.node, 0, leaf=True), v.value) for v in updated]
+        for sink in self._sinks:
+            dags.add(self.dag, sink, self._effect)
+        return self.dag
+
+    def _reopen(self) -> None:
+        """A DAG of its own, without what a compilation wanted: that one keeps its DAG as it was."""
+        if self._sinks is not None:
+            self.dag = self.dag.copy()
+            self.dag.remove_nodes_from(self._sinks)
+            self._sinks = None
 
     # Capturing what comes from outside
 
@@ -355,25 +400,6 @@ class Graph(Recorder):
     def wrote(self, owner: Any, name: str) -> None:
         self.guards.wrote(owner, name)
 
-    # As a networkx graph
-
-    @property
-    def dag(self) -> networkx.MultiDiGraph[Call]:
-        """The calls as a directed acyclic graph; an edge for each operand, with its position as `operand`."""
-        return dag_of(self.calls)
-
-
-def dag_of(calls: Sequence[Call]) -> networkx.MultiDiGraph[Call]:
-    """Calls as networkx nodes, operands as edges from producer to consumer."""
-    import networkx
-
-    dag: networkx.MultiDiGraph[Call] = networkx.MultiDiGraph()
-    dag.add_nodes_from(calls)
-    dag.add_edges_from(
-        (x.node, call, {"operand": number, "result": x.index}) for call in calls for number, x in enumerate(call.inputs)
-    )
-    return dag
-
 
 def _graph_being_defined(what: str) -> Graph:
     front = current()
@@ -413,14 +439,4 @@ def gradients(loss: Any, inputs: Any, *, grad_outputs: Any = None, allow_unused:
     )
 
 
-__all__ = [
-    "CONSTANT",
-    "GRADIENT",
-    "PLACEHOLDER",
-    "VARIABLE",
-    "Constant",
-    "Graph",
-    "dag_of",
-    "gradients",
-    "placeholder",
-]
+__all__ = ["Argument", "Graph", "Variable", "gradients", "hooks_of", "placeholder"]
