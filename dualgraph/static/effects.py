@@ -43,6 +43,8 @@ class Effects:
         self._without_gradient = absent if graph.spelled_out else []
         self._of_arguments: list[Argument] = []
         self._changed = [v.tensor.position for v in graph.arguments.values() if v.touched or v.has_other_flags]
+        changed = [v.tensor for v in graph.variables.values() if v.touched or v.has_other_flags]
+        self._plain_changed = {id(x) for x in changed if not x.is_variable}
         self._captured = {id(x) for x in (*(v.tensor for v in graph.variables.values()), *graph.constants)}
 
     @property
@@ -79,6 +81,10 @@ class Effects:
         found = {id(argument): self._owner(argument, values) for argument in self._of_arguments}
         for position in self._changed:
             self._check_is_alone(position, values)
+        if self._plain_changed:
+            for position, x in enumerate(values):
+                if id(x) in self._plain_changed and position not in self._graph.known:
+                    self._check_is_alone(position, values)
         return found
 
     def _check_is_alone(self, position: int, values: Sequence[Any]) -> None:

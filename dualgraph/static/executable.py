@@ -152,17 +152,19 @@ class Executable:
                 self._effects.leave(passed, results[len(self._result_specs) :], self._made, changes)
         made = [self._result(array, number, cut) for number, array in enumerate(results[: len(self._result_specs)])]
         for number, symbol in self._leaves:
-            made[number] = self._leaf(made[number], symbol, values)
+            made[number] = self._leaf(made[number], symbol, values, passed)
         for number, same in self._again:  # a leaf has one gradient
             made[number] = made[same]
         found = iter(made)
         leaves = [next(found) if isinstance(x, Symbol) else _own(x) for x in self._outputs]
         return tree.unflatten(self._structure, iter(leaves))
 
-    def _leaf(self, result: Any, symbol: Symbol, values: Sequence[Any]) -> Any:
+    def _leaf(self, result: Any, symbol: Symbol, values: Sequence[Any], passed: dict[int, Any]) -> Any:
         """A result that was not computed: the tensor that was passed, or that lies outside."""
-        owner = values[symbol.source.position] if isinstance(symbol.source, Argument) else symbol.source
-        return owner if isinstance(owner, Tensor) else result
+        if not isinstance(symbol.source, Argument):
+            return symbol.source
+        given = values[symbol.source.position]
+        return given if isinstance(given, Tensor) else passed.get(id(symbol.source), result)
 
     def quick_path(self) -> Callable[[tuple[Any, ...]], Any] | None:
         """The usual step (one result, no gradient read, a launch that keeps the interpreter's lock) without detours."""
