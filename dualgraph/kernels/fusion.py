@@ -34,7 +34,7 @@ from dualgraph.kernels.fusion_group import (
     uses_of,
 )
 from dualgraph.kernels.fusion_layout import extents, lift, repeated_axes, reshape, tidy
-from dualgraph.kernels.kinds import Loop, MatMul
+from dualgraph.kernels.kinds import Loop
 from dualgraph.kernels.program import Program, Step, View, reads, replace, writes
 from dualgraph.spec import Shape
 
@@ -129,7 +129,7 @@ def dependences(program: Program) -> Dependences:
             writer[buffer] = number
         for buffer in read - written:
             readers.setdefault(buffer, []).append(number)
-        if not isinstance(step.kernel, (Loop, MatMul)):
+        if step.kernel.may_fail:
             before.update(fallible, updates)
             fallible, updates = [number], []
         elif not inputs.isdisjoint(written):
@@ -146,8 +146,8 @@ class _Fuser:
         self.decisions: list[Decision] = []
         self.facts: dict[int, tuple[int, int, set[str]]] = {}  # by identity of the kernel: steps share kernels
         self.touches = [0] * len(program.buffers)
-        loops = (isinstance(step.kernel, Loop) for step in program.steps)
-        self.clock = list(accumulate((not loop for loop in loops), initial=0))  # time, in steps that are no loops
+        apart = (not step.kernel.composes for step in program.steps)
+        self.clock = list(accumulate(apart, initial=0))  # time, in steps that are no loops
         self.kept = {*program.inputs, *program.outputs, *program.constants}
         for step in program.steps:
             for buffer in {view.buffer for view in (*step.ins, *step.outs)}:

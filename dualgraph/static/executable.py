@@ -19,7 +19,7 @@ import numpy as np
 from dualgraph import tree
 from dualgraph.errors import FeedError, GraphError, OutOfMemoryError, here
 from dualgraph.kernels import memory, provider
-from dualgraph.kernels.failure import checked_operand, explain, searches_call_functions
+from dualgraph.kernels.failure import check_of, explain, searches_call_functions
 from dualgraph.kernels.program import Program
 from dualgraph.kernels.replay import Recording
 from dualgraph.kernels.state import State
@@ -295,7 +295,7 @@ class Executable:
         """The error of a failed check, at the line that defined the operation."""
         step = program.steps[failed]
         seen: dict[int, Array] = {**program.constants, **dict(zip(program.inputs, arrays, strict=False))}
-        view = checked_operand(step)
+        view = check_of(step).operand
         if view.buffer not in seen:
             copies = [np.array(a) for a in arrays]
             provider.load(program).stepwise(copies, lambda number, buffers: seen.update(buffers))

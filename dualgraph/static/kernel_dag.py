@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from dualgraph.errors import GraphError
 from dualgraph.kernels.fusion import Decision, Dependences, dependences, merge
-from dualgraph.kernels.kinds import Loop, MatMul
 from dualgraph.kernels.program import Program, Step, View, reads, replace, writes
 from dualgraph.spec import Spec
 from dualgraph.static.dag import EFFECT, in_order
@@ -137,15 +136,11 @@ def _check_effects(name: str, program: Program, before: Program) -> None:
     changed = [{b for step in p.steps for b in writes(step)} & {*p.inputs} for p in (before, program)]
     if changed[0] != changed[1]:
         raise GraphError(f"{name}: other variables are written than before; keep the steps that write inputs")
-    effects = [[(step.kernel, step.origins) for step in p.steps if _has_effect(step)] for p in (before, program)]
+    effects = [[(step.kernel, step.origins) for step in p.steps if step.kernel.may_fail] for p in (before, program)]
     if effects[0] != effects[1]:
         raise GraphError(
             f"{name}: steps that check values or call functions are gone, new, or in another order; keep them as they are"
         )
-
-
-def _has_effect(step: Step) -> bool:
-    return not isinstance(step.kernel, (Loop, MatMul))
 
 
 def _needs(dag: networkx.MultiDiGraph[Step], steps: Sequence[Step]) -> Dependences:

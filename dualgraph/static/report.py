@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dualgraph.kernels import provider, show
-from dualgraph.kernels.expr import INSTRUCTIONS
-from dualgraph.kernels.kinds import External, Loop, MatMul
+from dualgraph.kernels.kinds import External, Loop
 from dualgraph.kernels.program import Program, Step, View
 from dualgraph.spec import ITEMSIZE
 from dualgraph.static import dag as dags
@@ -125,27 +124,9 @@ def program_cost(program: Program) -> Cost:
     """Count one run of a program. Every instruction of a float counts as one operation, whatever it costs."""
     flops = moved = 0
     for step in program.steps:
-        flops += step_flops(step)
+        flops += step.kernel.flops(step)
         moved += sum(_touched(v) for v in (*step.ins, *step.outs))
     return Cost(flops, moved, len(program.steps))
-
-
-def step_flops(step: Step) -> int:
-    """Floating-point operations of one kernel."""
-    kernel = step.kernel
-    if isinstance(kernel, MatMul):
-        *batch, m, n = step.outs[0].shape
-        return 2 * math.prod(batch) * m * n * kernel.factors(step.ins)[0].shape[-1]
-    if not isinstance(kernel, Loop):
-        return 0
-    size, rows = math.prod(step.domain), math.prod(n for a, n in enumerate(step.domain) if a not in step.fold_axes)
-    total = 0
-    for instr, row in zip(kernel.code, kernel.is_row(), strict=True):
-        if instr.op == "fold":
-            total += size
-        elif instr.op in INSTRUCTIONS and instr.dtype.startswith("float"):
-            total += rows if row else size
-    return total
 
 
 def _touched(view: View) -> int:
