@@ -16,6 +16,7 @@ import numpy as np
 from dualgraph import tree
 from dualgraph.errors import ArgumentError, FeedError, RecompileWarning, here
 from dualgraph.locks import lock
+from dualgraph.ops.arguments import flag
 from dualgraph.ops.op import current, default
 from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import Spec
@@ -23,7 +24,7 @@ from dualgraph.static.conditions import worded
 from dualgraph.static.executable import Executable
 from dualgraph.static.graph import Graph
 from dualgraph.static.passes import Pass, chosen
-from dualgraph.static.tracing import PLAIN, Given, given_of, name_of, same_constant, trace_given, tracing
+from dualgraph.static.tracing import PLAIN, Given, GradSpec, given_of, name_of, same_constant, trace_given, tracing
 
 MOST_VARIANTS = 16  # kept of one signature
 WARN_AFTER = 16  # traces of one function; then at four times as many, and so on
@@ -48,7 +49,7 @@ def compile(
     >>> double([1.0, 2.0, 3.0]).tolist()
     [2.0, 4.0, 6.0]
     """
-    selected = chosen(optimize, passes)
+    selected, verify = chosen(optimize, passes), flag("compile", "verify", verify)
     if isinstance(target, Graph):
         if outputs is None or specs:
             raise ArgumentError("compile: a graph needs outputs=[…] and no specs; its inputs are its placeholders").at(
@@ -156,7 +157,7 @@ class Variant:
 def _captured(graph: Graph) -> set[int]:
     """The identities of the tensors that a function reaches by itself; where it switches arguments, of all that it may ask."""
     found = {id(v.tensor) for v in graph.variables.values()}
-    if any(v.value.tracked != v.tracked for v in graph.arguments.values()):
+    if any(id(v.tensor) in graph.switched for v in graph.arguments.values()):
         found |= {id(x) for x in graph.guards.leaves}
     return found
 
@@ -275,6 +276,8 @@ class Compiled:
         for value, want in zip(leaves, tree.flatten((self._specs, self._named))[0], strict=True):
             if isinstance(want, Spec):
                 value = feeds.symbol(number, value)
+                if isinstance(want, GradSpec) and not value.tracked:
+                    value = value.detach().requires_grad_()
                 number += 1
             checked.append(value)
         args, named = tree.unflatten(structure, iter(checked))

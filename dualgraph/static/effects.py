@@ -42,9 +42,11 @@ class Effects:
         absent = [v.tensor for v in graph.with_gradients if v.gradient_was_none]
         self._without_gradient = absent if graph.spelled_out else []
         self._of_arguments: list[Argument] = []
-        self._changed = [v.tensor.position for v in graph.arguments.values() if v.touched or v.has_other_flags]
-        changed = [v.tensor for v in graph.variables.values() if v.touched or v.has_other_flags]
+        changed = [v.tensor for v in graph.with_gradients if v.touched or id(v.tensor) in graph.switched]
+        self._changed = [x.position for x in changed if isinstance(x, Argument)]
+        changed = [x for x in changed if not isinstance(x, Argument)]
         self._plain_changed = {id(x) for x in changed if not x.is_variable}
+        self._used = [n for n, p in enumerate(graph.placeholders) if graph.dag.out_degree(p.node)]
         self._captured = {id(x) for x in (*(v.tensor for v in graph.variables.values()), *graph.constants)}
 
     @property
@@ -82,8 +84,8 @@ class Effects:
         for position in self._changed:
             self._check_is_alone(position, values)
         if self._plain_changed:
-            for position, x in enumerate(values):
-                if id(x) in self._plain_changed and position not in self._graph.known:
+            for position in self._used:
+                if id(values[position]) in self._plain_changed and position not in self._graph.known:
                     self._check_is_alone(position, values)
         return found
 
@@ -97,6 +99,14 @@ class Effects:
                 "requires_grad or hooks are changed; the one would know nothing of the other: pass two tensors, or set "
                 "requires_grad before the call and use static.jit, which then sees that they are one"
             ).at(here())
+
+    def asked(self, values: Sequence[Any]) -> dict[int, Any]:
+        """The tensors that were passed for all arguments whose `.grad` is read, also where no result depends on it."""
+        return {
+            id(v.tensor): x
+            for x, v in zip(values, self._graph.arguments.values(), strict=True)
+            if v.gradient is not None and isinstance(x, Tensor)
+        }
 
     def _owner(self, argument: Argument, values: Sequence[Any]) -> Any:
         """The tensor in whose `.grad` a gradient is left."""

@@ -128,7 +128,7 @@ class Executable:
         arrays = self.feeds.arrays(values)
         passed, cut = self._effects.passed(values), self._effects.cut(values)
         with self._lock:
-            calls = self._first_run(arrays, passed) if self._first else None
+            calls = self._first_run(arrays, {**self._effects.asked(values), **passed}) if self._first else None
             if calls is None and self._keeps_calls:
                 calls = Recording(compared=False)
             launch = self._launch if calls is None else calls.inside(self._launch)
@@ -231,7 +231,7 @@ class Executable:
 
     def _result(self, array: Array, number: int, cut: bool = False) -> Any:
         symbol, history = self._wanted[number], self._histories[number]
-        if history is not None and self.graph.spelled_out and not current().grad_enabled:
+        if history is not None and self.graph.grad_enabled and not current().grad_enabled:
             return self._tensor(array, symbol.spec)
         if cut and history is None:
             return self._made(array, symbol, cut)

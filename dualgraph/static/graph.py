@@ -149,6 +149,9 @@ class Graph(Recorder):
         self.variables: dict[int, Variable] = {}
         self.placeholders: list[Symbol] = []
         self.arguments: dict[int, Variable] = {}
+        self.switched: set[int] = (
+            set()
+        )  # arguments and captured tensors whose flag or hooks were changed, maybe back again
         self.known: set[int] = set()  # arguments of which it is known that they are another one, or are captured
         self._flags_before: list[tuple[Any, str, bool]] = []  # what `setattr` gets
         self._hooks_before: list[tuple[list[Any], slice, tuple[Any, ...]]] = []  # what `setitem` gets
@@ -311,6 +314,7 @@ class Graph(Recorder):
         return now
 
     def switching(self, tensor: Any) -> None:
+        self.switched.add(id(tensor.source if isinstance(tensor, Symbol) else tensor))
         if not isinstance(tensor, Symbol):
             self.variable(tensor)
         elif tensor.node.op is GRADIENT and tensor.source is None:

@@ -11,6 +11,7 @@ from typing import Any
 from dualgraph import tree
 from dualgraph.errors import ArgumentError, here, shown
 from dualgraph.exact import COMPILED, plainly
+from dualgraph.ops.arguments import flag
 from dualgraph.ops.op import current, default
 from dualgraph.spec import Spec
 from dualgraph.static.compile import TENSOR, Compiled, warn_of_misses
@@ -42,7 +43,7 @@ def jit(
     """
     if not callable(function):
         raise ArgumentError(f"jit: got {shown(function)}; pass a function").at(here(2))
-    return Jitted(function, optimize, passes, verify)
+    return Jitted(function, optimize, passes, flag("jit", "verify", verify))
 
 
 class Jitted:

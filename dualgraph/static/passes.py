@@ -105,7 +105,7 @@ def evaluate(call: Call, arrays: Sequence[np.ndarray[Any, Any]]) -> list[np.ndar
     program = Program(where=call.where)
     operands = tuple(program.input(Spec(a.shape, a.dtype.name)) for a in arrays)
     views = lower_call(program, call.op, operands, call.specs, call.params)
-    known = dict(enumerate(arrays))
+    known = {**program.constants, **dict(enumerate(arrays))}
     program.outputs = list(dict.fromkeys(v.buffer for v in views if v.buffer not in known))
     if program.outputs:
         results = provider.load(program).launch(*(np.ascontiguousarray(a) for a in arrays))

@@ -1341,7 +1341,14 @@ def hooked_inside(a: Any, b: Any) -> Any:
     return b * 1.0
 
 
-@pytest.mark.parametrize("step", [made_a_leaf, hooked_inside])
+def switched_on_and_off(a: Any, b: Any) -> Any:
+    a.requires_grad_()
+    (g,) = dg.grad(dg.sum(a * b), [a])
+    a.requires_grad_(False)
+    return g
+
+
+@pytest.mark.parametrize("step", [made_a_leaf, hooked_inside, switched_on_and_off])
 def test_what_is_done_to_a_plain_tensor_that_comes_twice_is_refused(step):
     constant = dg.ones(2)
     captured = static.jit(lambda a: step(a, constant)), static.jit(lambda b: step(constant, b))
@@ -1431,3 +1438,35 @@ def test_gradients_that_a_function_enables_for_itself():
         expected = [y.requires_grad for y in step(dg.ones(2))]
         assert [y.requires_grad for y in static.jit(step)(dg.ones(2))] == expected == [True, False]
         assert [y.requires_grad for y in static.compile(step, static.spec((2,)))(dg.ones(2))] == expected
+
+
+def test_parameters_that_are_frozen_for_a_while_and_asked_in_another_way():
+    def run(mode: Callable[[Any], Any]) -> Any:
+        net = nn.Linear(2, 2)
+
+        def step(params: Any, x: Any) -> Any:
+            for p in params:
+                p.requires_grad_(False)
+            n = sum(p.size for p in net.parameters() if p.requires_grad)
+            for p in params:
+                p.requires_grad_(True)
+            return dg.sum(x) * float(n)
+
+        f = mode(step)
+        return [f(list(net.parameters()), dg.ones(2)).item() for _ in range(2)]
+
+    assert run(static.jit) == run(lambda f: f) == [0.0, 0.0]
+
+
+def test_a_compiled_function_that_takes_gradients_inside_of_another():
+    inner = static.compile(lambda x: dg.grad(dg.sum(x * x * x), [x])[0], static.spec((2,), requires_grad=True))
+    for x in (dg.tensor([1.0, 2.0]), np.array([1.0, 2.0], np.float32), dg.tensor([1.0, 2.0], requires_grad=True)):
+        assert static.jit(lambda x: inner(x))(x).tolist() == inner(x).tolist() == [3.0, 12.0]
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+def test_verify_where_a_gradient_is_read_for_nothing(tracked):
+    x = dg.tensor([1.0, 2.0], requires_grad=tracked)
+    x.grad = dg.ones(2)
+    f = static.jit(lambda x: (x.grad * 1.0, x * 2.0)[1], verify=True)
+    assert [f(x).detach().tolist() for _ in range(2)] == [[2.0, 4.0]] * 2
