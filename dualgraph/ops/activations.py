@@ -14,7 +14,7 @@ from dualgraph.ops.broadcast import meet
 from dualgraph.ops.composite import composite
 from dualgraph.ops.elementwise import OPS, elementwise_op, unary
 from dualgraph.ops.op import Op, bind, current
-from dualgraph.ops.reduce import logsumexp, max, not_empty, sum
+from dualgraph.ops.reduce import max, not_empty, sum
 from dualgraph.spec import is_float
 
 Axes = tuple[int, ...]
@@ -193,7 +193,6 @@ __all__ = [
     "leaky_relu",
     "log_sigmoid",
     "log_softmax",
-    "logsumexp",
     "relu",
     "silu",
     "softmax",

@@ -230,3 +230,14 @@ def asarray(value: Any, /, *, dtype: Any = None) -> Any:
     if dtype is None or dtype_name(dtype, x.layout[1]) == x.layout[1]:
         return value if isinstance(value, Tensor) else x
     return astype(x, dtype)
+
+
+__all__ = [
+    "arange",
+    "asarray",
+    "eye",
+    "full",
+    "linspace",
+    "ones",
+    "zeros",
+]

@@ -260,6 +260,9 @@ def power(x: Any, y: Any, /) -> Any:
     return _power(x, y)
 
 
+pow = power
+
+
 # Rounding; the gradient is zero
 
 
@@ -424,3 +427,71 @@ def clip(x: Any, min: Any = None, max: Any = None) -> Any:
     if min is not None:
         x = _CLIP_MIN(x, min)
     return x if max is None else _CLIP_MAX(x, max)
+
+
+__all__ = [
+    "abs",
+    "acos",
+    "add",
+    "asin",
+    "astype",
+    "atan",
+    "atan2",
+    "bitwise_and",
+    "bitwise_invert",
+    "bitwise_left_shift",
+    "bitwise_or",
+    "bitwise_right_shift",
+    "bitwise_xor",
+    "ceil",
+    "clip",
+    "copysign",
+    "cos",
+    "cosh",
+    "divide",
+    "equal",
+    "erf",
+    "exp",
+    "exp2",
+    "expm1",
+    "floor",
+    "floor_divide",
+    "greater",
+    "greater_equal",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "less",
+    "less_equal",
+    "log",
+    "log1p",
+    "log2",
+    "log10",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logical_xor",
+    "maximum",
+    "minimum",
+    "multiply",
+    "negative",
+    "not_equal",
+    "pow",
+    "power",
+    "reciprocal",
+    "remainder",
+    "round",
+    "rsqrt",
+    "sigmoid",
+    "sign",
+    "signbit",
+    "sin",
+    "sinh",
+    "sqrt",
+    "square",
+    "subtract",
+    "tan",
+    "tanh",
+    "trunc",
+    "where",
+]

@@ -378,4 +378,8 @@ def hot(labels: Any, classes: int, dtype: str) -> Any:
     return bind(_ONE_HOT, labels, classes=classes, dtype=dtype)
 
 
-__all__ = ["in_range", "one_hot", "reshape", "take", "take_along_axis"]
+__all__ = [
+    "one_hot",
+    "take",
+    "take_along_axis",
+]

@@ -13,7 +13,7 @@ from dualgraph.kernels.program import Program, View
 from dualgraph.ops.arguments import normalize_axis
 from dualgraph.ops.broadcast import broadcast_shapes
 from dualgraph.ops.composite import composite
-from dualgraph.ops.elementwise import OPS, astype, multiply
+from dualgraph.ops.elementwise import OPS, multiply
 from dualgraph.ops.op import Op, Operand, as_view, bind, current
 from dualgraph.ops.reduce import sum
 from dualgraph.ops.shape import copy_loop, expand_dims, reshape, squeeze
@@ -201,4 +201,9 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Any:
     return front.apply(_LINEAR, tuple(front.lift(t) for t in operands), {})
 
 
-__all__ = ["astype", "linear", "matmul", "outer", "vecdot"]
+__all__ = [
+    "linear",
+    "matmul",
+    "outer",
+    "vecdot",
+]

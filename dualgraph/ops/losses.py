@@ -214,3 +214,10 @@ def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
     """
     front = current()
     return bind(_MSE, front.lift(input), front.lift(target), reduction=checked_reduction("mse_loss", reduction))
+
+
+__all__ = [
+    "cross_entropy",
+    "mse_loss",
+    "nll_loss",
+]

@@ -195,4 +195,11 @@ def randint(shape: int | Sequence[int], low: int, high: int, *, dtype: Any = "in
     return _draw(_INTEGERS, lengths, name, asarray(np.array(first)), asarray(np.array(last)))
 
 
-__all__ = ["bernoulli", "manual_seed", "rand", "randint", "randn", "uniform"]
+__all__ = [
+    "bernoulli",
+    "manual_seed",
+    "rand",
+    "randint",
+    "randn",
+    "uniform",
+]

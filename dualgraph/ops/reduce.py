@@ -509,3 +509,19 @@ def sum_to(x: Any, spec: Spec) -> Any:
         if ones:
             x = reshape(x, want)
     return x if x.layout[1] == spec[1] else ew.astype(x, spec[1])
+
+
+__all__ = [
+    "all",
+    "any",
+    "argmax",
+    "argmin",
+    "logsumexp",
+    "max",
+    "mean",
+    "min",
+    "prod",
+    "std",
+    "sum",
+    "var",
+]

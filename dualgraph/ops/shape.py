@@ -493,3 +493,24 @@ def filled(name: str, shape: Shape, value: Any, dtype: str) -> Any:
     if value.__class__ not in (bool, int, float):
         return broadcast_to(astype(value, dtype), shape)
     return bind(FILL, current().constant(*checked_scalar(name, value, dtype)), shape=shape)
+
+
+__all__ = [
+    "broadcast_arrays",
+    "broadcast_to",
+    "concat",
+    "expand_dims",
+    "flatten",
+    "flip",
+    "full_like",
+    "matrix_transpose",
+    "moveaxis",
+    "ones_like",
+    "permute_dims",
+    "reshape",
+    "split",
+    "squeeze",
+    "stack",
+    "swapaxes",
+    "zeros_like",
+]
