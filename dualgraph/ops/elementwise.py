@@ -33,13 +33,23 @@ from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import DEFAULT_FLOAT, FLOATS, Spec, dtype_name, is_float, promote
 
 Expression = Callable[..., E.Expr]
+Slopes = Callable[..., "tuple[E.Expr, ...]"]  # slopes(out, *operands): the derivative for each operand
 
 
 class Scalar:
     """What an elementwise op computes for one element, and how its operands' dtypes meet."""
 
-    def __init__(self, name: str, expression: Expression, arity: int, floats: bool = False, conditions: int = 0):
+    def __init__(
+        self,
+        name: str,
+        expression: Expression,
+        arity: int,
+        floats: bool = False,
+        conditions: int = 0,
+        slopes: Slopes | None = None,
+    ):
         self.name, self.expression, self.arity = name, expression, arity
+        self.slopes = slopes  # where the derivative of the expression is not to be derived
         self.floats = floats  # integers are taken to the default float
         self.conditions = conditions  # this many leading operands are bool and do not take part in promotion
         self._loops: dict[Any, Loop] = {}
@@ -101,7 +111,7 @@ class Scalar:
         if not is_float(result.dtype):
             return None
         g, out = E.input(0, result.dtype), E.input(1, result.dtype)
-        slope = derivative.vjp(result, [xs[number]], g, out)[0]
+        slope = self._slope(number, result, xs, g, out)
         if slope is None:
             return None
         used = tuple(sorted({i.attr for i in E.linearise([slope])[0] if i.op == E.INPUT}))
@@ -117,6 +127,11 @@ class Scalar:
             return E.inline(code, full)[root]
 
         return elementwise_op(f"{self.name}_vjp{number}", expression, len(order), conditions=conditions), order
+
+    def _slope(self, number: int, result: E.Expr, xs: list[E.Expr], g: E.Expr, out: E.Expr) -> E.Expr | None:
+        if self.slopes is not None:
+            return g * self.slopes(out, *xs)[number]
+        return derivative.vjp(result, [xs[number]], g, out)[0]
 
     def vjp(self, number: int, g: Any, out: Any, *inputs: Any, **params: Any) -> Any:
         dtypes = tuple([x.layout[1] for x in inputs])
@@ -140,9 +155,10 @@ def elementwise_op(
     floats: bool = False,
     conditions: int = 0,
     vjp: tuple[Vjp | None, ...] | Vjp | None = None,
+    slopes: Slopes | None = None,
 ) -> Op:
-    """An elementwise `Op` from a scalar expression; its gradient is derived unless `vjp` is given."""
-    scalar = Scalar(name, expression, arity, floats, conditions)
+    """An elementwise `Op` from a scalar expression; its gradient is derived unless `slopes` or a `vjp` are given."""
+    scalar = Scalar(name, expression, arity, floats, conditions, slopes)
     rules = scalar.vjp if vjp is None else vjp
     return Op(name, scalar.spec, scalar.lower, rules, scalar=scalar, joint_vjp=True)
 
@@ -169,8 +185,10 @@ def unary(name: str, expression: Expression | None = None, floats: bool = True, 
     return _named(function, name, doc, _UNARY, floats)
 
 
-def binary(name: str, expression: Expression | None = None, floats: bool = False, doc: str = "") -> Any:
-    op = OPS[name] = elementwise_op(name, expression or (lambda x, y: E.call(name, x, y)), 2, floats)
+def binary(
+    name: str, expression: Expression | None = None, floats: bool = False, doc: str = "", slopes: Slopes | None = None
+) -> Any:
+    op = OPS[name] = elementwise_op(name, expression or (lambda x, y: E.call(name, x, y)), 2, floats, slopes=slopes)
 
     def function(x: Any, y: Any, /) -> Any:
         front = current()
@@ -218,6 +236,34 @@ minimum = binary("minimum", doc="The smaller of x and y; NaN if either is NaN; -
 maximum = binary("maximum", doc="The larger of x and y; NaN if either is NaN; -0.0 < +0.0; equals share the gradient")
 copysign = binary("copysign", floats=True, doc="The magnitude of x with the sign of y")
 atan2 = binary("atan2", floats=True, doc="The angle of the point (y, x), in (-pi, pi]")
+
+
+def _hypot(x: E.Expr, y: E.Expr) -> E.Expr:
+    """Squared where squares neither overflow nor vanish: in float64, or scaled by a power of 2."""
+    a, b = (E.call("abs", E.cast(v, "float64")) for v in (x, y))
+    infinite = E.call("bitwise_or", E.call("isinf", a), E.call("isinf", b))
+    down, up = E.literal(1, "float64"), E.literal(1, "float64")
+    if x.dtype == "float64":
+        large = E.call("maximum", a, b)
+        for beyond, factor in ((large > 2.0**500, 2.0**-600), (large < 2.0**-500, 2.0**600)):
+            down, up = E.select(beyond, factor, down), E.select(beyond, 1 / factor, up)
+        a, b = a * down, b * down
+    return E.cast(E.select(infinite, math.inf, E.call("sqrt", a * a + b * b) * up), x.dtype)
+
+
+def _hypot_slopes(h: E.Expr, x: E.Expr, y: E.Expr) -> tuple[E.Expr, ...]:
+    """x / h and y / h, and 0 at the origin, where h is moved away from 0."""
+    origin = E.call("eq", h, 0.0)
+    return tuple(E.select(origin, 0.0, v / E.select(origin, 1.0, h)) for v in (x, y))
+
+
+hypot = binary(
+    "hypot",
+    _hypot,
+    floats=True,
+    slopes=_hypot_slopes,
+    doc="sqrt(x*x + y*y) without overflow on the way; infinite where x or y is; the gradient at (0, 0) is 0",
+)
 negative = unary("negative", _numbers("negative", "neg", "logical_not(x)"), floats=False, doc="-x; not of bools")
 abs = unary("abs", floats=False, doc="The absolute value; the derivative at 0 is 0")
 sign = unary("sign", _numbers("sign", "sign", "x itself"), floats=False, doc="-1, 0 or 1; NaN for NaN; not of bools")
@@ -458,6 +504,7 @@ __all__ = [
     "floor_divide",
     "greater",
     "greater_equal",
+    "hypot",
     "isfinite",
     "isinf",
     "isnan",

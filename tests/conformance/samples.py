@@ -142,6 +142,7 @@ SAMPLES: tuple[Sample, ...] = (
     binary("atan2", np.arctan2, ulp=MATH), unary("negative", np.negative), unary("abs", np.abs), unary("sign", np.sign),
     unary("square", np.square), unary("reciprocal", np.reciprocal, "away"),
     unary("floor", np.floor), unary("ceil", np.ceil), unary("round", np.rint), unary("trunc", np.trunc),
+    binary("hypot", np.hypot, ulp=MATH),
     # functions
     unary("sqrt", np.sqrt, "positive"), unary("rsqrt", lambda x: 1 / np.sqrt(x), "positive", MATH),
     unary("exp", np.exp, ulp=MATH), unary("exp2", np.exp2, ulp=MATH), unary("expm1", np.expm1, ulp=MATH),

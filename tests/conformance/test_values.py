@@ -10,7 +10,16 @@ import pytest
 
 import dualgraph as dg
 from conformance import samples
-from conformance.modes import NATIVE, assert_bits, assert_modes_agree, define, differentiated, random_state, run_eager
+from conformance.modes import (
+    NATIVE,
+    assert_bits,
+    assert_modes_agree,
+    define,
+    differentiated,
+    random_state,
+    run_eager,
+    weight,
+)
 from conformance.samples import ELEMENTWISE, SAMPLES, Sample
 from dualgraph import static
 from dualgraph.kernels import memory, provider, reference
@@ -151,6 +160,34 @@ def test_every_integer_dtype_in_every_mode(sample: Sample, integer: str) -> None
     results = assert_modes_agree(sample.function, arrays, f"{sample} {integer}")
     for got, expected in zip(results, expected_of(sample, arrays, "float32"), strict=False):
         assert_close(got, expected, sample)
+
+
+# A distance in float32 is computed in float64 and rounded once; in float64 it is within 1.5 ULP.
+@pytest.mark.parametrize(("dtype", "ulp"), [("float32", 0.5), ("float64", 1.5)])
+def test_hypot_over_the_whole_range(dtype: str, ulp: float) -> None:
+    rng, f = np.random.default_rng(3), np.finfo(dtype)
+    n, ends = 100_000, (int(f.minexp) - int(f.nmant), int(f.maxexp) - 1)
+    exponents = rng.integers(*ends, n)
+    others = np.clip(exponents + rng.integers(-30, 31, n), *ends)
+    with np.errstate(all="ignore"):
+        x, y = (np.ldexp(rng.uniform(1, 2, n), e).astype(dtype) for e in (exponents, others))
+        exact = np.hypot(x.astype(np.longdouble), y.astype(np.longdouble))
+        away = distance(dg.hypot(x, y).numpy(), exact)
+    assert away.max() <= ulp
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_gradient_of_hypot(dtype: str) -> None:
+    """x / h and y / h, also where squares overflow or vanish; at the origin 0, and so is the second."""
+    f = np.finfo(dtype)
+    x = np.array([0.0, 3.0, f.max / 2, f.tiny * 3, 0.0], dtype)
+    y = np.array([0.0, -4.0, f.max / 2, f.tiny * 4, 2.0], dtype)
+    _, gx, gy, hx, hy = assert_modes_agree(lambda x, y: [dg.hypot(x, y)], [x, y], "hypot", order=2)[:5]
+    seed = weight(x.shape, dtype)
+    np.testing.assert_allclose(gx / seed, [0.0, 0.6, np.sqrt(0.5), 0.6, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(gy / seed, [0.0, -0.8, np.sqrt(0.5), 0.8, 1.0], rtol=1e-6)
+    assert hx[0] == hy[0] == 0.0
+    assert np.isfinite([hx[1], hy[1], hx[4], hy[4]]).all()
 
 
 # ------------------------------------------------------------------------------------------------- the two providers
