@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,13 @@ import numpy as np
 from dualgraph.errors import AxisError, DTypeError, ShapeError, shown
 from dualgraph.kernels import expr as E
 from dualgraph.kernels.kinds import Loop
+from dualgraph.kernels.monoids import MONOIDS
 from dualgraph.kernels.program import Program, View, row_shape, row_view
 from dualgraph.ops import elementwise as ew
 from dualgraph.ops.arguments import flag, normalize_axes, normalize_axis, real
 from dualgraph.ops.composite import composite
-from dualgraph.ops.elementwise import OPS
-from dualgraph.ops.op import Op, Operand, as_view, bind, current
+from dualgraph.ops.elementwise import OPS, Expression
+from dualgraph.ops.op import Op, Operand, Vjp, as_view, bind, current
 from dualgraph.ops.shape import (
     broadcast_to,
     contiguous,
@@ -58,11 +59,18 @@ def not_empty(name: str, shape: Shape, axes: Axes) -> None:
         )
 
 
-def _fold_op(name: str, monoid: str, result_dtype: Callable[[str], str], vjp: Any) -> Op:
+def _itself(x: E.Expr) -> E.Expr:
+    return x
+
+
+def _fold_op(name: str, monoid: str, vjp: Vjp | None, element: Expression = _itself) -> Op:
+    """A fold of `element(x)` along axes."""
+    record = MONOIDS[monoid]
+
     def spec(x: Any, *, axes: Axes, keepdims: bool) -> Spec:
-        if monoid in ("max", "min"):
+        if record.nothing is None:
             not_empty(name, x[0], axes)
-        return Spec(reduced_shape(x[0], axes, keepdims), result_dtype(x[1]))
+        return Spec(reduced_shape(x[0], axes, keepdims), record.result(element(E.input(0, x[1])).dtype))
 
     def lower(
         program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]
@@ -71,23 +79,19 @@ def _fold_op(name: str, monoid: str, result_dtype: Callable[[str], str], vjp: An
         view, axes = foldable(program, as_view(program, operands[0]), params["axes"])
         domain = view.shape
         result = program.new(Spec(row_shape(domain, axes), out.dtype))
-        x = E.cast(E.input(0, view.dtype), out.dtype)
+        x = E.cast(element(E.input(0, view.dtype)), out.dtype)
         code, results = E.linearise([E.fold(monoid, x) if axes else E.computed(x)])
         loop = Loop(code, results, (view.dtype,), (False,))
         program.add(loop, (row_view(result, domain, axes),), (view,), domain, axes)
         return (result.with_layout(out.shape, contiguous_strides(out.shape)),)
 
-    OPS[name] = Op(name, spec, lower, vjp, joint_vjp=True)
+    OPS[name] = Op(name, spec, lower, (vjp,), joint_vjp=True)
     return OPS[name]
 
 
 def _keepdims(g: Any, x: Any, axes: Axes) -> Any:
     """A gradient or result with its reduced axes back at length 1."""
     return reshape(g, reduced_shape(x.layout[0], axes, True))
-
-
-def _sum_dtype(dtype: str) -> str:
-    return DEFAULT_INTEGER if dtype in ("bool", "int32") else dtype
 
 
 def _spread(g: Any, x: Any, axes: Axes) -> Any:
@@ -164,16 +168,13 @@ def _extreme_vjp(g: Any, out: Any, x: Any, *, axes: Axes, keepdims: bool) -> Any
     return bind(_EXTREME_GRADIENT, _keepdims(g, x, axes), _keepdims(out, x, axes), x, axes=axes)
 
 
-def _same(dtype: str) -> str:
-    return dtype
-
-
-_SUM = _fold_op("sum", "sum", _sum_dtype, (_sum_vjp,))
-_PROD = _fold_op("prod", "prod", _sum_dtype, (_prod_vjp,))
-_MAX = _fold_op("max", "max", _same, (_extreme_vjp,))
-_MIN = _fold_op("min", "min", _same, (_extreme_vjp,))
-_ANY = _fold_op("any", "any", lambda dtype: "bool", (None,))
-_ALL = _fold_op("all", "all", lambda dtype: "bool", (None,))
+_SUM = _fold_op("sum", "sum", _sum_vjp)
+_PROD = _fold_op("prod", "prod", _prod_vjp)
+_MAX = _fold_op("max", "max", _extreme_vjp)
+_MIN = _fold_op("min", "min", _extreme_vjp)
+_ANY = _fold_op("any", "any", None)
+_ALL = _fold_op("all", "all", None)
+_COUNT_NONZERO = _fold_op("count_nonzero", "sum", None, lambda x: E.cast(x, "bool"))
 
 
 def _reduce(op: Op, x: Any, axis: int | Sequence[int] | None, keepdims: bool) -> Any:
@@ -261,6 +262,16 @@ def all(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = 
     [False, True]
     """
     return _reduce(_ALL, x, axis, keepdims)
+
+
+def count_nonzero(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
+    """How many elements along axes (all by default) are not zero, as int64; NaN is not zero, -0.0 is. Axes as for `sum`.
+
+    >>> import dualgraph as dg
+    >>> dg.count_nonzero(dg.tensor([[1.0, 0.0], [0.5, 2.0]]), axis=1).tolist()
+    [1, 2]
+    """
+    return _reduce(_COUNT_NONZERO, x, axis, keepdims)
 
 
 # Composed reductions
@@ -516,6 +527,7 @@ __all__ = [
     "any",
     "argmax",
     "argmin",
+    "count_nonzero",
     "logsumexp",
     "max",
     "mean",

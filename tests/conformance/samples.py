@@ -197,6 +197,7 @@ SAMPLES: tuple[Sample, ...] = (
     Sample("min", lambda x: dg.min(x, axis=(0, 1)), ("apart:3,5",), np.min),
     Sample("any", lambda x: dg.any(x, axis=1), ("bool:4,3",), lambda x: x.any(1)),
     Sample("all", lambda x: dg.all(x, axis=0, keepdims=True), ("bool:4,3",), lambda x: x.all(0, keepdims=True)),
+    Sample("count_nonzero", lambda x: dg.count_nonzero(x, axis=1), ("ties:4,5",), lambda x: np.count_nonzero(x, 1), smooth=False),
     Sample("mean", lambda x: dg.mean(x, axis=0), ("real:6,5",), lambda x: x.mean(0), near=1e-6),
     Sample("var", lambda x: dg.var(x, axis=1, correction=1.0), ("real:3,9",), lambda x: x.var(1, ddof=1), near=1e-5),
     Sample("std", lambda x: dg.std(x, axis=(0, 1)), ("real:3,9",), lambda x: x.std(), near=1e-5),

@@ -139,7 +139,7 @@ def test_integers(op: str, dtype: str) -> None:
 
 
 REDUCTIONS: dict[str, Any] = {"sum": np.sum, "prod": np.prod, "max": np.max, "min": np.min, "any": np.any, "all": np.all,
-                              "argmax": np.argmax, "argmin": np.argmin}  # fmt: skip
+                              "argmax": np.argmax, "argmin": np.argmin, "count_nonzero": np.count_nonzero}  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", ["bool", "int32", "int64"])
@@ -160,6 +160,23 @@ def test_every_integer_dtype_in_every_mode(sample: Sample, integer: str) -> None
     results = assert_modes_agree(sample.function, arrays, f"{sample} {integer}")
     for got, expected in zip(results, expected_of(sample, arrays, "float32"), strict=False):
         assert_close(got, expected, sample)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int32", "int64", *FLOATS])
+@pytest.mark.parametrize("options", [{}, {"axis": 0}, {"axis": (0, 2), "keepdims": True}, {"axis": ()}], ids=str)
+@pytest.mark.parametrize("shape", [(3, 5, 70), (0, 4, 2), (2, 0, 3), (1, 1, 1)])
+def test_count_nonzero(dtype: str, options: dict[str, Any], shape: tuple[int, ...]) -> None:
+    """Also of nothing; NaN and subnormals count, -0.0 does not; a factor without a gradient."""
+    array = np.random.default_rng(2).integers(0, 3, shape).astype(dtype)
+    if dtype in FLOATS and array.size > 8:
+        array.flat[:4] = np.nan, -0.0, np.finfo(dtype).smallest_subnormal, np.inf
+    got, *_ = assert_modes_agree(
+        lambda x: [dg.count_nonzero(x, **options), dg.count_nonzero(x, **options) * x], [array], "count_nonzero"
+    )
+    axis = options.get("axis")
+    expected = np.not_equal(array, 0).sum(axis=axis, keepdims=options.get("keepdims", False))
+    assert got.dtype == np.int64
+    np.testing.assert_array_equal(got, expected)
 
 
 # A distance in float32 is computed in float64 and rounded once; in float64 it is within 1.5 ULP.
