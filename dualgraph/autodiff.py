@@ -394,4 +394,4 @@ def grad(
     return results
 
 
-FUNCTIONS["backward"] = backward
+FUNCTIONS.update(backward=backward, grad=grad)

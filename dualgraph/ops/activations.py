@@ -121,18 +121,7 @@ def _softmax_gradient(g: Any, out: Any, *, axes: Axes) -> Any:
     return ew.multiply(out, ew.subtract(g, sum(ew.multiply(g, out), axis=axes, keepdims=True)))
 
 
-def _softmax_gradient_vjp(number: int, g: Any, _out: Any, g0: Any, out: Any, *, axes: Axes) -> Any:
-    if number == 0:
-        return bind(_SOFTMAX_GRADIENT, g, out, axes=axes)
-    inner = sum(ew.multiply(g0, out), axis=axes, keepdims=True)
-    outer = sum(ew.multiply(g, out), axis=axes, keepdims=True)
-    return ew.subtract(ew.multiply(g, ew.subtract(g0, inner)), ew.multiply(outer, g0))
-
-
-_SOFTMAX_GRADIENT = composite("softmax_vjp", _softmax_gradient, _softmax_gradient_vjp)
-_SOFTMAX = OPS["softmax"] = composite(
-    "softmax", _softmax, (lambda g, out, x, *, axes: bind(_SOFTMAX_GRADIENT, g, out, axes=axes),), _rule("softmax")
-)
+_SOFTMAX = OPS["softmax"] = composite("softmax", _softmax, spec=_rule("softmax"), gradients=(_softmax_gradient,))
 
 
 def _log_softmax(x: Any, *, axes: Axes) -> Any:
@@ -144,19 +133,8 @@ def _log_softmax_gradient(g: Any, out: Any, *, axes: Axes) -> Any:
     return ew.subtract(g, ew.multiply(ew.exp(out), sum(g, axis=axes, keepdims=True)))
 
 
-def _log_softmax_gradient_vjp(number: int, g: Any, _out: Any, g0: Any, out: Any, *, axes: Axes) -> Any:
-    p = ew.exp(out)
-    if number == 0:
-        return ew.subtract(g, sum(ew.multiply(g, p), axis=axes, keepdims=True))
-    return ew.negative(ew.multiply(ew.multiply(g, p), sum(g0, axis=axes, keepdims=True)))
-
-
-_LOG_SOFTMAX_GRADIENT = composite("log_softmax_vjp", _log_softmax_gradient, _log_softmax_gradient_vjp)
 _LOG_SOFTMAX = OPS["log_softmax"] = composite(
-    "log_softmax",
-    _log_softmax,
-    (lambda g, out, x, *, axes: bind(_LOG_SOFTMAX_GRADIENT, g, out, axes=axes),),
-    _rule("log_softmax"),
+    "log_softmax", _log_softmax, spec=_rule("log_softmax"), gradients=(_log_softmax_gradient,)
 )
 
 

@@ -121,16 +121,7 @@ def _extreme_gradient(g: Any, out: Any, x: Any, *, axes: Axes) -> Any:
     return ew.multiply(ew.divide(g, sum(weight, axis=axes, keepdims=True)), weight)
 
 
-def _extreme_gradient_vjp(number: int, g: Any, out: Any, g0: Any, out0: Any, x: Any, *, axes: Axes) -> Any:
-    """Piecewise constant in out and x; linear in the incoming gradient."""
-    if number:
-        return None
-    hit = ew.logical_or(ew.equal(x, out0), ew.logical_and(ew.isnan(x), ew.isnan(out0)))
-    weight = ew.astype(hit, x.layout[1])
-    return sum(ew.multiply(g, ew.divide(weight, sum(weight, axis=axes, keepdims=True))), axis=axes, keepdims=True)
-
-
-_EXTREME_GRADIENT = composite("extreme_vjp", _extreme_gradient, _extreme_gradient_vjp)
+_EXTREME_GRADIENT = composite("extreme_vjp", _extreme_gradient)
 
 
 def _prod_gradient_vjp(number: int, u: Any, out: Any, g: Any, x: Any, *, axes: Axes) -> Any:
@@ -327,14 +318,7 @@ def _var_gradient(g: Any, x: Any, *, axes: Axes, correction: float) -> Any:
     return ew.multiply(ew.multiply(g, _var_scale(x, axes, correction)), _centred(x, axes))
 
 
-def _var_gradient_vjp(number: int, g: Any, out: Any, g0: Any, x: Any, *, axes: Axes, correction: float) -> Any:
-    scale = _var_scale(x, axes, correction)
-    if number == 0:
-        return sum(ew.multiply(ew.multiply(g, scale), _centred(x, axes)), axis=axes, keepdims=True)
-    return _centred(ew.multiply(g, ew.multiply(g0, scale)), axes)
-
-
-_VAR_GRADIENT = composite("var_vjp", _var_gradient, _var_gradient_vjp)
+_VAR_GRADIENT = composite("var_vjp", _var_gradient)
 
 
 def _var_vjp(g: Any, out: Any, x: Any, *, axes: Axes, correction: float, keepdims: bool) -> Any:
