@@ -22,6 +22,7 @@ from dualgraph.ops.elementwise import sigmoid, tanh, where
 from dualgraph.ops.indexing import one_hot
 from dualgraph.ops.linalg import linear
 from dualgraph.ops.losses import cross_entropy, mse_loss, nll_loss
+from dualgraph.ops.normalization import layer_norm
 from dualgraph.ops.op import Op, bind, current
 from dualgraph.ops.random import bernoulli
 from dualgraph.spec import DEFAULT_FLOAT, is_float
@@ -55,6 +56,7 @@ __all__ = [
     "dropout",
     "elu",
     "gelu",
+    "layer_norm",
     "leaky_relu",
     "linear",
     "log_sigmoid",

@@ -12,14 +12,26 @@ from dualgraph.ops.elementwise import *
 from dualgraph.ops.indexing import *
 from dualgraph.ops.linalg import *
 from dualgraph.ops.losses import *
+from dualgraph.ops.normalization import *
 from dualgraph.ops.random import *
 from dualgraph.ops.reduce import *
 from dualgraph.ops.shape import *
 from dualgraph.ops.tensor import FUNCTIONS
 
 if not TYPE_CHECKING:
-    from dualgraph.ops import activations, creation, elementwise, indexing, linalg, losses, random, reduce, shape
+    from dualgraph.ops import (
+        activations,
+        creation,
+        elementwise,
+        indexing,
+        linalg,
+        losses,
+        normalization,
+        random,
+        reduce,
+        shape,
+    )  # fmt: skip
 
-    _FAMILIES = (activations, creation, elementwise, indexing, linalg, losses, random, reduce, shape)
+    _FAMILIES = (activations, creation, elementwise, indexing, linalg, losses, normalization, random, reduce, shape)
     __all__ = [name for family in _FAMILIES for name in family.__all__]
     FUNCTIONS.update({name: globals()[name] for name in __all__}, getitem=indexing.getitem)

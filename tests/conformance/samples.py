@@ -109,6 +109,11 @@ def _cross_entropy(x: Array, labels: Array) -> Array:
     return -np.log(_softmax(x, 1))[np.arange(len(x)), labels]
 
 
+def _layer_norm(x: Array, weight: Any, bias: Any, axes: Any = -1, eps: float = 1e-5) -> Array:
+    mean, var = x.mean(axes, keepdims=True), x.var(axes, keepdims=True)
+    return (x - mean) / np.sqrt(var + eps) * weight + bias
+
+
 def _scatter(g: Array, index: Array) -> Array:
     out = np.zeros((4, 2), g.dtype)
     np.add.at(out, index, g)
@@ -246,6 +251,10 @@ SAMPLES: tuple[Sample, ...] = (
     Sample("mse_loss", dg.mse_loss, ("real:3,4", "real:3,4"), lambda x, y: ((x - y) ** 2).mean(), near=1e-6),
     Sample("mse_loss", lambda x, y: dg.mse_loss(x, y, "sum"), ("real:3,4", "real:3,4"), lambda x, y: ((x - y) ** 2).sum(),
            near=1e-6, name="mse_loss-sum"),
+    # normalisation
+    Sample("layer_norm", lambda x, w, b: dg.layer_norm(x, 5, w, b), ("real:2,3,5", "away:5", "real:5"), _layer_norm, near=1e-5),
+    Sample("layer_norm", lambda x: dg.layer_norm(x, (3, 4), eps=0.1), ("real:2,3,4",),
+           lambda x: _layer_norm(x, 1, 0, (1, 2), 0.1), near=1e-5, name="layer_norm-plain"),
     # random numbers: the reference is the other provider and the other mode
     Sample("uniform", lambda: dg.rand((5, 3)), ()), Sample("normal", lambda: dg.randn((7,), dtype="float64"), ()),
     Sample("bernoulli", lambda: dg.bernoulli((9,), 0.3), ()), Sample("integers", lambda: dg.randint((4, 3), -5, 100), ()),
