@@ -25,6 +25,7 @@ from dualgraph.ops.losses import cross_entropy, mse_loss, nll_loss
 from dualgraph.ops.normalization import layer_norm
 from dualgraph.ops.op import Op, bind, current
 from dualgraph.ops.random import bernoulli
+from dualgraph.ops.registry import register
 from dualgraph.spec import DEFAULT_FLOAT, is_float
 
 
@@ -32,7 +33,9 @@ def _drop(x: Any, keep: Any, scale: Any) -> Any:
     return where(keep, x * scale, 0.0)
 
 
-_DROP: Op = composite("dropout", _drop, (lambda g, out, x, keep, scale: bind(_DROP, g, keep, scale), None, None))
+_DROP: Op = register(
+    composite("dropout", _drop, (lambda g, out, x, keep, scale: bind(_DROP, g, keep, scale), None, None))
+)
 
 
 def dropout(x: Any, p: float = 0.5, training: bool = True) -> Any:

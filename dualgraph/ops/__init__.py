@@ -6,8 +6,8 @@ public function.
 """
 
 from dualgraph.ops import public as _public  # noqa: F401  # fills FUNCTIONS
-from dualgraph.ops.elementwise import OPS
 from dualgraph.ops.op import Call, Op, bind, enable_grad, is_grad_enabled, no_grad
+from dualgraph.ops.registry import OPS
 from dualgraph.ops.tensor import FUNCTIONS, Tensor
 
 __all__ = [

@@ -12,9 +12,10 @@ from dualgraph.ops import elementwise as ew
 from dualgraph.ops.arguments import choice, normalize_axes
 from dualgraph.ops.broadcast import meet
 from dualgraph.ops.composite import composite
-from dualgraph.ops.elementwise import OPS, elementwise_op, unary
+from dualgraph.ops.elementwise import elementwise_op, unary
 from dualgraph.ops.op import Op, bind, current
 from dualgraph.ops.reduce import max, not_empty, sum
+from dualgraph.ops.registry import register
 from dualgraph.spec import is_float
 
 Axes = tuple[int, ...]
@@ -90,7 +91,7 @@ def _elu_gradient_of_alpha(g: Any, out: Any, x: Any, alpha: Any) -> Any:
     return ew.multiply(g, ew.expm1(ew.where(ew.greater(x, 0), 0.0, x)))
 
 
-_ELU = OPS["elu"] = elementwise_op("elu", _elu, 2, floats=True, vjp=(_elu_gradient, _elu_gradient_of_alpha))
+_ELU = register(elementwise_op("elu", _elu, 2, floats=True, vjp=(_elu_gradient, _elu_gradient_of_alpha)))
 
 
 def elu(x: Any, alpha: float = 1.0) -> Any:
@@ -121,7 +122,7 @@ def _softmax_gradient(g: Any, out: Any, *, axes: Axes) -> Any:
     return ew.multiply(out, ew.subtract(g, sum(ew.multiply(g, out), axis=axes, keepdims=True)))
 
 
-_SOFTMAX = OPS["softmax"] = composite("softmax", _softmax, spec=_rule("softmax"), gradients=(_softmax_gradient,))
+_SOFTMAX = register(composite("softmax", _softmax, spec=_rule("softmax"), gradients=(_softmax_gradient,)))
 
 
 def _log_softmax(x: Any, *, axes: Axes) -> Any:
@@ -133,8 +134,8 @@ def _log_softmax_gradient(g: Any, out: Any, *, axes: Axes) -> Any:
     return ew.subtract(g, ew.multiply(ew.exp(out), sum(g, axis=axes, keepdims=True)))
 
 
-_LOG_SOFTMAX = OPS["log_softmax"] = composite(
-    "log_softmax", _log_softmax, spec=_rule("log_softmax"), gradients=(_log_softmax_gradient,)
+_LOG_SOFTMAX = register(
+    composite("log_softmax", _log_softmax, spec=_rule("log_softmax"), gradients=(_log_softmax_gradient,))
 )
 
 

@@ -152,7 +152,7 @@ def _written(name: str, function: Callable[..., Any], gradients: Sequence[Callab
     ops = [None if f is None else composite(f"{name}_vjp{n or ''}", f) for n, f in enumerate(gradients)]
     takes = [() if f is None else tuple(known.index(place) for place in _positional(f)) for f in gradients]
 
-    def vjp(number: int, g: Any, out: Any, *inputs: Any, **params: Any) -> Any:
+    def vjp(number: int, g: Any, out: Any, /, *inputs: Any, **params: Any) -> Any:
         op, operands = ops[number], (g, out, *inputs)
         return None if op is None else bind(op, *[operands[i] for i in takes[number] if i < len(operands)], **params)
 
@@ -168,7 +168,7 @@ def _derived(name: str, function: Callable[..., Any]) -> Vjp:
     """The gradient of a composite as composites, one for each input, made when first needed."""
     rules: dict[tuple[int, int], Op] = {}
 
-    def vjp(number: int, g: Any, out: Any, *inputs: Any, **params: Any) -> Any:
+    def vjp(number: int, g: Any, out: Any, /, *inputs: Any, **params: Any) -> Any:
         if not is_float(inputs[number].layout[1]):
             return None
         gradients = g if isinstance(g, tuple) else (g,)

@@ -15,8 +15,9 @@ from dualgraph.kernels.program import Program, View
 from dualgraph.ops.arguments import checked_shape, integer, number, real
 from dualgraph.ops.arrays import as_array
 from dualgraph.ops.broadcast import checked_scalar
-from dualgraph.ops.elementwise import OPS, astype, equal
+from dualgraph.ops.elementwise import astype, equal
 from dualgraph.ops.op import Op, Operand, bind, current, leaves
+from dualgraph.ops.registry import register
 from dualgraph.ops.shape import expand_dims, filled
 from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, INTEGERS, Spec, dtype_name, fitting, is_float
@@ -87,9 +88,7 @@ def _range_lower(
     return (out,)
 
 
-RANGE = OPS["arange"] = Op(
-    "arange", lambda start, step, *, count, dtype: Spec((count,), dtype), _range_lower, (None, None)
-)
+RANGE = register(Op("arange", lambda start, step, *, count, dtype: Spec((count,), dtype), _range_lower, (None, None)))
 
 
 def arange(start: float, /, stop: float | None = None, step: float = 1, *, dtype: Any = None) -> Any:
@@ -163,8 +162,8 @@ def _linspace_lower(
     return (out,)
 
 
-_LINSPACE = OPS["linspace"] = Op(
-    "linspace", lambda *, start, stop, step, middle, count, dtype: Spec((count,), dtype), _linspace_lower
+_LINSPACE = register(
+    Op("linspace", lambda *, start, stop, step, middle, count, dtype: Spec((count,), dtype), _linspace_lower)
 )
 
 

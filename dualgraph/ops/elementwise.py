@@ -29,6 +29,7 @@ from dualgraph.kernels.program import Program, View
 from dualgraph.ops.broadcast import broadcast_shapes, meet
 from dualgraph.ops.identity import identity
 from dualgraph.ops.op import Op, Operand, Vjp, current
+from dualgraph.ops.registry import register
 from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import DEFAULT_FLOAT, FLOATS, Spec, dtype_name, is_float, promote
 
@@ -133,7 +134,7 @@ class Scalar:
             return g * self.slopes(out, *xs)[number]
         return derivative.vjp(result, [xs[number]], g, out)[0]
 
-    def vjp(self, number: int, g: Any, out: Any, *inputs: Any, **params: Any) -> Any:
+    def vjp(self, number: int, g: Any, out: Any, /, *inputs: Any, **params: Any) -> Any:
         dtypes = tuple([x.layout[1] for x in inputs])
         key = (number, dtypes, *params.values())
         rule = self._rules.get(key, self)
@@ -163,9 +164,6 @@ def elementwise_op(
     return Op(name, scalar.spec, scalar.lower, rules, scalar=scalar, joint_vjp=True)
 
 
-OPS: dict[str, Op] = {}  # every public op by name; the conformance tests are generated from it
-
-
 # What the docstrings of all these functions have in common.
 _UNARY = "For each element of x (a tensor, an array, nested lists or a number); the result has its shape."
 _BINARY = """For each pair of elements: x and y (tensors, arrays, nested lists or numbers) broadcast together.
@@ -176,7 +174,7 @@ _FLOATS = "Computed in floats: integers and bools become float32."
 
 
 def unary(name: str, expression: Expression | None = None, floats: bool = True, doc: str = "") -> Any:
-    op = OPS[name] = elementwise_op(name, expression or (lambda x: E.call(name, x)), 1, floats)
+    op = register(elementwise_op(name, expression or (lambda x: E.call(name, x)), 1, floats))
 
     def function(x: Any, /) -> Any:
         front = current()
@@ -188,7 +186,7 @@ def unary(name: str, expression: Expression | None = None, floats: bool = True, 
 def binary(
     name: str, expression: Expression | None = None, floats: bool = False, doc: str = "", slopes: Slopes | None = None
 ) -> Any:
-    op = OPS[name] = elementwise_op(name, expression or (lambda x, y: E.call(name, x, y)), 2, floats, slopes=slopes)
+    op = register(elementwise_op(name, expression or (lambda x, y: E.call(name, x, y)), 2, floats, slopes=slopes))
 
     def function(x: Any, y: Any, /) -> Any:
         front = current()
@@ -401,7 +399,7 @@ bitwise_right_shift = binary(
     doc="floor(x / 2**y); integers only",
 )
 
-_WHERE = OPS["where"] = elementwise_op("where", lambda c, x, y: E.select(c, x, y), 3, conditions=1)
+_WHERE = register(elementwise_op("where", lambda c, x, y: E.select(c, x, y), 3, conditions=1))
 
 
 def where(condition: Any, x: Any, y: Any, /) -> Any:
@@ -423,7 +421,7 @@ def _cast_vjp(g: Any, out: Any, x: Any, *, dtype: str) -> Any:
     return astype(g, x.layout[1])
 
 
-_ASTYPE = OPS["astype"] = elementwise_op("astype", lambda x, *, dtype: E.cast(x, dtype), 1, vjp=(_cast_vjp,))
+_ASTYPE = register(elementwise_op("astype", lambda x, *, dtype: E.cast(x, dtype), 1, vjp=(_cast_vjp,)))
 
 
 def astype(x: Any, dtype: Any, /) -> Any:

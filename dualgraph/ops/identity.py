@@ -10,6 +10,7 @@ from typing import Any
 
 from dualgraph.kernels.program import Program, View
 from dualgraph.ops.op import Op, Operand, as_view, bind, current
+from dualgraph.ops.registry import register
 from dualgraph.spec import Spec
 
 
@@ -23,7 +24,7 @@ def _lower(
     return (as_view(program, operands[0]),)
 
 
-IDENTITY = Op("identity", _spec, _lower, (lambda g, out, x: g,), view=lambda view, out: view)
+IDENTITY = register(Op("identity", _spec, _lower, (lambda g, out, x: g,), view=lambda view, out: view))
 
 
 def identity(x: Any) -> Any:

@@ -13,8 +13,9 @@ from dualgraph.kernels import expr as E
 from dualgraph.kernels.kinds import CheckIndex, Gather, GatherAlong, Loop, ScatterAdd, ScatterAddAlong
 from dualgraph.kernels.program import Program, View, row_view
 from dualgraph.ops.arguments import integer, normalize_axis
-from dualgraph.ops.elementwise import OPS, astype
+from dualgraph.ops.elementwise import astype
 from dualgraph.ops.op import Op, Operand, as_view, bind, current
+from dualgraph.ops.registry import register
 from dualgraph.ops.shape import SLICE, contiguous, reshape
 from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import (
@@ -86,8 +87,8 @@ def _take_vjp(g: Any, out: Any, x: Any, index: Any, *, axis: int) -> Any:
     return bind(_PUT, g, index, axis=axis, shape=x.layout[0])
 
 
-_TAKE = OPS["take"] = Op(
-    "take", _take_spec, _take_lower, (_take_vjp, None), literal_scalars=False, checks=True, joint_vjp=True
+_TAKE = register(
+    Op("take", _take_spec, _take_lower, (_take_vjp, None), literal_scalars=False, checks=True, joint_vjp=True)
 )
 
 
@@ -106,14 +107,16 @@ def _put_lower(
     return (out,)
 
 
-_PUT = OPS["scatter_add"] = Op(
-    "scatter_add",
-    lambda g, index, *, axis, shape: Spec(shape, g[1]),
-    _put_lower,
-    (lambda g, out, x, index, *, axis, shape: take(g, index, axis=axis), None),
-    literal_scalars=False,
-    checks=True,
-    joint_vjp=True,
+_PUT = register(
+    Op(
+        "scatter_add",
+        lambda g, index, *, axis, shape: Spec(shape, g[1]),
+        _put_lower,
+        (lambda g, out, x, index, *, axis, shape: take(g, index, axis=axis), None),
+        literal_scalars=False,
+        checks=True,
+        joint_vjp=True,
+    )
 )
 
 
@@ -172,8 +175,16 @@ def _along_vjp(g: Any, out: Any, x: Any, index: Any, *, axis: int) -> Any:
     return bind(_PUT_ALONG, g, index, axis=axis, shape=x.layout[0])
 
 
-_ALONG = OPS["take_along_axis"] = Op(
-    "take_along_axis", _along_spec, _along_lower, (_along_vjp, None), literal_scalars=False, checks=True, joint_vjp=True
+_ALONG = register(
+    Op(
+        "take_along_axis",
+        _along_spec,
+        _along_lower,
+        (_along_vjp, None),
+        literal_scalars=False,
+        checks=True,
+        joint_vjp=True,
+    )
 )
 
 
@@ -192,14 +203,16 @@ def _put_along_lower(
     return (out,)
 
 
-_PUT_ALONG = OPS["scatter_add_along_axis"] = Op(
-    "scatter_add_along_axis",
-    lambda g, index, *, axis, shape: Spec(shape, g[1]),
-    _put_along_lower,
-    (lambda g, out, x, index, *, axis, shape: take_along_axis(g, index, axis=axis), None),
-    literal_scalars=False,
-    checks=True,
-    joint_vjp=True,
+_PUT_ALONG = register(
+    Op(
+        "scatter_add_along_axis",
+        lambda g, index, *, axis, shape: Spec(shape, g[1]),
+        _put_along_lower,
+        (lambda g, out, x, index, *, axis, shape: take_along_axis(g, index, axis=axis), None),
+        literal_scalars=False,
+        checks=True,
+        joint_vjp=True,
+    )
 )
 
 
@@ -315,14 +328,16 @@ def _in_range_lower(
     return (view,)
 
 
-IN_RANGE = OPS["in_range"] = Op(
-    "in_range",
-    lambda x, *, low, high, what: Spec(x[0], x[1]),
-    _in_range_lower,
-    (None,),
-    literal_scalars=False,
-    checks=True,
-    joint_vjp=True,
+IN_RANGE = register(
+    Op(
+        "in_range",
+        lambda x, *, low, high, what: Spec(x[0], x[1]),
+        _in_range_lower,
+        (None,),
+        literal_scalars=False,
+        checks=True,
+        joint_vjp=True,
+    )
 )
 
 
@@ -349,12 +364,14 @@ def _one_hot_lower(
     return (out,)
 
 
-_ONE_HOT = OPS["one_hot"] = Op(
-    "one_hot",
-    lambda x, *, classes, dtype: Spec((*x[0], classes), dtype),
-    _one_hot_lower,
-    (None,),
-    literal_scalars=False,
+_ONE_HOT = register(
+    Op(
+        "one_hot",
+        lambda x, *, classes, dtype: Spec((*x[0], classes), dtype),
+        _one_hot_lower,
+        (None,),
+        literal_scalars=False,
+    )
 )
 
 

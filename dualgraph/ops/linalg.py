@@ -13,9 +13,10 @@ from dualgraph.kernels.program import Program, View
 from dualgraph.ops.arguments import normalize_axis
 from dualgraph.ops.broadcast import broadcast_shapes
 from dualgraph.ops.composite import composite
-from dualgraph.ops.elementwise import OPS, multiply
+from dualgraph.ops.elementwise import multiply
 from dualgraph.ops.op import Op, Operand, as_view, bind, current
 from dualgraph.ops.reduce import sum
+from dualgraph.ops.registry import register
 from dualgraph.ops.shape import copy_loop, expand_dims, reshape, squeeze
 from dualgraph.spec import Shape, Spec, is_float, promote
 
@@ -83,7 +84,7 @@ def _product_op(transpose_a: bool, transpose_b: bool) -> Op:
 
 # One op for each choice of what is transposed: a bit of the op, not of the memory layout, which the modes do not share.
 _PRODUCTS = {(ta, tb): _product_op(ta, tb) for ta in (False, True) for tb in (False, True)}
-_MATMUL = OPS["matmul"] = _PRODUCTS[False, False]
+_MATMUL = register(_PRODUCTS[False, False])  # the others are its gradients
 
 
 def _product(a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False) -> Any:
@@ -184,7 +185,7 @@ def _rows(x: Any) -> Any:
     return x if len(shape) == 2 else reshape(x, (math.prod(shape[:-1]), shape[-1]))
 
 
-_LINEAR = OPS["linear"] = composite("linear", _linear, _linear_vjp, _linear_spec)
+_LINEAR = register(composite("linear", _linear, _linear_vjp, _linear_spec))
 
 
 def linear(x: Any, weight: Any, bias: Any = None) -> Any:

@@ -8,10 +8,10 @@ from dualgraph.errors import DTypeError, ShapeError
 from dualgraph.ops import elementwise as ew
 from dualgraph.ops.arguments import choice
 from dualgraph.ops.composite import composite
-from dualgraph.ops.elementwise import OPS
 from dualgraph.ops.indexing import hot, in_range, integers_only
 from dualgraph.ops.op import bind, current
 from dualgraph.ops.reduce import known, max, sum
+from dualgraph.ops.registry import register
 from dualgraph.ops.shape import expand_dims
 from dualgraph.spec import is_float
 
@@ -75,12 +75,14 @@ def _cross_entropy_gradient(g: Any, x: Any, labels: Any, *, reduction: str) -> A
     return ew.multiply(ew.where(hit, ew.subtract(p, 1.0), p), _row_gradient(g, x.layout[0][0], reduction))
 
 
-_CROSS_ENTROPY = OPS["cross_entropy"] = composite(
-    "cross_entropy",
-    _cross_entropy,
-    spec=_rows_spec("cross_entropy"),
-    checks=True,
-    gradients=(_cross_entropy_gradient, None),
+_CROSS_ENTROPY = register(
+    composite(
+        "cross_entropy",
+        _cross_entropy,
+        spec=_rows_spec("cross_entropy"),
+        checks=True,
+        gradients=(_cross_entropy_gradient, None),
+    )
 )
 
 
@@ -94,8 +96,8 @@ def _nll_gradient(g: Any, x: Any, labels: Any, *, reduction: str) -> Any:
     return ew.where(hit, ew.negative(_row_gradient(g, x.layout[0][0], reduction)), 0.0)
 
 
-_NLL_LOSS = OPS["nll_loss"] = composite(
-    "nll_loss", _nll_loss, spec=_rows_spec("nll_loss"), checks=True, gradients=(_nll_gradient, None)
+_NLL_LOSS = register(
+    composite("nll_loss", _nll_loss, spec=_rows_spec("nll_loss"), checks=True, gradients=(_nll_gradient, None))
 )
 
 
@@ -157,7 +159,7 @@ def _mse_spec(x: Any, y: Any, *, reduction: str) -> None:
         raise ShapeError(f"mse_loss: got an empty batch (shape {x[0]}); the mean of nothing is undefined; skip it")
 
 
-_MSE = OPS["mse_loss"] = composite("mse_loss", _mse, spec=_mse_spec, gradients=(_mse_gradient, _mse_gradient_of_target))
+_MSE = register(composite("mse_loss", _mse, spec=_mse_spec, gradients=(_mse_gradient, _mse_gradient_of_target)))
 
 
 def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Any:

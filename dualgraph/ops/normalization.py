@@ -9,9 +9,9 @@ from dualgraph.ops import elementwise as ew
 from dualgraph.ops.arguments import checked_shape, real
 from dualgraph.ops.composite import composite
 from dualgraph.ops.creation import ones
-from dualgraph.ops.elementwise import OPS
 from dualgraph.ops.op import bind, current
 from dualgraph.ops.reduce import known, sum
+from dualgraph.ops.registry import register
 from dualgraph.spec import Shape, Spec, is_float
 
 if TYPE_CHECKING:
@@ -80,9 +80,7 @@ def _spec(x: Any, *affine: Any, shape: Shape, eps: float) -> None:
             )
 
 
-_LAYER_NORM = OPS["layer_norm"] = composite(
-    "layer_norm", _layer_norm, spec=_spec, gradients=(_of_input, _of_weight, _of_bias)
-)
+_LAYER_NORM = register(composite("layer_norm", _layer_norm, spec=_spec, gradients=(_of_input, _of_weight, _of_bias)))
 
 
 def layer_norm(

@@ -32,14 +32,15 @@ class Op:
 
     `spec(*input_specs, **params)` gives the result's spec, or raises one of `dualgraph.errors`.
     `lower(program, operands, specs, params)` appends kernel steps and returns views of the results.
-    `vjp[i](g, out, *inputs, **params)` gives the gradient of input i from the gradient `g` of the result, written in
-    public ops; None where there is no gradient. A single function instead of a tuple gets the number of the input first.
+    `vjp(i, g, out, *inputs, **params)` gives the gradient of input i from the gradient `g` of the result, written in
+    public ops; None where it is 0. It may be given as a tuple of functions without the number, one for each input (None:
+    no gradient); an empty one says that there is no rule.
     """
 
     name: str
     spec: SpecRule
     lower: Lower
-    vjp: tuple[Vjp | None, ...] | Callable[..., Any] = ()
+    vjp: Any = ()  # a `Vjp`, or None where there is no rule
     view: Callable[..., View | None] | None = None  # the result as a view of input 0, where the layout allows it
     pure: bool = True  # the result depends on the inputs alone, and computing it has no effect
     joint_vjp: bool = False  # the eager mode may record the gradient rules of a call once and run them as one launch
@@ -51,8 +52,20 @@ class Op:
     parts: Callable[..., Any] | None = None  # composite ops: the calls that one with these specs and params consists of
     plans: dict[Any, Any] = field(default_factory=dict, repr=False)  # the eager mode's prepared launches
 
+    def __post_init__(self) -> None:
+        if isinstance(self.vjp, tuple):
+            object.__setattr__(self, "vjp", _numbered(self.vjp) if self.vjp else None)
+
     def __repr__(self) -> str:
         return self.name
+
+
+def _numbered(rules: tuple[Vjp | None, ...]) -> Vjp:
+    def vjp(number: int, /, *args: Any, **params: Any) -> Any:
+        rule = rules[number]
+        return None if rule is None else rule(*args, **params)
+
+    return vjp
 
 
 class Call:
@@ -120,15 +133,6 @@ def pure(call: Call) -> bool:
 
 def _parts(call: Call) -> Sequence[Call]:
     return () if call.op.parts is None else call.op.parts([x.layout for x in call.inputs], call.params)
-
-
-def contribution(op: Op, number: int, g: Any, out: Any, inputs: Sequence[Any], params: dict[str, Any]) -> Any:
-    """The gradient of input `number` by the op's rule; None where it has none."""
-    rules = op.vjp
-    if callable(rules):
-        return rules(number, g, out, *inputs, **params)
-    rule = rules[number] if number < len(rules) else None
-    return None if rule is None else rule(g, out, *inputs, **params)
 
 
 _serials = itertools.count()

@@ -20,8 +20,9 @@ from dualgraph.kernels.program import Program, View
 from dualgraph.locks import lock
 from dualgraph.ops.arguments import checked_shape, integer, probability, real
 from dualgraph.ops.creation import asarray
-from dualgraph.ops.elementwise import OPS, minimum
+from dualgraph.ops.elementwise import minimum
 from dualgraph.ops.op import ADDRESSABLE, Op, Operand, as_view, bind, specs_of
+from dualgraph.ops.registry import register
 from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, NUMPY_DTYPES, Shape, Spec, dtype_name, is_float
 
 _lock = lock()
@@ -74,10 +75,9 @@ def _random_op(name: str, expression: Callable[..., E.Expr], arity: int) -> Op:
         program.add(loop, (out,), tuple(v.broadcast_to(spec.shape) for v in views), spec.shape)
         return (out,)
 
-    OPS[name] = Op(
-        name, lambda *specs, shape, dtype: Spec(shape, dtype), lower, (None,) * (2 + arity), literal_scalars=False
+    return register(
+        Op(name, lambda *specs, shape, dtype: Spec(shape, dtype), lower, (None,) * (2 + arity), literal_scalars=False)
     )
-    return OPS[name]
 
 
 _UNIFORM = _random_op("uniform", lambda seed, draw, *, dtype: philox.uniform(seed, draw, dtype), 0)

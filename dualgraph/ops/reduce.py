@@ -18,8 +18,9 @@ from dualgraph.kernels.program import Program, View, row_shape, row_view
 from dualgraph.ops import elementwise as ew
 from dualgraph.ops.arguments import flag, normalize_axes, normalize_axis, real
 from dualgraph.ops.composite import composite
-from dualgraph.ops.elementwise import OPS, Expression
+from dualgraph.ops.elementwise import Expression
 from dualgraph.ops.op import Op, Operand, Vjp, as_view, bind, current
+from dualgraph.ops.registry import register
 from dualgraph.ops.shape import (
     broadcast_to,
     contiguous,
@@ -85,8 +86,7 @@ def _fold_op(name: str, monoid: str, vjp: Vjp | None, element: Expression = _its
         program.add(loop, (row_view(result, domain, axes),), (view,), domain, axes)
         return (result.with_layout(out.shape, contiguous_strides(out.shape)),)
 
-    OPS[name] = Op(name, spec, lower, (vjp,), joint_vjp=True)
-    return OPS[name]
+    return register(Op(name, spec, lower, (vjp,), joint_vjp=True))
 
 
 def _keepdims(g: Any, x: Any, axes: Axes) -> Any:
@@ -121,7 +121,7 @@ def _extreme_gradient(g: Any, out: Any, x: Any, *, axes: Axes) -> Any:
     return ew.multiply(ew.divide(g, sum(weight, axis=axes, keepdims=True)), weight)
 
 
-_EXTREME_GRADIENT = composite("extreme_vjp", _extreme_gradient)
+_EXTREME_GRADIENT = register(composite("extreme_vjp", _extreme_gradient))
 
 
 def _prod_gradient_vjp(number: int, u: Any, out: Any, g: Any, x: Any, *, axes: Axes) -> Any:
@@ -148,7 +148,7 @@ def _positions(n: int) -> Any:
     return current().lift(np.arange(n))
 
 
-_PROD_GRADIENT = composite("prod_vjp", _prod_gradient, _prod_gradient_vjp)
+_PROD_GRADIENT = register(composite("prod_vjp", _prod_gradient, _prod_gradient_vjp))
 
 
 def _prod_vjp(g: Any, out: Any, x: Any, *, axes: Axes, keepdims: bool) -> Any:
@@ -318,7 +318,7 @@ def _var_gradient(g: Any, x: Any, *, axes: Axes, correction: float) -> Any:
     return ew.multiply(ew.multiply(g, _var_scale(x, axes, correction)), _centred(x, axes))
 
 
-_VAR_GRADIENT = composite("var_vjp", _var_gradient)
+_VAR_GRADIENT = register(composite("var_vjp", _var_gradient))
 
 
 def _var_vjp(g: Any, out: Any, x: Any, *, axes: Axes, correction: float, keepdims: bool) -> Any:
@@ -352,10 +352,10 @@ def _logsumexp_spec(x: Any, *, axes: Axes, keepdims: bool) -> None:
     not_empty("logsumexp", x[0], axes)
 
 
-_MEAN = OPS["mean"] = composite("mean", _mean, (_mean_vjp,), _float_spec("mean"))
-_VAR = OPS["var"] = composite("var", _var, (_var_vjp,), _float_spec("var"))
-_STD = OPS["std"] = composite("std", _std, (_std_vjp,), _float_spec("std"))
-_LOGSUMEXP = OPS["logsumexp"] = composite("logsumexp", _logsumexp, (_logsumexp_vjp,), _logsumexp_spec)
+_MEAN = register(composite("mean", _mean, (_mean_vjp,), _float_spec("mean")))
+_VAR = register(composite("var", _var, (_var_vjp,), _float_spec("var")))
+_STD = register(composite("std", _std, (_std_vjp,), _float_spec("std")))
+_LOGSUMEXP = register(composite("logsumexp", _logsumexp, (_logsumexp_vjp,), _logsumexp_spec))
 
 
 def mean(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
@@ -442,8 +442,7 @@ def _arg_op(name: str, monoid: str) -> Op:
         program.add(loop, (row_view(out, view.shape, axes),), (view,) * takes, view.shape, axes)
         return (out.with_layout(specs[0].shape, contiguous_strides(specs[0].shape)),)
 
-    OPS[name] = Op(name, spec, lower, (None,))
-    return OPS[name]
+    return register(Op(name, spec, lower, (None,)))
 
 
 _ARGMAX = _arg_op("argmax", "max")

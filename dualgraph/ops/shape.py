@@ -22,9 +22,10 @@ from dualgraph.ops.arguments import (
     tensors,
 )
 from dualgraph.ops.broadcast import broadcast_shapes, checked_scalar
-from dualgraph.ops.elementwise import OPS, astype
+from dualgraph.ops.elementwise import astype
 from dualgraph.ops.identity import identity
 from dualgraph.ops.op import Op, Operand, as_view, bind, current, leaves
+from dualgraph.ops.registry import register
 from dualgraph.spec import MOST_AXES, Shape, Spec, contiguous_strides, dtype_name, fitting, promote
 
 
@@ -62,8 +63,7 @@ def _view_op(name: str, spec: Any, rule: Any, vjp: Any) -> Op:
         result = rule(view, specs[0], **params)
         return (result if result is not None else rule(contiguous(program, view), specs[0], **params),)
 
-    OPS[name] = Op(name, spec, lower, vjp, view=rule, joint_vjp=True)
-    return OPS[name]
+    return register(Op(name, spec, lower, vjp, view=rule, joint_vjp=True))
 
 
 # reshape
@@ -309,14 +309,15 @@ def _embed_lower(
     return (out,)
 
 
-_EMBED: Op = Op(
-    "embed",  # zeros of a shape with x in a window: the gradient of slice
-    lambda x, *, shape, window: Spec(shape, x[1]),
-    _embed_lower,
-    (lambda g, out, x, *, shape, window: bind(SLICE, g, window=window),),
-    joint_vjp=True,
+_EMBED: Op = register(
+    Op(
+        "embed",  # zeros of a shape with x in a window: the gradient of slice
+        lambda x, *, shape, window: Spec(shape, x[1]),
+        _embed_lower,
+        (lambda g, out, x, *, shape, window: bind(SLICE, g, window=window),),
+        joint_vjp=True,
+    )
 )
-OPS["embed"] = _EMBED
 
 
 def flip(x: Any, /, axis: int | Sequence[int] | None = None) -> Any:
@@ -371,7 +372,7 @@ def _concat_vjp(number: int, g: Any, out: Any, *inputs: Any, axis: int) -> Any:
     return bind(SLICE, g, window=_concat_parts([x.layout[0] for x in inputs], axis)[number])
 
 
-_CONCAT = OPS["concat"] = Op("concat", _concat_spec, _concat_lower, _concat_vjp, joint_vjp=True)
+_CONCAT = register(Op("concat", _concat_spec, _concat_lower, _concat_vjp, joint_vjp=True))
 
 
 def concat(arrays: Sequence[Any], /, axis: int = 0) -> Any:
@@ -452,7 +453,7 @@ def _fill_lower(
     return (out,)
 
 
-FILL = OPS["full"] = Op("full", lambda value, *, shape: Spec(shape, value[1]), _fill_lower, (None,))
+FILL = register(Op("full", lambda value, *, shape: Spec(shape, value[1]), _fill_lower, (None,)))
 
 
 def zeros_like(x: Any, /, dtype: Any = None) -> Any:

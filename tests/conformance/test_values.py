@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ from conformance.modes import (
 from conformance.samples import ELEMENTWISE, SAMPLES, Sample
 from dualgraph import static
 from dualgraph.kernels import memory, provider, reference
-from dualgraph.ops import OPS
+from dualgraph.ops import OPS, Op
 
 FLOATS = ("float32", "float64")
 BY_DTYPE = [(s, d) for s in SAMPLES for d in FLOATS if d == "float32" or s.has_floats]
@@ -69,6 +70,17 @@ def expected_of(sample: Sample, arrays: list[Any], dtype: str) -> list[Any]:
 
 def test_every_op_has_samples() -> None:
     assert samples.missing(OPS) == []
+
+
+# What a graph starts with is made by recorders, not applied; a compiled graph is an op for each graph.
+APPLIED_BY_NOBODY = {"constant", "placeholder", "variable", "gradient", "compiled"}
+
+
+def test_every_op_is_registered() -> None:
+    """An op that a module of the package holds, and that no conformance test would see."""
+    modules = [m for name, m in sys.modules.items() if name.split(".")[0] == "dualgraph"]
+    found = {x for module in modules for x in vars(module).values() if isinstance(x, Op)}
+    assert {op.name for op in found if OPS.get(op.name) is not op} <= APPLIED_BY_NOBODY
 
 
 def test_a_missing_sample_is_named() -> None:
