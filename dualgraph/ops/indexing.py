@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from operator import index
-from typing import Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
@@ -28,6 +28,9 @@ from dualgraph.spec import (
     dtype_name,
     fitting,
 )
+
+if TYPE_CHECKING:
+    from dualgraph.ops.types import ArrayLike, DTypeLike
 
 
 def _three(shape: Shape, axis: int) -> Shape:
@@ -53,7 +56,7 @@ _MASKS = (
 )
 
 
-def _positions(indices: Any) -> Any:
+def _positions(indices: Any) -> Tensor:
     """Indices as a tensor; a list without elements holds integers as well as anything else."""
     x = current().lift(indices)
     return astype(x, DEFAULT_INTEGER) if isinstance(indices, (list, tuple)) and 0 in x.layout[0] else x
@@ -120,7 +123,7 @@ _PUT = register(
 )
 
 
-def take(x: Any, indices: Any, /, *, axis: int | None = None) -> Any:
+def take(x: ArrayLike, indices: ArrayLike, /, *, axis: SupportsIndex | None = None) -> Tensor:
     """The elements (sub-tensors) of x at integer positions along an axis; negative positions count from the end.
 
     The axis is replaced by the axes of `indices`. The gradient adds up where a position occurs twice, in the order of
@@ -216,7 +219,7 @@ _PUT_ALONG = register(
 )
 
 
-def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> Any:
+def take_along_axis(x: ArrayLike, indices: ArrayLike, /, *, axis: int = -1) -> Tensor:
     """`out[..., i, ...] = x[..., indices[..., i, ...], ...]` along an axis; the other axes must agree.
 
     Raises `ShapeError`, `RangeError`, `DTypeError`, `AxisError`; see `take`.
@@ -341,7 +344,7 @@ IN_RANGE = register(
 )
 
 
-def in_range(labels: Any, high: int, what: str = "label", name: str = "") -> Any:
+def in_range(labels: Any, high: int, what: str = "label", name: str = "") -> Tensor:
     """The labels themselves, after the check that each lies in [0, high). `name`: the function that errors speak of."""
     labels = current().lift(labels)
     integers_only(name or what, what, labels.layout[1])
@@ -375,7 +378,7 @@ _ONE_HOT = register(
 )
 
 
-def one_hot(labels: Any, classes: int, *, dtype: Any = "int64") -> Any:
+def one_hot(labels: ArrayLike, classes: int, *, dtype: DTypeLike = "int64") -> Tensor:
     """`out[..., c] = (labels[...] == c)` for c in 0 … classes-1, as ones and zeros of `dtype`.
 
     `labels`: int32 or int64, each in [0, classes), else `RangeError`. The result has one axis more, of length `classes`.
@@ -390,7 +393,7 @@ def one_hot(labels: Any, classes: int, *, dtype: Any = "int64") -> Any:
     return hot(in_range(labels, count, name="one_hot"), count, name)
 
 
-def hot(labels: Any, classes: int, dtype: str) -> Any:
+def hot(labels: Any, classes: int, dtype: str) -> Tensor:
     """`one_hot` of labels whose range was checked before."""
     return bind(_ONE_HOT, labels, classes=classes, dtype=dtype)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from dualgraph.ops.reduce import sum
 from dualgraph.ops.registry import register
 from dualgraph.ops.shape import copy_loop, expand_dims, reshape, squeeze
 from dualgraph.spec import Shape, Spec, is_float, promote
+
+if TYPE_CHECKING:
+    from dualgraph.ops.types import ArrayLike, Tensor
 
 
 class _Product:
@@ -91,7 +94,7 @@ def _product(a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = Fals
     return bind(_PRODUCTS[transpose_a, transpose_b], a, b)
 
 
-def matmul(a: Any, b: Any, /) -> Any:
+def matmul(a: ArrayLike, b: ArrayLike, /) -> Tensor:
     """The matrix product over the last two axes, `out[..., i, j] = sum_k a[..., i, k] * b[..., k, j]`; others broadcast.
 
     A vector is a row on the left and a column on the right, and its axis disappears from the result. Floats go through
@@ -123,7 +126,7 @@ def matmul(a: Any, b: Any, /) -> Any:
     return squeeze(out, -1 if rank_b == 1 else -2) if rank_a == 1 else out
 
 
-def vecdot(a: Any, b: Any, /, *, axis: int = -1) -> Any:
+def vecdot(a: ArrayLike, b: ArrayLike, /, *, axis: int = -1) -> Tensor:
     """The sum of products along an axis, after broadcasting: sum(a * b), in the dtype in which they meet.
 
     Raises `ShapeError`, `AxisError`.
@@ -137,7 +140,7 @@ def vecdot(a: Any, b: Any, /, *, axis: int = -1) -> Any:
     return sum(products, axis=normalize_axis("vecdot", axis, rank), dtype=products.layout[1])
 
 
-def outer(a: Any, b: Any, /) -> Any:
+def outer(a: ArrayLike, b: ArrayLike, /) -> Tensor:
     """All products of the elements of two vectors: `out[i, j] = a[i] * b[j]`. Raises `ShapeError` for other shapes.
 
     >>> import dualgraph as dg
@@ -147,7 +150,7 @@ def outer(a: Any, b: Any, /) -> Any:
     a, b = current().lift(a), current().lift(b)
     if len(a.layout[0]) != 1 or len(b.layout[0]) != 1:
         raise ShapeError(f"outer: got shapes {a.layout[0]} and {b.layout[0]}; both must be vectors; flatten them")
-    return expand_dims(a, 1) * expand_dims(b, 0)
+    return multiply(expand_dims(a, 1), expand_dims(b, 0))
 
 
 # linear: x @ weight.T + bias
@@ -188,7 +191,7 @@ def _rows(x: Any) -> Any:
 _LINEAR = register(composite("linear", _linear, _linear_vjp, _linear_spec))
 
 
-def linear(x: Any, weight: Any, bias: Any = None) -> Any:
+def linear(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> Tensor:
     """`x @ weight.T + bias` with x (..., in_features), weight (out_features, in_features), bias (out_features,), as one op.
 
     Raises `ShapeError` where these do not fit.

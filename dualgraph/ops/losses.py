@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dualgraph.errors import DTypeError, ShapeError
 from dualgraph.ops import elementwise as ew
@@ -15,12 +15,15 @@ from dualgraph.ops.registry import register
 from dualgraph.ops.shape import expand_dims
 from dualgraph.spec import is_float
 
+if TYPE_CHECKING:
+    from dualgraph.ops.types import ArrayLike, Reduction, Tensor
+
 REDUCTIONS = ("mean", "sum", "none")
 
 
-def checked_reduction(name: str, reduction: str) -> str:
+def checked_reduction(name: str, reduction: str) -> Reduction:
     """One of `REDUCTIONS`."""
-    return choice(name, "reduction", reduction, REDUCTIONS)
+    return choice(name, "reduction", reduction, REDUCTIONS)  # type: ignore[return-value]  # one of these
 
 
 def _rows_spec(name: str) -> Any:
@@ -101,7 +104,7 @@ _NLL_LOSS = register(
 )
 
 
-def cross_entropy(input: Any, target: Any, reduction: str = "mean") -> Any:
+def cross_entropy(input: ArrayLike, target: ArrayLike, reduction: Reduction = "mean") -> Tensor:
     """-log softmax(input)[target] of each row; averaged ("mean"), summed ("sum") or as it is ("none").
 
     `input`: (rows, classes) scores, floats. `target`: (rows,) class numbers, int32 or int64; one outside of [0, classes)
@@ -118,7 +121,7 @@ def cross_entropy(input: Any, target: Any, reduction: str = "mean") -> Any:
     return bind(_CROSS_ENTROPY, front.lift(input), front.lift(target), reduction=reduction)
 
 
-def nll_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
+def nll_loss(input: ArrayLike, target: ArrayLike, reduction: Reduction = "mean") -> Tensor:
     """-input[row, target[row]] of rows of log-probabilities; averaged, summed or as it is.
 
     Shapes, dtypes and errors as for `cross_entropy`, of which it is the second half after `log_softmax`.
@@ -162,7 +165,7 @@ def _mse_spec(x: Any, y: Any, *, reduction: str) -> None:
 _MSE = register(composite("mse_loss", _mse, spec=_mse_spec, gradients=(_mse_gradient, _mse_gradient_of_target)))
 
 
-def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
+def mse_loss(input: ArrayLike, target: ArrayLike, reduction: Reduction = "mean") -> Tensor:
     """(input - target)**2, averaged ("mean"), summed ("sum") or as it is ("none"); shapes must be equal.
 
     Floats only. Raises `ShapeError` for unequal shapes (nothing is broadcast) and for the mean of nothing, `DTypeError`,

@@ -103,7 +103,7 @@ def layer_norm(
     if weight is None and bias is not None:
         weight = ones(shape, dtype=front.lift(bias).layout[1])
     operands = [front.lift(v) for v in (x, weight, bias) if v is not None]
-    return bind(_LAYER_NORM, *operands, shape=shape, eps=real("layer_norm", "eps", eps, finite=True))  # type: ignore[no-any-return]
+    return bind(_LAYER_NORM, *operands, shape=shape, eps=real("layer_norm", "eps", eps, finite=True))
 
 
 __all__ = ["layer_norm"]

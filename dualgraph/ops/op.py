@@ -11,13 +11,16 @@ import itertools
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dualgraph.errors import ArgumentError, OutOfMemoryError, Where, here, shown
 from dualgraph.kernels import expr as E
 from dualgraph.kernels.program import Program, View
 from dualgraph.ops.stepped import stepped
 from dualgraph.spec import Spec, fitting
+
+if TYPE_CHECKING:
+    from dualgraph.ops.tensor import Tensor
 
 Literal = tuple[int, str]  # (bits, dtype): a scalar operand known while lowering
 Operand = View | Literal
@@ -144,23 +147,30 @@ class FrontEnd(Protocol):
 
     grad_enabled: bool
 
-    def apply(self, op: Op, inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:
-        """Apply an op to tensors, symbols or array-likes."""
+    def apply(self, op: Op, inputs: tuple[Any, ...], params: dict[str, Any]) -> Tensor:
+        """Apply an op to tensors, symbols or array-likes; several results come as a tuple."""
 
-    def constant(self, value: Any, dtype: str) -> Any:
+    def constant(self, value: Any, dtype: str) -> Tensor:
         """A scalar as a tensor of this front end."""
 
-    def number(self, value: float, dtype: str) -> Any:
+    def number(self, value: float, dtype: str) -> Tensor:
         """A constant that follows from a shape or an option, as an operand: no code is made for each of its values."""
 
-    def lift(self, value: Any) -> Any:
+    def lift(self, value: Any) -> Tensor:
         """A tensor or array-like as a tensor of this front end."""
+
+    def detach(self, x: Any) -> Tensor:
+        """The value of a tensor, without a gradient."""
 
     def result(self, call: Call, number: int) -> Any:
         """Result `number` of an earlier call, as an input for further calls."""
 
     def with_grad(self, enabled: bool) -> FrontEnd:
         """This front end with gradient recording on or off."""
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
 
 
 class Context:
@@ -223,9 +233,9 @@ def set_default(front: Any) -> None:
     _outside.front = front
 
 
-def current() -> Any:
+def current() -> FrontEnd:
     """The current front end."""
-    return _innermost.get(_outside).front
+    return _innermost.get(_outside).front  # type: ignore[no-any-return]
 
 
 def default() -> Any:
@@ -233,9 +243,9 @@ def default() -> Any:
     return _outside.front
 
 
-def bind(op: Op, *inputs: Any, **params: Any) -> Any:
-    """Apply `op` in the current mode."""
-    return _innermost.get(_outside).front.apply(op, inputs, params)
+def bind(op: Op, *inputs: Any, **params: Any) -> Tensor:
+    """Apply `op` in the current mode; several results come as a tuple."""
+    return _innermost.get(_outside).front.apply(op, inputs, params)  # type: ignore[no-any-return]
 
 
 class Chosen(Context):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import builtins
 import itertools
 import math
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
@@ -30,6 +29,9 @@ from dualgraph.ops.shape import (
     reshape,
 )
 from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, Shape, Spec, contiguous_strides, dtype_name, is_float
+
+if TYPE_CHECKING:
+    from dualgraph.ops.types import ArrayLike, Axis, DTypeLike, Tensor
 
 Axes = tuple[int, ...]
 
@@ -168,13 +170,13 @@ _ALL = _fold_op("all", "all", None)
 _COUNT_NONZERO = _fold_op("count_nonzero", "sum", None, lambda x: E.cast(x, "bool"))
 
 
-def _reduce(op: Op, x: Any, axis: int | Sequence[int] | None, keepdims: bool) -> Any:
+def _reduce(op: Op, x: Any, axis: Axis, keepdims: bool) -> Tensor:
     x = current().lift(x)
     axes = normalize_axes(op.name, axis, len(x.layout[0]))
     return bind(op, x, axes=axes, keepdims=flag(op.name, "keepdims", keepdims))
 
 
-def _accumulated(op: Op, x: Any, axis: Any, dtype: Any, keepdims: bool) -> Any:
+def _accumulated(op: Op, x: Any, axis: Axis, dtype: DTypeLike | None, keepdims: bool) -> Tensor:
     """A sum or product in the dtype asked for; int32 wraps, since that is what is left of the int64 computed."""
     if dtype is None:
         return _reduce(op, x, axis, keepdims)
@@ -182,7 +184,7 @@ def _accumulated(op: Op, x: Any, axis: Any, dtype: Any, keepdims: bool) -> Any:
     return ew.astype(_reduce(op, ew.astype(x, name), axis, keepdims), name)
 
 
-def sum(x: Any, /, *, axis: int | Sequence[int] | None = None, dtype: Any = None, keepdims: bool = False) -> Any:
+def sum(x: ArrayLike, /, *, axis: Axis = None, dtype: DTypeLike | None = None, keepdims: bool = False) -> Tensor:
     """The sum along axes (all by default), in one documented order of additions.
 
     `axis`: an int or several; they disappear, or stay with length 1 with `keepdims`. `dtype`: cast first, and the result
@@ -197,7 +199,7 @@ def sum(x: Any, /, *, axis: int | Sequence[int] | None = None, dtype: Any = None
     return _accumulated(_SUM, x, axis, dtype, keepdims)
 
 
-def prod(x: Any, /, *, axis: int | Sequence[int] | None = None, dtype: Any = None, keepdims: bool = False) -> Any:
+def prod(x: ArrayLike, /, *, axis: Axis = None, dtype: DTypeLike | None = None, keepdims: bool = False) -> Tensor:
     """The product along axes (all by default); axes, dtypes and order as for `sum`. The product of nothing is 1.
 
     The gradient is right where elements are zero or infinite: it is the product of the others.
@@ -211,7 +213,7 @@ def prod(x: Any, /, *, axis: int | Sequence[int] | None = None, dtype: Any = Non
     return _accumulated(_PROD, x, axis, dtype, keepdims)
 
 
-def max(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
+def max(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The largest element along axes (all by default); NaN if there is one, and -0.0 < +0.0. Axes as for `sum`.
 
     Ties share the gradient evenly. Raises `ShapeError` where the reduced axes are empty, `AxisError`.
@@ -223,7 +225,7 @@ def max(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = 
     return _reduce(_MAX, x, axis, keepdims)
 
 
-def min(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
+def min(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The smallest element along axes (all by default); NaN if there is one, and -0.0 < +0.0. Axes as for `sum`.
 
     Ties share the gradient evenly. Raises `ShapeError` where the reduced axes are empty, `AxisError`.
@@ -235,7 +237,7 @@ def min(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = 
     return _reduce(_MIN, x, axis, keepdims)
 
 
-def any(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
+def any(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Whether some element along axes (all by default) is true, that is non-zero; of nothing False. Axes as for `sum`.
 
     >>> import dualgraph as dg
@@ -245,7 +247,7 @@ def any(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = 
     return _reduce(_ANY, x, axis, keepdims)
 
 
-def all(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
+def all(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Whether every element along axes (all by default) is true, that is non-zero; of nothing True. Axes as for `sum`.
 
     >>> import dualgraph as dg
@@ -255,7 +257,7 @@ def all(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = 
     return _reduce(_ALL, x, axis, keepdims)
 
 
-def count_nonzero(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
+def count_nonzero(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """How many elements along axes (all by default) are not zero, as int64; NaN is not zero, -0.0 is. Axes as for `sum`.
 
     >>> import dualgraph as dg
@@ -358,7 +360,7 @@ _STD = register(composite("std", _std, (_std_vjp,), _float_spec("std")))
 _LOGSUMEXP = register(composite("logsumexp", _logsumexp, (_logsumexp_vjp,), _logsumexp_spec))
 
 
-def mean(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
+def mean(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The arithmetic mean along axes (all by default): sum(x) / n. Of nothing it is NaN. Axes as for `sum`.
 
     Floats only: raises `DTypeError` for integers, and `AxisError`.
@@ -370,7 +372,7 @@ def mean(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool =
     return _reduce(_MEAN, x, axis, keepdims)
 
 
-def var(x: Any, /, *, axis: int | Sequence[int] | None = None, correction: float = 0.0, keepdims: bool = False) -> Any:
+def var(x: ArrayLike, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
     """The variance along axes (all by default): sum((x - mean(x))**2) / (n - correction), in two passes.
 
     `correction=1` gives the unbiased estimate of a sample. A divisor below 0 counts as 0: the variance of no more elements
@@ -384,13 +386,13 @@ def var(x: Any, /, *, axis: int | Sequence[int] | None = None, correction: float
     return _spread_of(_VAR, x, axis, correction, keepdims)
 
 
-def _spread_of(op: Op, x: Any, axis: int | Sequence[int] | None, correction: float, keepdims: bool) -> Any:
+def _spread_of(op: Op, x: Any, axis: Axis, correction: float, keepdims: bool) -> Tensor:
     x = current().lift(x)
     axes, taken = normalize_axes(op.name, axis, len(x.layout[0])), real(op.name, "correction", correction, finite=True)
     return bind(op, x, axes=axes, correction=taken, keepdims=flag(op.name, "keepdims", keepdims))
 
 
-def std(x: Any, /, *, axis: int | Sequence[int] | None = None, correction: float = 0.0, keepdims: bool = False) -> Any:
+def std(x: ArrayLike, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
     """The standard deviation along axes: sqrt(var(x)); see `var`. Where it is 0 its gradient is 0.
 
     >>> import dualgraph as dg
@@ -400,7 +402,7 @@ def std(x: Any, /, *, axis: int | Sequence[int] | None = None, correction: float
     return _spread_of(_STD, x, axis, correction, keepdims)
 
 
-def logsumexp(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
+def logsumexp(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """log(sum(exp(x))) along axes (all by default), without overflow: the largest element is taken out first.
 
     Floats only (`DTypeError`). Where all elements are -inf the result is -inf. Axes as for `sum`.
@@ -449,7 +451,7 @@ _ARGMAX = _arg_op("argmax", "max")
 _ARGMIN = _arg_op("argmin", "min")
 
 
-def _arg(op: Op, x: Any, axis: int | None, keepdims: bool) -> Any:
+def _arg(op: Op, x: Any, axis: SupportsIndex | None, keepdims: bool) -> Tensor:
     x, keepdims = current().lift(x), flag(op.name, "keepdims", keepdims)
     if axis is None:
         rank = len(x.layout[0])
@@ -460,7 +462,7 @@ def _arg(op: Op, x: Any, axis: int | None, keepdims: bool) -> Any:
     return bind(op, x, axis=normalize_axis(op.name, axis, len(x.layout[0])), keepdims=keepdims)
 
 
-def argmax(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Any:
+def argmax(x: ArrayLike, /, *, axis: SupportsIndex | None = None, keepdims: bool = False) -> Tensor:
     """The position (int64) of the largest element along an axis, or in the flat tensor; the first among equals.
 
     A NaN counts as the largest. Raises `ShapeError` where there is no element, `AxisError`.
@@ -472,7 +474,7 @@ def argmax(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Any
     return _arg(_ARGMAX, x, axis, keepdims)
 
 
-def argmin(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Any:
+def argmin(x: ArrayLike, /, *, axis: SupportsIndex | None = None, keepdims: bool = False) -> Tensor:
     """The position (int64) of the smallest element along an axis, or in the flat tensor; the first among equals.
 
     A NaN counts as the smallest. Raises `ShapeError` where there is no element, `AxisError`.

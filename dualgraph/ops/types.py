@@ -1,26 +1,43 @@
 """The words of public signatures, for editors and type checkers: import them under `TYPE_CHECKING`, never at run time.
 
-What is taken is wide (`ArrayLike`, `ShapeLike`, `DTypeLike`), what is given is narrow (`Tensor`, `Shape`, `Scalar`). A
-choice among a few words is a `Literal`, so that an editor offers them. What may be anything is an `object`; `Any` is
-NumPy's word for a dtype that is known only when the program runs, and stands nowhere else.
+What is taken is wide (`ArrayLike`, `ShapeLike`, `DTypeLike`), what is given is narrow (`Tensor`, `Shape`, `Scalar`); what
+may be anything is an `object`. Those that need no tensor come from `dualgraph.types`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from types import EllipsisType
-from typing import Any, Literal, ParamSpec, Protocol, SupportsIndex, TypeAlias, TypedDict, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeAlias, TypedDict, TypeVar
 
 import numpy as np
 
+from dualgraph.ops.observed import Table
 from dualgraph.ops.tensor import Tensor
-from dualgraph.spec import Shape
+from dualgraph.types import (
+    Approximate,
+    Array,
+    Axis,
+    Device,
+    DTypeLike,
+    DTypeName,
+    Integers,
+    Level,
+    Nonlinearity,
+    Number,
+    Position,
+    Reduction,
+    Scalar,
+    Shape,
+    ShapeLike,
+)
 
-P = ParamSpec("P")
+P = ParamSpec("P")  # what a function takes
+Q = ParamSpec("Q")  # what a method takes beside its object
+R = TypeVar("R")  # what a function gives
 R_co = TypeVar("R_co", covariant=True)
-
-Array: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[Any]]
-Scalar: TypeAlias = bool | int | float  # what `item()` gives
+S = TypeVar("S")
+T = TypeVar("T")
+Results = TypeVar("Results", bound=Tensor | tuple[Tensor, ...])
 
 
 class HasArray(Protocol):
@@ -29,30 +46,17 @@ class HasArray(Protocol):
     def __array__(self) -> np.ndarray[Any, Any]: ...
 
 
-# Data: numbers, NumPy's arrays and scalars, tensors, and nested sequences of numbers.
-Number: TypeAlias = bool | int | float | np.bool_ | np.integer[Any] | np.floating[Any]
+# Data: tensors, NumPy's arrays and scalars, numbers, nested sequences of these, and what NumPy takes for an array.
 ArrayLike: TypeAlias = Tensor | np.ndarray[Any, Any] | Number | HasArray | Sequence["ArrayLike"]
 
-DTypeName: TypeAlias = Literal["bool", "int32", "int64", "float32", "float64"]
-DTypeLike: TypeAlias = DTypeName | str | np.dtype[Any] | type[bool | int | float | np.generic]
-
-# Shapes and axes: one integer or several; of `Axis`, None stands for all.
-Integers: TypeAlias = SupportsIndex | Sequence[SupportsIndex] | np.ndarray[Any, np.dtype[np.integer[Any]]]
-ShapeLike: TypeAlias = Integers
-Axis: TypeAlias = Integers | None
-
-# x[key]: integers, slices, `...` and None, in a tuple where they are several, or integers in an array.
-Position: TypeAlias = SupportsIndex | slice | EllipsisType | None
+# x[key]: integers, slices, `...` and None, in a tuple where they are several; or an array of integers.
 Key: TypeAlias = Position | tuple[Position, ...] | Tensor | np.ndarray[Any, Any] | list[int]
-
-Device: TypeAlias = Literal["cpu"]
-Level: TypeAlias = Literal["none", "exact", "fast"]
-Reduction: TypeAlias = Literal["none", "mean", "sum"]
-Approximate: TypeAlias = Literal["none", "tanh"]
-Nonlinearity: TypeAlias = Literal["linear", "sigmoid", "tanh", "relu", "leaky_relu"]
 
 # Functions of a gradient: what is not None takes its place.
 TensorHook: TypeAlias = Callable[[Tensor], Tensor | None]
+
+# A gradient rule, `rule(g, out, *inputs, **params)`; None where there is no gradient.
+Rule: TypeAlias = Callable[..., Tensor | None]
 
 
 class FoldOptions(TypedDict, total=False):
@@ -73,8 +77,18 @@ class SpreadOptions(FoldOptions, total=False):
     correction: float
 
 
+class OptimizerState(TypedDict):
+    """What an optimiser remembers: the slots of each parameter by number, and the options of the groups."""
+
+    state: dict[int, dict[str, Tensor | int]]
+    param_groups: list[dict[str, object]]
+
+
 class Forward(Protocol[P, R_co]):
     """A module as its own `forward` types it: calling it takes and gives the same."""
+
+    _pre_hooks: Table
+    _hooks: Table
 
     @property
     def forward(self) -> Callable[P, R_co]: ...
@@ -88,16 +102,23 @@ __all__ = [
     "DTypeLike",
     "DTypeName",
     "Device",
+    "FoldOptions",
     "Forward",
+    "HasArray",
     "Integers",
     "Key",
     "Level",
     "Nonlinearity",
     "Number",
+    "OptimizerState",
+    "Position",
     "Reduction",
+    "Rule",
     "Scalar",
     "Shape",
     "ShapeLike",
+    "SpreadOptions",
+    "SumOptions",
     "Tensor",
     "TensorHook",
 ]
