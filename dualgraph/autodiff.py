@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from dualgraph.errors import ArgumentError, DTypeError, DualgraphError, GradientError, ShapeError, shown
@@ -22,6 +22,9 @@ from dualgraph.ops.reduce import sum_to
 from dualgraph.ops.shape import zeros_like
 from dualgraph.ops.tensor import FUNCTIONS, Tensor
 from dualgraph.spec import Spec, is_float
+
+if TYPE_CHECKING:
+    from dualgraph.ops.types import ArrayLike
 
 Key = tuple[int, int]  # (id of the call or leaf, result number)
 
@@ -303,7 +306,9 @@ def _seed(front: Any, output: Any, gradient: Any, name: str) -> Any:
     return sum_to(gradient, output.spec)
 
 
-def backward(output: Any, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None:
+def backward(
+    output: Tensor, gradient: ArrayLike | None = None, retain_graph: bool = False, create_graph: bool = False
+) -> None:
     """Add the gradient of `output` to `.grad` of every leaf it depends on."""
     output = current().lift(output)
     retain_graph = flag("backward", "retain_graph", retain_graph)
@@ -323,13 +328,13 @@ def backward(output: Any, gradient: Any = None, retain_graph: bool = False, crea
 
 
 def grad(
-    outputs: Any,
-    inputs: Sequence[Any] | Any,
-    grad_outputs: Any = None,
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: ArrayLike | Sequence[ArrayLike | None] | None = None,
     create_graph: bool = False,
     retain_graph: bool | None = None,
     allow_unused: bool = False,
-) -> list[Any]:
+) -> list[Tensor]:
     """Gradients of `outputs` (summed) with respect to each of `inputs`, without touching `.grad`.
 
     With `create_graph` the gradients can be differentiated again. An input that does not matter gets zeros with
@@ -394,4 +399,4 @@ def grad(
     return results
 
 
-FUNCTIONS.update(backward=backward, grad=grad)
+FUNCTIONS.update(backward=backward, grad=grad)  # type: ignore[arg-type]  # without one tensor as the result

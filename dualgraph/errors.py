@@ -61,7 +61,7 @@ class Where(NamedTuple):
     def __str__(self) -> str:
         return f"{self.file}:{self.line} in {self.function}"
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[type[Place], tuple[str, int, str]]:
         return Place, (self.file, self.line, self.function)
 
 

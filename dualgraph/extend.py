@@ -29,10 +29,10 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -49,16 +49,21 @@ from dualgraph.ops.broadcast import meet
 from dualgraph.ops.callbacks import Callback, Rules
 from dualgraph.ops.composite import composite as composite_op
 from dualgraph.ops.elementwise import Expression, elementwise_op
-from dualgraph.ops.op import Op, Operand, Vjp, as_view, bind, current
+from dualgraph.ops.op import Op, Operand, as_view, bind, current
 from dualgraph.ops.shape import contiguous
 from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import Spec
+
+if TYPE_CHECKING:
+    from dualgraph.ops.types import Array, P, Results, Rule
 
 MOST_OPS = 1024  # sets of parameters of one operation
 MOST_OPERANDS = 64
 
 
-def elementwise(name: str, expression: Expression, arity: int = 1, vjp: tuple[Vjp | None, ...] | None = None) -> Any:
+def elementwise(
+    name: str, expression: Expression, arity: int = 1, vjp: Sequence[Rule | None] | None = None
+) -> Callable[..., Tensor]:
     """An operation that applies a scalar expression to each element of its broadcast operands.
 
     `expression` gets one `kernels.expr.Expr` per operand (all of one dtype) and combines them with operators,
@@ -84,10 +89,12 @@ def elementwise(name: str, expression: Expression, arity: int = 1, vjp: tuple[Vj
             raise ArgumentError(f"{name}: got {len(operands)} operands; it takes {arity}; pass these")
         return bind(op, *meet(name, operands))
 
-    return _named(function, name, sys._getframe(1), vjp)
+    return _named(function, name, sys._getframe(1), vjp)  # type: ignore[no-any-return]
 
 
-def composite(name: str, function: Callable[..., Any], vjp: tuple[Vjp | None, ...] | Vjp | None = None) -> Any:
+def composite(
+    name: str, function: Callable[P, Results], vjp: Sequence[Rule | None] | Rule | None = None
+) -> Callable[P, Results]:
     """An operation computed by `function(*inputs, **params)` over public operations; params must be hashable.
 
     The function is recorded once for each set of shapes, dtypes and parameters, in both modes: it depends on these alone,
@@ -103,16 +110,32 @@ def composite(name: str, function: Callable[..., Any], vjp: tuple[Vjp | None, ..
         op = composite_op(name, recorded, rules.vjp, lambda *inputs: rules.check(len(inputs)))
         return replace(op, joint_vjp=False)
 
-    return _applied(name, make, sys._getframe(1), vjp)
+    return _applied(name, make, sys._getframe(1), vjp)  # type: ignore[no-any-return]
 
 
+@overload
 def external(
     name: str,
-    function: Callable[..., Any],
-    spec: Callable[..., Spec | tuple[Spec, ...]],
-    vjp: tuple[Vjp | None, ...] | Vjp = (),
+    function: Callable[..., Array | np.generic],
+    spec: Callable[..., Spec],
+    vjp: Sequence[Rule | None] | Rule = (),
     pure: bool = False,
-) -> Any:
+) -> Callable[..., Tensor]: ...
+@overload
+def external(
+    name: str,
+    function: Callable[..., tuple[Array | np.generic, ...]],
+    spec: Callable[..., tuple[Spec, ...]],
+    vjp: Sequence[Rule | None] | Rule = (),
+    pure: bool = False,
+) -> Callable[..., tuple[Tensor, ...]]: ...
+def external(
+    name: str,
+    function: Callable[..., object],
+    spec: Callable[..., Spec | tuple[Spec, ...]],
+    vjp: Sequence[Rule | None] | Rule = (),
+    pure: bool = False,
+) -> Callable[..., Tensor | tuple[Tensor, ...]]:
     """An operation computed by `function(*arrays, **params)` over NumPy arrays, returning an array or a tuple of them.
 
     `spec(*specs, **params)` gives shape and dtype of each result. A static graph calls the function between its native
@@ -130,7 +153,7 @@ def external(
             pure,
         )
 
-    return _applied(name, make, sys._getframe(1), vjp)
+    return _applied(name, make, sys._getframe(1), vjp)  # type: ignore[no-any-return]
 
 
 def _external_op(function: Callback, spec: Callback, rules: Rules, pure: bool) -> Op:

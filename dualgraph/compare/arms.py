@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,9 @@ import dualgraph as dg
 from dualgraph import static
 from dualgraph.compare.workloads import Batch, Instance, Workload
 from dualgraph.eager import DRAW, SEED
+
+if TYPE_CHECKING:
+    from dualgraph.types import Level
 
 Array = np.ndarray[Any, Any]
 
@@ -90,7 +93,7 @@ def eager_arm(workload: Workload) -> Arm:
 
 
 def static_arm(
-    workload: Workload, optimize: str = "exact", passes: Sequence[str] | None = None, name: str = "static"
+    workload: Workload, optimize: Level = "exact", passes: Sequence[str] | None = None, name: str = "static"
 ) -> Arm:
     """The step compiled."""
     instance = workload.build()

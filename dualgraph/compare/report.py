@@ -108,6 +108,6 @@ class Report:
     seconds: float  # of the whole comparison
     schema: int = field(default=SCHEMA_VERSION)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Plain dictionaries, lists, strings and numbers."""
         return asdict(self)

@@ -8,18 +8,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 import dualgraph as dg
-from dualgraph import models, optim
+from dualgraph import models, nn, optim
 from dualgraph.data.digits import digits_split
 from dualgraph.eager import DRAW, SEED
 from dualgraph.errors import ArgumentError
 from dualgraph.nn import functional as F
 
-Batch = tuple[Any, ...]
+Batch = tuple[dg.Tensor, ...]
 FIRST_SEED = 0  # of the random numbers, before a workload is built
 
 
@@ -27,17 +26,17 @@ FIRST_SEED = 0  # of the random numbers, before a workload is built
 class Instance:
     """A workload with its own parameters and optimiser state: two instances of a workload start with equal bits."""
 
-    model: Any
-    optimizer: Any
-    step: Callable[..., Any]  # batch -> loss; updates the parameters
+    model: nn.Module
+    optimizer: optim.Optimizer
+    step: Callable[..., dg.Tensor]  # batch -> loss; updates the parameters
     batches: tuple[Batch, ...]  # one epoch
     held_out: Batch | None = None  # inputs and labels for the accuracy
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: dg.Tensor) -> dg.Tensor:
         """The model alone."""
-        return self.model(x)
+        return self.model(x)  # type: ignore[no-any-return]
 
-    def variables(self) -> Iterator[tuple[str, Any]]:
+    def variables(self) -> Iterator[tuple[str, dg.Variable]]:
         """Everything a step may change, but for gradients: parameters, buffers, optimiser state, random numbers."""
         yield from ((f"parameter {name}", p) for name, p in self.model.named_parameters())
         yield from ((f"buffer {name}", b) for name, b in self.model.named_buffers())
@@ -66,7 +65,7 @@ def affine() -> Instance:
     model = models.Affine()
     optimizer = optim.SGD(model.parameters(), lr=0.05)
 
-    def step(x: Any, t: Any) -> Any:
+    def step(x: dg.Tensor, t: dg.Tensor) -> dg.Tensor:
         optimizer.zero_grad()
         loss = F.mse_loss(model(x), t)
         loss.backward()
@@ -84,7 +83,7 @@ def mlp() -> Instance:
     model = models.MLP((64, 128, 128, 10))
     optimizer = optim.Adam(model.parameters(), lr=1e-3)
 
-    def step(x: Any, y: Any) -> Any:
+    def step(x: dg.Tensor, y: dg.Tensor) -> dg.Tensor:
         optimizer.zero_grad()
         loss = F.cross_entropy(model(x), y)
         loss.backward()

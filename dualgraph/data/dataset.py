@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, SupportsIndex, TypeVar, overload, runtime_checkable
 
 import numpy as np
 
 from dualgraph.errors import ArgumentError, DTypeError, RangeError, ShapeError, here, shown
 from dualgraph.spec import NUMPY_DTYPES
 
+if TYPE_CHECKING:
+    from dualgraph.ops.types import ArrayLike
+
+Example = TypeVar("Example", covariant=True)
 Array = np.ndarray[Any, Any]
 
 
 @runtime_checkable
-class Dataset(Protocol):
+class Dataset(Protocol[Example]):
     """Examples by number: anything with a length that can be indexed by 0 … length - 1."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: Any, /) -> Any: ...
+    def __getitem__(self, index: int, /) -> Example: ...
 
 
 class TensorDataset:
@@ -32,7 +37,7 @@ class TensorDataset:
     (2, (array([1.], dtype=float32), np.int64(8)))
     """
 
-    def __init__(self, *arrays: Any):
+    def __init__(self, *arrays: ArrayLike):
         if not arrays:
             raise ArgumentError("TensorDataset: got no arrays; pass at least one").at(here())
         self.arrays: tuple[Array, ...] = tuple(_as_array(number, x) for number, x in enumerate(arrays))
@@ -46,9 +51,13 @@ class TensorDataset:
     def __len__(self) -> int:
         return len(self.arrays[0])
 
-    def __getitem__(self, index: Any) -> tuple[Any, ...]:
+    @overload
+    def __getitem__(self, index: slice | Sequence[int] | Array) -> tuple[Array, ...]: ...
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> tuple[Array | np.generic, ...]: ...
+    def __getitem__(self, index: object) -> tuple[Array | np.generic, ...]:
         try:
-            return tuple(x[index] for x in self.arrays)
+            return tuple(x[index] for x in self.arrays)  # type: ignore[call-overload]
         except (IndexError, TypeError, ValueError, OverflowError, RecursionError):
             n = len(self)
             raise RangeError(

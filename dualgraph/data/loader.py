@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import numpy as np
 
@@ -11,6 +11,11 @@ from dualgraph.data.dataset import Dataset, TensorDataset
 from dualgraph.errors import ArgumentError, here, shown
 from dualgraph.ops.arguments import flag, integer
 from dualgraph.tree import flatten, unflatten
+
+if TYPE_CHECKING:
+    from dualgraph.types import Array
+
+Batch = TypeVar("Batch")
 
 
 def permutation(count: int, seed: int, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -24,7 +29,7 @@ def permutation(count: int, seed: int, epoch: int) -> np.ndarray[Any, np.dtype[n
     return np.argsort(bits, kind="stable").astype(np.int64)
 
 
-class DataLoader:
+class DataLoader(Generic[Batch]):
     """Iterates over a dataset in batches; each `for` loop is one epoch.
 
     With `shuffle` the order of an epoch follows from `seed` and the epoch's number alone. The last batch is shorter if
@@ -40,8 +45,31 @@ class DataLoader:
     (3, 1)
     """
 
+    @overload
     def __init__(
-        self, dataset: Dataset, batch_size: int = 1, shuffle: bool = False, seed: int = 0, drop_last: bool = False
+        self: DataLoader[tuple[Array, ...]],
+        dataset: TensorDataset,
+        batch_size: int = 1,
+        shuffle: bool = False,
+        seed: int = 0,
+        drop_last: bool = False,
+    ): ...
+    @overload
+    def __init__(
+        self: DataLoader[Any],
+        dataset: Dataset[object],
+        batch_size: int = 1,
+        shuffle: bool = False,
+        seed: int = 0,
+        drop_last: bool = False,
+    ): ...
+    def __init__(
+        self,
+        dataset: Dataset[object],
+        batch_size: int = 1,
+        shuffle: bool = False,
+        seed: int = 0,
+        drop_last: bool = False,
     ):
         batch_size, seed = integer("DataLoader", "batch_size", batch_size, 1), integer("DataLoader", "seed", seed, 0)
         shuffle, drop_last = flag("DataLoader", "shuffle", shuffle), flag("DataLoader", "drop_last", drop_last)
@@ -75,7 +103,7 @@ class DataLoader:
         n = len(self.dataset)
         return permutation(n, self.seed, self.epoch) if self.shuffle else np.arange(n, dtype=np.int64)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Batch]:
         if not self._resumed and self._position:
             self.epoch += 1
         start = self._position if self._resumed else 0

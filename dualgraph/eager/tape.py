@@ -13,12 +13,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dualgraph import autodiff
 from dualgraph.eager.frontend import Eager
 from dualgraph.errors import GraphError, here
 from dualgraph.ops.op import Call, Chosen, current
+
+if TYPE_CHECKING:
+    from dualgraph.ops.types import Tensor
 
 
 class Tape:
@@ -40,11 +43,11 @@ class Tape:
         self._contexts.append((context, listening))
         return self
 
-    def __exit__(self, *exc: Any) -> None:
+    def __exit__(self, *exc: object) -> None:
         context, front = self._contexts.pop()
         context.leave()
         front.forget()
 
-    def gradient(self, output: Any, inputs: Sequence[Any], retain_graph: bool = False) -> list[Any]:
+    def gradient(self, output: Tensor, inputs: Sequence[Tensor], retain_graph: bool = False) -> list[Tensor]:
         """The gradients of a scalar with respect to `inputs`; see `dualgraph.grad`."""
         return autodiff.grad(output, inputs, retain_graph=retain_graph)

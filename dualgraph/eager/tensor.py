@@ -6,8 +6,8 @@ anybody else can see it. So views are free, `numpy()` needs no copy, and nothing
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from dualgraph.ops.arrays import as_array, copied
 from dualgraph.ops.op import Call, current, default
 from dualgraph.ops.tensor import Tensor, check_gradient
 from dualgraph.spec import Shape, Spec, contiguous_strides, is_float
+
+if TYPE_CHECKING:
+    from dualgraph.ops.types import ArrayLike, DTypeLike, Scalar, TensorHook
 
 Array = np.ndarray[Any, Any]
 _window_on = np.from_dlpack
@@ -44,7 +47,12 @@ class EagerTensor(Tensor):
     source: Any = None  # symbols and earlier values may stand for a tensor; tensors stand for themselves
 
     def __init__(
-        self, storage: Array, layout: Any, requires_grad: bool = False, call: Call | None = None, index: int = -1
+        self,
+        storage: Array,
+        layout: Spec | Window,
+        requires_grad: bool = False,
+        call: Call | None = None,
+        index: int = -1,
     ):
         self.storage, self.layout, self.tracked, self.call, self.index = (
             storage,
@@ -54,20 +62,20 @@ class EagerTensor(Tensor):
             index,
         )
         self._grad: Any = None
-        self.hooks: list[Callable[[Any], Any]] | None = None
+        self.hooks: list[TensorHook] | None = None
 
     @property
-    def grad(self) -> Any:
+    def grad(self) -> Tensor | None:
         """The gradient accumulated by `backward`; None before."""
-        return current().get_grad(self)
+        return current().get_grad(self)  # type: ignore[no-any-return]
 
     @grad.setter
-    def grad(self, g: Any) -> None:
+    def grad(self, g: Tensor | None) -> None:
         if g is not None and (g.__class__ is not EagerTensor or g.layout != self.layout):
             check_gradient(g, self.spec)
         current().set_grad(self, g)
 
-    def held_gradient(self) -> Any:
+    def held_gradient(self) -> Tensor | None:
         """What `.grad` holds outside of graphs. Compiled steps leave arrays, which become tensors when looked at."""
         g = self._grad
         if g.__class__ is np.ndarray:
@@ -75,7 +83,7 @@ class EagerTensor(Tensor):
             if self._grad is g:  # else a step of another thread left another; nothing comes between test and store
                 self._grad = made
             return made
-        return g
+        return g  # type: ignore[no-any-return]
 
     def _value_now(self) -> None:
         """Reading the value of what a graph reads at every run would bake it in."""
@@ -90,21 +98,23 @@ class EagerTensor(Tensor):
         array.setflags(write=False)
         return array
 
-    def item(self) -> Any:
+    def item(self) -> Scalar:
         """The single element as a Python number."""
         self._value_now()
         if self.size != 1:
             raise ShapeError(f"item(): got shape {self.shape}; only a tensor of one element is a number").at(here(2))
-        return array_of(self.storage, self.layout).item()
+        return array_of(self.storage, self.layout).item()  # type: ignore[no-any-return]
 
     def tolist(self) -> Any:
         """The values as nested lists."""
         self._value_now()
         return array_of(self.storage, self.layout).tolist()
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        array = self.numpy()
-        return array if dtype is None and not copy else np.array(array, dtype=dtype, copy=copy)
+    if not TYPE_CHECKING:  # or NumPy's types took `array * tensor` for an array
+
+        def __array__(self, dtype: np.dtype[Any] | None = None, copy: bool | None = None) -> Array:
+            array = self.numpy()
+            return array if dtype is None and not copy else np.array(array, dtype=dtype, copy=copy)
 
     def __dlpack__(self, **options: Any) -> Any:
         """A copy: whoever gets it may write to it."""
@@ -117,7 +127,7 @@ class EagerTensor(Tensor):
     def __dlpack_device__(self) -> tuple[int, int]:
         return 1, 0  # the processor's memory
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[object, ...]:
         """Copied and pickled by value: what was recorded stays behind, so a tensor that has a history is refused."""
         if self.call is not None:
             raise GradientError(
@@ -175,9 +185,9 @@ class Variable(EagerTensor):
 
     is_variable = True
 
-    def __init__(self, value: Any, requires_grad: bool = False, name: str = ""):
+    def __init__(self, value: ArrayLike, requires_grad: bool = False, name: str = ""):
         current().created(self)
-        source = value if isinstance(value, EagerTensor) else tensor(value)
+        source: Any = value if isinstance(value, EagerTensor) else tensor(value)
         array = copied(array_of(source.storage, source.layout))  # its own: nobody else may see it change
         super().__init__(array, Spec(*source.spec), False)
         self.requires_grad_(flag(type(self).__name__, "requires_grad", requires_grad))
@@ -189,7 +199,7 @@ class Variable(EagerTensor):
     def _value_now(self) -> None:
         _refuse_while_tracing(self)
 
-    def assign(self, value: Any) -> None:
+    def assign(self, value: ArrayLike) -> None:
         """Replace the value by another of the same shape and dtype."""
         current().assign(self, value)
 
@@ -204,12 +214,12 @@ class Earlier(EagerTensor):
         self.storage, self.layout, self.tracked, self.call, self.index = storage, leaf.layout, True, None, -1
 
     @property
-    def grad(self) -> Any:
+    def grad(self) -> Tensor | None:
         """The gradient of the leaf."""
-        return self.source.grad
+        return self.source.grad  # type: ignore[no-any-return]
 
     @grad.setter
-    def grad(self, g: Any) -> None:
+    def grad(self, g: Tensor | None) -> None:
         self.source.grad = g
 
     @property
@@ -275,7 +285,9 @@ def array_of(storage: Array, layout: Any) -> Array:
     return storage.reshape(layout[0]) if storage.shape != layout[0] else storage
 
 
-def tensor(data: Any, *, dtype: Any = None, requires_grad: bool = False) -> EagerTensor:
+def tensor(
+    data: ArrayLike | Sequence[Tensor], *, dtype: DTypeLike | None = None, requires_grad: bool = False
+) -> Tensor:
     """A tensor holding a copy of `data` (numbers, nested lists, arrays, tensors).
 
     Python floats become float32 and integers int64; arrays keep their dtype. Raises `DTypeError` for data that no
@@ -287,7 +299,7 @@ def tensor(data: Any, *, dtype: Any = None, requires_grad: bool = False) -> Eage
     requires_grad = flag("tensor", "requires_grad", requires_grad)
     source = data.numpy() if isinstance(data, EagerTensor) else data
     if isinstance(data, Tensor) and not isinstance(data, EagerTensor):
-        data.numpy()  # type: ignore[attr-defined]  # a symbol: raises, saying what to do
+        data.numpy()  # a symbol: raises, saying what to do
     try:
         array = as_array(source, dtype, copy_tensors=True)
     except (DTypeError, ShapeError) as error:

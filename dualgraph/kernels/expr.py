@@ -15,13 +15,16 @@ import difflib
 import struct
 from collections.abc import Sequence
 from numbers import Real
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 
 from dualgraph.errors import ArgumentError, DTypeError, shown
 from dualgraph.kernels import monoids
 from dualgraph.spec import INTEGERS, NUMPY_DTYPES, dtype_name, is_float
+
+if TYPE_CHECKING:
+    from dualgraph.types import DTypeLike, Number
 
 
 class Instr(NamedTuple):
@@ -68,46 +71,46 @@ class Expr:
             "select(condition, x, y), join conditions with call('bitwise_and', x, y)"
         )
 
-    def __add__(self, other: Any) -> Expr:
+    def __add__(self, other: Expr | Number) -> Expr:
         return call("add", self, other)
 
-    def __radd__(self, other: Any) -> Expr:
+    def __radd__(self, other: Expr | Number) -> Expr:
         return call("add", _lift(other, self), self)
 
-    def __sub__(self, other: Any) -> Expr:
+    def __sub__(self, other: Expr | Number) -> Expr:
         return call("sub", self, other)
 
-    def __rsub__(self, other: Any) -> Expr:
+    def __rsub__(self, other: Expr | Number) -> Expr:
         return call("sub", _lift(other, self), self)
 
-    def __mul__(self, other: Any) -> Expr:
+    def __mul__(self, other: Expr | Number) -> Expr:
         return call("mul", self, other)
 
-    def __rmul__(self, other: Any) -> Expr:
+    def __rmul__(self, other: Expr | Number) -> Expr:
         return call("mul", _lift(other, self), self)
 
-    def __truediv__(self, other: Any) -> Expr:
+    def __truediv__(self, other: Expr | Number) -> Expr:
         return call("div", self, other)
 
-    def __rtruediv__(self, other: Any) -> Expr:
+    def __rtruediv__(self, other: Expr | Number) -> Expr:
         return call("div", _lift(other, self), self)
 
-    def __pow__(self, other: Any) -> Expr:
+    def __pow__(self, other: Expr | Number) -> Expr:
         return call("pow", self, other)
 
-    def __rpow__(self, other: Any) -> Expr:
+    def __rpow__(self, other: Expr | Number) -> Expr:
         return call("pow", _lift(other, self), self)
 
-    def __floordiv__(self, other: Any) -> Expr:
+    def __floordiv__(self, other: Expr | Number) -> Expr:
         return call("floor_divide", self, other)
 
-    def __rfloordiv__(self, other: Any) -> Expr:
+    def __rfloordiv__(self, other: Expr | Number) -> Expr:
         return call("floor_divide", _lift(other, self), self)
 
-    def __mod__(self, other: Any) -> Expr:
+    def __mod__(self, other: Expr | Number) -> Expr:
         return call("remainder", self, other)
 
-    def __rmod__(self, other: Any) -> Expr:
+    def __rmod__(self, other: Expr | Number) -> Expr:
         return call("remainder", _lift(other, self), self)
 
     def __pos__(self) -> Expr:
@@ -119,22 +122,22 @@ class Expr:
     def __abs__(self) -> Expr:
         return call("abs", self)
 
-    def __eq__(self, other: object) -> Any:
+    def __eq__(self, other: Expr | Number) -> Expr:  # type: ignore[override]
         return call("eq", self, other)
 
-    def __ne__(self, other: object) -> Any:
+    def __ne__(self, other: Expr | Number) -> Expr:  # type: ignore[override]
         return call("ne", self, other)
 
-    def __lt__(self, other: Any) -> Expr:
+    def __lt__(self, other: Expr | Number) -> Expr:
         return call("lt", self, other)
 
-    def __le__(self, other: Any) -> Expr:
+    def __le__(self, other: Expr | Number) -> Expr:
         return call("le", self, other)
 
-    def __gt__(self, other: Any) -> Expr:
+    def __gt__(self, other: Expr | Number) -> Expr:
         return call("gt", self, other)
 
-    def __ge__(self, other: Any) -> Expr:
+    def __ge__(self, other: Expr | Number) -> Expr:
         return call("ge", self, other)
 
 
@@ -164,7 +167,7 @@ def input(number: int, dtype: str) -> Expr:
     return Expr(INPUT, (), dtype, number)
 
 
-def literal(value: Any, dtype: Any) -> Expr:
+def literal(value: Number, dtype: DTypeLike) -> Expr:
     """A number as an expression of a dtype: of integers within their range, a float beyond it is infinite."""
     dtype = dtype_name(dtype)
     return Expr(LITERAL, (), dtype, literal_bits(_number(value, dtype), dtype))
@@ -213,7 +216,7 @@ def computed(x: Expr) -> Expr:
     return call("maximum", x, x) if is_float(x.dtype) else x
 
 
-def cast(x: Expr, dtype: Any) -> Expr:
+def cast(x: Expr, dtype: DTypeLike) -> Expr:
     """x converted to another dtype."""
     if not isinstance(x, Expr):
         raise ArgumentError(
@@ -223,7 +226,7 @@ def cast(x: Expr, dtype: Any) -> Expr:
     return x if x.dtype == dtype else Expr("cast", (x,), dtype)
 
 
-def select(condition: Expr, x: Any, y: Any) -> Expr:
+def select(condition: Expr, x: Expr | Number, y: Expr | Number) -> Expr:
     """x where the condition (of bool) is true, else y."""
     return call("select", condition, x, y)
 
@@ -232,7 +235,7 @@ def _lift(value: Any, like: Expr) -> Expr:
     return value if isinstance(value, Expr) else literal(value, like.dtype)
 
 
-def call(op: str, *args: Any) -> Expr:
+def call(op: str, *args: Expr | Number) -> Expr:
     """Apply one instruction; Python numbers become literals of the dtype of the first expression among `args`."""
     row = INSTRUCTIONS.get(op) if isinstance(op, str) else None
     if row is None or op == "cast":  # which needs to know what to
@@ -259,7 +262,7 @@ def call(op: str, *args: Any) -> Expr:
         allowed = " and ".join(KINDS[row.kinds])
         raise DTypeError(f"{op}: got {dtype}; it is defined for {allowed} dtypes; cast with astype first")
     exprs = (args[0], *operands) if op == "select" else operands
-    return Expr(op, exprs, "bool" if row.predicate else dtype)
+    return Expr(op, exprs, "bool" if row.predicate else dtype)  # type: ignore[arg-type]  # checked above
 
 
 def _instead(op: Any) -> str:

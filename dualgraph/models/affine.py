@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+import dualgraph as dg
 from dualgraph import nn
 
 
@@ -22,6 +21,6 @@ class Affine(nn.Module):
         self.w = nn.Parameter(np.array(w, dtype))
         self.b = nn.Parameter(np.array(b, dtype))
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: dg.Tensor) -> dg.Tensor:
         z = self.w * x
         return z + self.b

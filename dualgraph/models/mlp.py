@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
+import dualgraph as dg
 from dualgraph import nn
 from dualgraph.nn import functional as F
 
@@ -23,7 +23,7 @@ class MLP(nn.Module):
         *hidden, last = [nn.Linear(n, m, dtype=dtype) for n, m in pairwise(sizes)]
         self.hidden, self.out = nn.ModuleList(hidden), last
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: dg.Tensor) -> dg.Tensor:
         for layer in self.hidden:
             x = F.tanh(layer(x))
         return self.out(x)

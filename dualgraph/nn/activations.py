@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from dualgraph.nn import functional as F
 from dualgraph.nn.module import Module
+
+if TYPE_CHECKING:
+    from dualgraph.ops.types import Approximate, ArrayLike, Tensor
 
 
 class Identity(Module):
     """The input itself."""
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         return x
 
 
@@ -23,39 +26,39 @@ class ReLU(Module):
     [0.0, 2.0]
     """
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         return F.relu(x)
 
 
 class Tanh(Module):
     """(exp(x) - exp(-x)) / (exp(x) + exp(-x))."""
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         return F.tanh(x)
 
 
 class Sigmoid(Module):
     """1 / (1 + exp(-x))."""
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         return F.sigmoid(x)
 
 
 class SiLU(Module):
     """x * sigmoid(x)."""
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         return F.silu(x)
 
 
 class GELU(Module):
     """x * Phi(x), Phi the normal distribution function; `approximate="tanh"` takes the shorter formula."""
 
-    def __init__(self, approximate: str = "none"):
+    def __init__(self, approximate: Approximate = "none"):
         super().__init__()
         self.approximate = approximate
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         return F.gelu(x, self.approximate)
 
     def extra_repr(self) -> str:
@@ -65,7 +68,7 @@ class GELU(Module):
 class Softplus(Module):
     """log(1 + exp(x))."""
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         return F.softplus(x)
 
 
@@ -76,7 +79,7 @@ class LeakyReLU(Module):
         super().__init__()
         self.negative_slope = negative_slope
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         return F.leaky_relu(x, self.negative_slope)
 
     def extra_repr(self) -> str:
@@ -90,7 +93,7 @@ class ELU(Module):
         super().__init__()
         self.alpha = alpha
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         return F.elu(x, self.alpha)
 
     def extra_repr(self) -> str:
@@ -109,7 +112,7 @@ class Softmax(Module):
         super().__init__()
         self.axis = axis
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         return F.softmax(x, self.axis)
 
     def extra_repr(self) -> str:
@@ -123,7 +126,7 @@ class LogSoftmax(Module):
         super().__init__()
         self.axis = axis
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         return F.log_softmax(x, self.axis)
 
     def extra_repr(self) -> str:

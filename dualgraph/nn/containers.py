@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from dualgraph.errors import ArgumentError, RangeError, here, shown
 from dualgraph.nn.module import Module, checked_module, suggestion
 from dualgraph.ops.arguments import integer, members
+
+if TYPE_CHECKING:
+    from dualgraph.ops.types import ArrayLike, Tensor
 
 
 class _Numbered(Module):
@@ -63,7 +66,7 @@ class Sequential(_Numbered):
     Given a dict, the modules are named by its keys and are attributes.
     """
 
-    def __init__(self, *modules: Any):
+    def __init__(self, *modules: Module | Mapping[str, Module]):
         super().__init__()
         if len(modules) == 1 and isinstance(modules[0], Mapping):
             for name, module in modules[0].items():
@@ -71,11 +74,11 @@ class Sequential(_Numbered):
         else:
             self._extend(modules)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         for module in self._modules.values():
             if module is not None:
                 x = module(x)
-        return x
+        return x  # type: ignore[return-value]  # without modules, x itself
 
     def append(self, module: Module) -> Sequential:
         """Add a module at the end."""

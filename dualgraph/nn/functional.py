@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dualgraph.ops.activations import (
     elu,
@@ -28,6 +28,9 @@ from dualgraph.ops.random import bernoulli
 from dualgraph.ops.registry import register
 from dualgraph.spec import DEFAULT_FLOAT, is_float
 
+if TYPE_CHECKING:
+    from dualgraph.ops.types import ArrayLike, Tensor
+
 
 def _drop(x: Any, keep: Any, scale: Any) -> Any:
     return where(keep, x * scale, 0.0)
@@ -38,7 +41,7 @@ _DROP: Op = register(
 )
 
 
-def dropout(x: Any, p: float = 0.5, training: bool = True) -> Any:
+def dropout(x: ArrayLike, p: float = 0.5, training: bool = True) -> Tensor:
     """Each element set to 0 with probability p, the others multiplied by 1 / (1 - p); x itself unless training.
 
     So the mean stays what it was (Srivastava et al. 2014, in the inverted form). One random draw is made if 0 < p < 1.

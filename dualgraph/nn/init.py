@@ -6,7 +6,7 @@ The numbers come from the project's own generator, so `dualgraph.manual_seed` fi
 from __future__ import annotations
 
 import math
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -17,13 +17,16 @@ from dualgraph.ops.arguments import real
 from dualgraph.ops.creation import asarray
 from dualgraph.spec import is_float
 
+if TYPE_CHECKING:
+    from dualgraph.ops.types import Nonlinearity
+
 V = TypeVar("V", bound=Variable)
 
 # Gains that keep the variance through a layer followed by the function (He et al. 2015).
 GAINS = {"linear": 1.0, "sigmoid": 1.0, "tanh": 5.0 / 3.0, "relu": math.sqrt(2.0)}
 
 
-def calculate_gain(nonlinearity: str, a: float = 0.0) -> float:
+def calculate_gain(nonlinearity: Nonlinearity, a: float = 0.0) -> float:
     """The factor by which weights before a nonlinearity grow; `a` is the slope of leaky_relu.
 
     >>> calculate_gain("linear"), round(calculate_gain("leaky_relu", 5**0.5), 6)
@@ -111,7 +114,7 @@ def xavier_uniform_(variable: V, gain: float = 1.0) -> V:
     return uniform_(variable, -bound, bound)
 
 
-def kaiming_uniform_(variable: V, a: float = 0.0, nonlinearity: str = "leaky_relu") -> V:
+def kaiming_uniform_(variable: V, a: float = 0.0, nonlinearity: Nonlinearity = "leaky_relu") -> V:
     """Uniform on ±gain * sqrt(3 / in) (He et al. 2015); `a` is the slope of leaky_relu.
 
     With a = sqrt(5) this is ±1 / sqrt(in), the default of linear layers.

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +15,9 @@ from dualgraph.nn.parameter import Parameter
 from dualgraph.ops.arguments import checked_shape, flag, integer, probability, real
 from dualgraph.ops.shape import flatten
 from dualgraph.spec import DEFAULT_FLOAT, NUMPY_DTYPES, Shape, dtype_name, fitting, is_float
+
+if TYPE_CHECKING:
+    from dualgraph.ops.types import ArrayLike, DTypeLike, ShapeLike, Tensor
 
 
 class Linear(Module):
@@ -32,7 +34,7 @@ class Linear(Module):
     weight: Parameter
     bias: Parameter | None
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = True, *, dtype: Any = DEFAULT_FLOAT):
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, *, dtype: DTypeLike = DEFAULT_FLOAT):
         super().__init__()
         self.in_features = in_features = integer("Linear", "in_features", in_features, 1)
         self.out_features = out_features = integer("Linear", "out_features", out_features, 1)
@@ -51,7 +53,7 @@ class Linear(Module):
             bound = 1.0 / math.sqrt(self.in_features)
             init.uniform_(self.bias, -bound, bound)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         return F.linear(x, self.weight, self.bias)
 
     def extra_repr(self) -> str:
@@ -70,7 +72,7 @@ class Dropout(Module):
         super().__init__()
         self.p = probability("Dropout", p)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         return F.dropout(x, self.p, self.training)
 
     def extra_repr(self) -> str:
@@ -92,12 +94,12 @@ class LayerNorm(Module):
 
     def __init__(
         self,
-        normalized_shape: int | Sequence[int],
+        normalized_shape: ShapeLike,
         eps: float = 1e-5,
         elementwise_affine: bool = True,
         bias: bool = True,
         *,
-        dtype: Any = DEFAULT_FLOAT,
+        dtype: DTypeLike = DEFAULT_FLOAT,
     ):
         super().__init__()
         self.normalized_shape = shape = checked_shape("LayerNorm", normalized_shape)
@@ -115,7 +117,7 @@ class LayerNorm(Module):
         if self.bias is not None:
             init.zeros_(self.bias)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
@@ -129,7 +131,7 @@ class Flatten(Module):
         super().__init__()
         self.start_axis, self.end_axis = start_axis, end_axis
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         return flatten(x, self.start_axis, self.end_axis)
 
     def extra_repr(self) -> str:
@@ -146,7 +148,7 @@ def _zeros(name: str, shape: Shape, dtype: np.dtype[Any]) -> np.ndarray[Any, Any
         ) from None
 
 
-def float_dtype(name: str, dtype: Any) -> np.dtype[Any]:
+def float_dtype(name: str, dtype: DTypeLike) -> np.dtype[Any]:
     """A dtype that parameters can have."""
     found = dtype_name(dtype, DEFAULT_FLOAT)
     if not is_float(found):

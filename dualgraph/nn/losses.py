@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from dualgraph.nn import functional as F
 from dualgraph.nn.module import Module
 from dualgraph.ops.losses import checked_reduction
 
+if TYPE_CHECKING:
+    from dualgraph.ops.types import ArrayLike, Reduction, Tensor
+
 
 class _Loss(Module):
-    def __init__(self, reduction: str = "mean"):
+    def __init__(self, reduction: Reduction = "mean"):
         super().__init__()
         self.reduction = checked_reduction(type(self).__name__, reduction)
 
@@ -27,19 +30,19 @@ class CrossEntropyLoss(_Loss):
     0.693147
     """
 
-    def forward(self, input: Any, target: Any) -> Any:
+    def forward(self, input: ArrayLike, target: ArrayLike) -> Tensor:
         return F.cross_entropy(input, target, self.reduction)
 
 
 class NLLLoss(_Loss):
     """-input[row, target[row]] of rows of log-probabilities."""
 
-    def forward(self, input: Any, target: Any) -> Any:
+    def forward(self, input: ArrayLike, target: ArrayLike) -> Tensor:
         return F.nll_loss(input, target, self.reduction)
 
 
 class MSELoss(_Loss):
     """(input - target)**2, averaged, summed or as it is; shapes must be equal."""
 
-    def forward(self, input: Any, target: Any) -> Any:
+    def forward(self, input: ArrayLike, target: ArrayLike) -> Tensor:
         return F.mse_loss(input, target, self.reduction)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self, TypeVar
 
 import numpy as np
 
@@ -22,10 +22,12 @@ from dualgraph.ops.observed import Observed, Table
 from dualgraph.ops.op import current
 from dualgraph.ops.tensor import Tensor
 
-Self = TypeVar("Self", bound="Module")
+if TYPE_CHECKING:
+    from dualgraph.ops.types import ArrayLike, Device, Forward, P, R_co
+
 Named = TypeVar("Named")
-PreHook = Callable[["Module", tuple[Any, ...]], Any]
-Hook = Callable[["Module", tuple[Any, ...], Any], Any]
+PreHook = Callable[["Module", tuple[Any, ...]], object]
+Hook = Callable[["Module", tuple[Any, ...], Any], object]
 
 
 class Unfit(NamedTuple):
@@ -38,7 +40,7 @@ class Unfit(NamedTuple):
 class Handle:
     """A registered hook; `remove()` takes it off, and may be called again."""
 
-    def __init__(self, hooks: Table, hook: Any):
+    def __init__(self, hooks: Table, hook: PreHook | Hook):
         self._hooks, self._key = hooks, str(next(_numbers))  # by number: the same function may be registered twice
         hooks[self._key] = hook
 
@@ -88,20 +90,20 @@ class Module(Observed):
         for name in start:
             current().wrote(self, name)
 
-    def _no_forward(self, *_: Any, **__: Any) -> NoReturn:
+    def _no_forward(self, *_: object, **__: object) -> NoReturn:
         raise ArgumentError(
             f"{type(self).__name__}: called, but it has no forward; define forward(self, …) in the class"
         ).at(here())
 
     forward: Callable[..., Any] = _no_forward
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self: Forward[P, R_co], *args: P.args, **kwargs: P.kwargs) -> R_co:
         if not self._pre_hooks and not self._hooks:
             return self.forward(*args, **kwargs)
         for pre_hook in tuple(self._pre_hooks.values()):
             changed = pre_hook(self, args)
             if changed is not None:
-                args = changed if isinstance(changed, tuple) else (changed,)
+                args = changed if isinstance(changed, tuple) else (changed,)  # type: ignore[assignment]
         out = self.forward(*args, **kwargs)
         for hook in tuple(self._hooks.values()):
             changed = hook(self, args, out)
@@ -118,13 +120,13 @@ class Module(Observed):
 
     # Registration
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         if isinstance(value, (Variable, Module)):
             self._register(name, value)
         elif value is not None and name in self.__dict__.get("_buffers", ()):
             buffer = self._buffers[name]
             if buffer is None:
-                self._register(name, Variable(value, name=name))
+                self._register(name, Variable(value, name=name))  # type: ignore[arg-type]
             elif isinstance(value, Tensor):
                 buffer.assign(value)  # not another object: a compiled graph holds this one
             else:
@@ -187,7 +189,7 @@ class Module(Observed):
                 "Parameter or None; wrap the value in nn.Parameter"
             ).at(here())
 
-    def register_buffer(self, name: str, value: Any, persistent: bool = True) -> None:
+    def register_buffer(self, name: str, value: ArrayLike | None, persistent: bool = True) -> None:
         """Add state without gradient: a variable made of `value` (a tensor, an array, numbers), or None for later.
 
         Assigning a tensor to the attribute replaces its value. A buffer that is not `persistent` stays out of
@@ -294,7 +296,7 @@ class Module(Observed):
 
     # State
 
-    def state_dict(self, prefix: str = "") -> dict[str, Any]:
+    def state_dict(self, prefix: str = "") -> dict[str, Tensor]:
         """Path → value of every parameter and persistent buffer as it is now. Values never change: none is copied."""
         return {name: variable.detach() for name, variable in self._state(prefix)}
 
@@ -303,7 +305,7 @@ class Module(Observed):
             own = [*module._parameters.items(), *module._buffers.items()]
             yield from ((_path(path, n), v) for n, v in own if v is not None and n not in module._transient)
 
-    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> Unfit:
+    def load_state_dict(self, state: Mapping[str, ArrayLike], strict: bool = True) -> Unfit:
         """Assign the values of `state` (tensors, arrays or numbers) to the parameters and buffers of those paths.
 
         Shapes and dtypes must be equal; with `strict` the paths, too. All is checked before anything is assigned.
@@ -350,18 +352,18 @@ class Module(Observed):
     def training(self, mode: bool) -> None:
         self._training = bool(mode)
 
-    def train(self: Self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> Self:
         """Put this module and all below it into training mode."""
         mode = flag("train", "mode", mode)
         for module in self.modules():
             module.training = mode
         return self
 
-    def eval(self: Self) -> Self:
+    def eval(self) -> Self:
         """Put this module and all below it into evaluation mode."""
         return self.train(False)
 
-    def requires_grad_(self: Self, requires_grad: bool = True) -> Self:
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Switch gradients of all parameters on or off."""
         for parameter in self.parameters():
             parameter.requires_grad_(requires_grad)
@@ -372,7 +374,7 @@ class Module(Observed):
         for parameter in self.parameters():
             parameter.grad = None
 
-    def apply(self: Self, function: Callable[[Module], Any]) -> Self:
+    def apply(self, function: Callable[[Module], object]) -> Self:
         """Call `function(module)` for every module, children first."""
         if not callable(function):
             raise ArgumentError(f"apply: got {shown(function)}; pass a function of a module").at(here())
@@ -381,7 +383,7 @@ class Module(Observed):
         function(self)
         return self
 
-    def to(self: Self, device: str) -> Self:
+    def to(self, device: Device) -> Self:
         """This module on a device: only "cpu" so far."""
         if not isinstance(device, str) or device != "cpu":
             raise ArgumentError(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from dualgraph.eager.tensor import Variable
+
+if TYPE_CHECKING:
+    from dualgraph.ops.types import ArrayLike
 
 
 class Parameter(Variable):
@@ -20,7 +23,7 @@ class Parameter(Variable):
 
     __slots__ = ()
 
-    def __init__(self, value: Any, requires_grad: bool = True, name: str = ""):
+    def __init__(self, value: ArrayLike, requires_grad: bool = True, name: str = ""):
         super().__init__(value, requires_grad, name)
 
     def __repr__(self) -> str:

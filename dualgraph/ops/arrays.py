@@ -104,4 +104,4 @@ def _holds_tensors(data: Any, level: int) -> bool:
 def _plain(data: Any) -> Any:
     if isinstance(data, (list, tuple)):
         return [_plain(x) for x in data]
-    return data.tolist() if isinstance(data, Tensor) else data  # type: ignore[attr-defined]
+    return data.tolist() if isinstance(data, Tensor) else data

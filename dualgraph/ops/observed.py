@@ -27,7 +27,7 @@ def changed() -> None:
 class Observed:
     """Base of objects whose attributes are part of what a trace depends on."""
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         old = vars(self).get(name, MISSING)
         if isinstance(old, Table) and isinstance(value, dict) and not isinstance(value, Table):
             value = Table(value)  # so that its changes are noticed, too
@@ -36,7 +36,7 @@ class Observed:
             current().wrote(self, name)
             changed()
 
-    def __getstate__(self) -> Any:
+    def __getstate__(self) -> object:
         """What a copy starts with: who makes one depends on all of it."""
         current().copied(self)
         return super().__getstate__()

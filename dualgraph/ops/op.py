@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, overload
 
 from dualgraph.errors import ArgumentError, OutOfMemoryError, Where, here, shown
 from dualgraph.kernels import expr as E
@@ -20,7 +20,10 @@ from dualgraph.ops.stepped import stepped
 from dualgraph.spec import Spec, fitting
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from dualgraph.ops.tensor import Tensor
+    from dualgraph.ops.types import P, R
 
 Literal = tuple[int, str]  # (bits, dtype): a scalar operand known while lowering
 Operand = View | Literal
@@ -298,7 +301,11 @@ class no_grad(Context):
 
     _again: list[no_grad] | None
 
-    def __new__(cls, function: Any = None) -> Any:
+    @overload
+    def __new__(cls, function: None = None) -> Self: ...
+    @overload
+    def __new__(cls, function: Callable[P, R]) -> Callable[P, R]: ...  # type: ignore[misc]  # what it decorates
+    def __new__(cls, function: Callable[P, R] | None = None) -> Self | Callable[P, R]:  # type: ignore[misc]
         self = object.__new__(cls)
         self._over = True
         self._again = None  # one object may be entered several times, in other threads too
@@ -307,7 +314,7 @@ class no_grad(Context):
     def inside(self, front: Any) -> Any:
         return front.with_grad(self.enabled)
 
-    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Use as a decorator: the whole function runs inside."""
         if not callable(function) or isinstance(function, type):
             raise ArgumentError(

@@ -6,8 +6,8 @@ A `Recorder` is what traces a composite op; the static graph is a recorder with 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from dualgraph.ops.arrays import as_array
 from dualgraph.ops.op import Call, Op, default, specs_of
 from dualgraph.ops.tensor import FUNCTIONS, Tensor, check_gradient
 from dualgraph.spec import NUMPY_DTYPES, Spec, is_float
+
+if TYPE_CHECKING:
+    from dualgraph.ops.types import TensorHook
 
 # NumPy's names of operators, and ours
 _SAME = (
@@ -54,7 +57,7 @@ class Symbol(Tensor):
         self.recorder, self.node, self.index, self.tracked = recorder, node, index, requires_grad
         self.layout: Spec = node.specs[index]
         self.call = None if leaf else node
-        self.hooks: list[Callable[[Any], Any]] | None = None
+        self.hooks: list[TensorHook] | None = None
         self.source: Any = None  # the eager tensor this symbol stands for, if any
         self._grad: Any = None
 
@@ -62,12 +65,12 @@ class Symbol(Tensor):
         return f"Symbol({self.node.name}: {self.spec})"
 
     @property
-    def grad(self) -> Any:
+    def grad(self) -> Tensor | None:
         """The gradient accumulated by `backward` inside this graph."""
-        return self._grad if self.source is None else self.source.grad
+        return self._grad if self.source is None else self.source.grad  # type: ignore[no-any-return]
 
     @grad.setter
-    def grad(self, g: Any) -> None:
+    def grad(self, g: Tensor | None) -> None:
         if self.source is None:
             check_gradient(g, self.spec)
             self._grad = None if g is None else self.recorder.value_now(g)
@@ -127,7 +130,7 @@ class Symbol(Tensor):
             self._value_needed(f"np.{function.__name__}()", "compare with ==, and use the result in dg.where")
         return function._implementation(*args, **named)  # as if this were not here
 
-    def __array__(self, *_: Any, **__: Any) -> NoReturn:
+    def __array__(self, *_: object, **__: object) -> NoReturn:
         self._value_needed("conversion to NumPy", "return the value from the traced function, or watch it")
 
     def numpy(self) -> NoReturn:

@@ -7,8 +7,8 @@ This file stands below the operations: it calls them through `FUNCTIONS`, which 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, Unpack, overload
 
 import numpy as np
 
@@ -16,7 +16,24 @@ from dualgraph.errors import ArgumentError, DTypeError, GradientError, GraphErro
 from dualgraph.ops.op import current
 from dualgraph.spec import NUMPY_DTYPES, Shape, Spec, is_float
 
-FUNCTIONS: dict[str, Callable[..., Any]] = {}
+if TYPE_CHECKING:
+    from dualgraph.ops.op import Call
+    from dualgraph.ops.types import (
+        Array,
+        ArrayLike,
+        Axis,
+        Device,
+        DTypeLike,
+        FoldOptions,
+        Key,
+        Scalar,
+        ShapeLike,
+        SpreadOptions,
+        SumOptions,
+        TensorHook,
+    )
+
+FUNCTIONS: dict[str, Callable[..., Tensor]] = {}
 
 
 class Tensor:
@@ -36,12 +53,32 @@ class Tensor:
     layout: Any
     source: Any  # the tensor to whose gradient this one's belongs, if that is another one
     tracked: bool  # what `requires_grad` says, without its door
-    call: Any
+    call: Call | None
     hooks: Any
-    grad: Any
     index: int
 
-    def __init__(self, *data: Any, **options: Any):
+    if TYPE_CHECKING:  # of values and symbols in their own ways
+
+        @property
+        def grad(self) -> Tensor | None:
+            """The gradient accumulated by `backward`; None before."""
+
+        @grad.setter
+        def grad(self, g: Tensor | None) -> None: ...
+
+        def numpy(self) -> Array:
+            """The values as a NumPy array, without copying; of a symbol an error."""
+
+        def item(self) -> Scalar:
+            """The single element as a Python number; of a symbol an error."""
+
+        def tolist(self) -> Any:
+            """The values as nested lists; of a symbol an error."""
+
+        def __int__(self) -> int: ...
+        def __float__(self) -> float: ...
+
+    def __init__(self, *data: object, **options: object):
         raise ArgumentError("Tensor: got a call of the class; tensors are made from data by dualgraph.tensor(data)").at(
             here(2)
         )
@@ -81,7 +118,7 @@ class Tensor:
         """Where the values are: "cpu"."""
         return "cpu"
 
-    def to(self, device: str) -> Any:
+    def to(self, device: Device) -> Tensor:
         """The tensor on a device. Only "cpu" is available in this version."""
         if not isinstance(device, str) or device != "cpu":
             raise ArgumentError(f"to: got device {shown(device)}; this version runs on 'cpu' only; use 'cpu'").at(
@@ -94,126 +131,136 @@ class Tensor:
         """Whether no recorded operation made this tensor."""
         return self.call is None
 
-    def __add__(self, other: Any) -> Any:
+    def __add__(self, other: ArrayLike) -> Tensor:
         return FUNCTIONS["add"](self, other)
 
-    def __radd__(self, other: Any) -> Any:
+    def __radd__(self, other: ArrayLike) -> Tensor:
         return FUNCTIONS["add"](other, self)
 
-    def __sub__(self, other: Any) -> Any:
+    def __sub__(self, other: ArrayLike) -> Tensor:
         return FUNCTIONS["subtract"](self, other)
 
-    def __rsub__(self, other: Any) -> Any:
+    def __rsub__(self, other: ArrayLike) -> Tensor:
         return FUNCTIONS["subtract"](other, self)
 
-    def __mul__(self, other: Any) -> Any:
+    def __mul__(self, other: ArrayLike) -> Tensor:
         return FUNCTIONS["multiply"](self, other)
 
-    def __rmul__(self, other: Any) -> Any:
+    def __rmul__(self, other: ArrayLike) -> Tensor:
         return FUNCTIONS["multiply"](other, self)
 
-    def __truediv__(self, other: Any) -> Any:
+    def __truediv__(self, other: ArrayLike) -> Tensor:
         return FUNCTIONS["divide"](self, other)
 
-    def __rtruediv__(self, other: Any) -> Any:
+    def __rtruediv__(self, other: ArrayLike) -> Tensor:
         return FUNCTIONS["divide"](other, self)
 
-    def __floordiv__(self, other: Any) -> Any:
+    def __floordiv__(self, other: ArrayLike) -> Tensor:
         return FUNCTIONS["floor_divide"](self, other)
 
-    def __rfloordiv__(self, other: Any) -> Any:
+    def __rfloordiv__(self, other: ArrayLike) -> Tensor:
         return FUNCTIONS["floor_divide"](other, self)
 
-    def __mod__(self, other: Any) -> Any:
+    def __mod__(self, other: ArrayLike) -> Tensor:
         return FUNCTIONS["remainder"](self, other)
 
-    def __rmod__(self, other: Any) -> Any:
+    def __rmod__(self, other: ArrayLike) -> Tensor:
         return FUNCTIONS["remainder"](other, self)
 
-    def __pow__(self, other: Any) -> Any:
+    def __pow__(self, other: ArrayLike) -> Tensor:
         return FUNCTIONS["power"](self, other)
 
-    def __rpow__(self, other: Any) -> Any:
+    def __rpow__(self, other: ArrayLike) -> Tensor:
         return FUNCTIONS["power"](other, self)
 
-    def __matmul__(self, other: Any) -> Any:
+    def __matmul__(self, other: ArrayLike) -> Tensor:
         return FUNCTIONS["matmul"](self, other)
 
-    def __rmatmul__(self, other: Any) -> Any:
+    def __rmatmul__(self, other: ArrayLike) -> Tensor:
         return FUNCTIONS["matmul"](other, self)
 
-    def __and__(self, other: Any) -> Any:
+    def __and__(self, other: ArrayLike) -> Tensor:
         return FUNCTIONS["bitwise_and"](self, other)
 
-    def __rand__(self, other: Any) -> Any:
+    def __rand__(self, other: ArrayLike) -> Tensor:
         return FUNCTIONS["bitwise_and"](other, self)
 
-    def __or__(self, other: Any) -> Any:
+    def __or__(self, other: ArrayLike) -> Tensor:
         return FUNCTIONS["bitwise_or"](self, other)
 
-    def __ror__(self, other: Any) -> Any:
+    def __ror__(self, other: ArrayLike) -> Tensor:
         return FUNCTIONS["bitwise_or"](other, self)
 
-    def __xor__(self, other: Any) -> Any:
+    def __xor__(self, other: ArrayLike) -> Tensor:
         return FUNCTIONS["bitwise_xor"](self, other)
 
-    def __rxor__(self, other: Any) -> Any:
+    def __rxor__(self, other: ArrayLike) -> Tensor:
         return FUNCTIONS["bitwise_xor"](other, self)
 
-    def __lshift__(self, other: Any) -> Any:
+    def __lshift__(self, other: ArrayLike) -> Tensor:
         return FUNCTIONS["bitwise_left_shift"](self, other)
 
-    def __rlshift__(self, other: Any) -> Any:
+    def __rlshift__(self, other: ArrayLike) -> Tensor:
         return FUNCTIONS["bitwise_left_shift"](other, self)
 
-    def __rshift__(self, other: Any) -> Any:
+    def __rshift__(self, other: ArrayLike) -> Tensor:
         return FUNCTIONS["bitwise_right_shift"](self, other)
 
-    def __rrshift__(self, other: Any) -> Any:
+    def __rrshift__(self, other: ArrayLike) -> Tensor:
         return FUNCTIONS["bitwise_right_shift"](other, self)
 
-    def __lt__(self, other: Any) -> Any:
+    def __lt__(self, other: ArrayLike) -> Tensor:
         return FUNCTIONS["less"](self, other)
 
-    def __le__(self, other: Any) -> Any:
+    def __le__(self, other: ArrayLike) -> Tensor:
         return FUNCTIONS["less_equal"](self, other)
 
-    def __gt__(self, other: Any) -> Any:
+    def __gt__(self, other: ArrayLike) -> Tensor:
         return FUNCTIONS["greater"](self, other)
 
-    def __ge__(self, other: Any) -> Any:
+    def __ge__(self, other: ArrayLike) -> Tensor:
         return FUNCTIONS["greater_equal"](self, other)
 
-    def __eq__(self, other: Any) -> Any:
+    @overload  # type: ignore[override]  # an array of answers, not one
+    def __eq__(self, other: None) -> Literal[False]: ...
+    @overload
+    def __eq__(self, other: ArrayLike) -> Tensor: ...
+    def __eq__(self, other: ArrayLike | None) -> Tensor | bool:
         return False if other is None else FUNCTIONS["equal"](self, other)
 
-    def __ne__(self, other: Any) -> Any:
+    @overload  # type: ignore[override]  # an array of answers, not one
+    def __ne__(self, other: None) -> Literal[True]: ...
+    @overload
+    def __ne__(self, other: ArrayLike) -> Tensor: ...
+    def __ne__(self, other: ArrayLike | None) -> Tensor | bool:
         return True if other is None else FUNCTIONS["not_equal"](self, other)
 
     __hash__ = object.__hash__
 
-    def __neg__(self) -> Any:
+    def __neg__(self) -> Tensor:
         return FUNCTIONS["negative"](self)
 
-    def __pos__(self) -> Any:
+    def __pos__(self) -> Tensor:
         return self
 
-    def __abs__(self) -> Any:
+    def __abs__(self) -> Tensor:
         return FUNCTIONS["abs"](self)
 
-    def __invert__(self) -> Any:
+    def __invert__(self) -> Tensor:
         return FUNCTIONS["bitwise_invert"](self)
 
-    def __getitem__(self, key: Any) -> Any:
+    def __getitem__(self, key: Key) -> Tensor:
         return FUNCTIONS["getitem"](self, key)
 
-    def __setitem__(self, key: Any, value: Any) -> None:
-        raise ArgumentError(
-            f"x[{shown(key)}] = …: tensors are values and cannot be written to; build the new value with dg.where, dg.concat or "
-            "arithmetic, and keep state in an nn.Parameter or a buffer"
-        ).at(here(2))
+    if not TYPE_CHECKING:  # for whom there is none
 
-    def assign(self, value: Any) -> None:
+        def __setitem__(self, key: Key, value: ArrayLike) -> None:
+            raise ArgumentError(
+                f"x[{shown(key)}] = …: tensors are values and cannot be written to; build the new value with dg.where, "
+                "dg.concat or arithmetic, and keep state in an nn.Parameter or a buffer"
+            ).at(here(2))
+
+    def assign(self, value: ArrayLike) -> None:
         """Only variables take new values."""
         try:
             check_assigned(self, self)
@@ -226,30 +273,30 @@ class Tensor:
             raise ShapeError("len(): got a tensor of shape (); a scalar has no length").at(here(2))
         return shape[0]  # type: ignore[no-any-return]
 
-    def __contains__(self, value: Any) -> bool:
+    def __contains__(self, value: ArrayLike) -> bool:
         found = self == value
         return bool(FUNCTIONS["any"](found)) if isinstance(found, Tensor) else bool(found)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Tensor]:
         return (self[i] for i in range(len(self)))
 
-    def reshape(self, *shape: Any) -> Any:
+    def reshape(self, *shape: ShapeLike) -> Tensor:
         """See `dualgraph.reshape`; the lengths as one tuple or one by one."""
         return FUNCTIONS["reshape"](self, shape[0] if len(shape) == 1 else shape)
 
-    def astype(self, dtype: Any) -> Any:
+    def astype(self, dtype: DTypeLike) -> Tensor:
         """See `dualgraph.astype`."""
         return FUNCTIONS["astype"](self, dtype)
 
     @property
-    def T(self) -> Any:
+    def T(self) -> Tensor:
         """The transpose of a matrix."""
         if len(self.layout[0]) != 2:
             raise ShapeError(f".T: got shape {self.layout[0]}; it is defined for 2 axes; use mT or permute_dims")
         return FUNCTIONS["matrix_transpose"](self)
 
     @property
-    def mT(self) -> Any:
+    def mT(self) -> Tensor:
         """The last two axes exchanged."""
         return FUNCTIONS["matrix_transpose"](self)
 
@@ -262,7 +309,7 @@ class Tensor:
     def requires_grad(self, requires_grad: bool) -> None:
         self.requires_grad_(requires_grad)
 
-    def requires_grad_(self, requires_grad: bool = True) -> Any:
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Switch gradient tracking of a leaf; returns the tensor."""
         if not isinstance(requires_grad, bool):
             raise ArgumentError(
@@ -280,15 +327,17 @@ class Tensor:
         self.tracked = requires_grad  # type: ignore[misc]  # a slot of both subclasses
         return self
 
-    def backward(self, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None:
+    def backward(
+        self, gradient: ArrayLike | None = None, retain_graph: bool = False, create_graph: bool = False
+    ) -> None:
         """Add the gradient of this tensor to `.grad` of every leaf that it depends on."""
         FUNCTIONS["backward"](self, gradient, retain_graph, create_graph)
 
-    def detach(self) -> Any:
+    def detach(self) -> Tensor:
         """The same value, cut off from the recorded graph."""
         return current().detach(self)
 
-    def register_hook(self, hook: Callable[[Any], Any]) -> Callable[[], None]:
+    def register_hook(self, hook: TensorHook) -> Callable[[], None]:
         """Call `hook(gradient)` when this tensor's gradient is complete; a result replaces it. Returns a remover."""
         if not callable(hook):
             raise ArgumentError(f"register_hook: got {shown(hook)}; a hook is a function of the gradient; pass one").at(
@@ -330,128 +379,128 @@ class Tensor:
 
             self.register_hook(keep)
 
-    def sum(self, axis: Any = None, **options: Any) -> Any:
+    def sum(self, axis: Axis = None, **options: Unpack[SumOptions]) -> Tensor:
         """See `dualgraph.sum`."""
         return FUNCTIONS["sum"](self, axis=axis, **(options and _ours(options)))
 
-    def prod(self, axis: Any = None, **options: Any) -> Any:
+    def prod(self, axis: Axis = None, **options: Unpack[SumOptions]) -> Tensor:
         """See `dualgraph.prod`."""
         return FUNCTIONS["prod"](self, axis=axis, **(options and _ours(options)))
 
-    def mean(self, axis: Any = None, **options: Any) -> Any:
+    def mean(self, axis: Axis = None, **options: Unpack[FoldOptions]) -> Tensor:
         """See `dualgraph.mean`."""
         return FUNCTIONS["mean"](self, axis=axis, **(options and _ours(options)))
 
-    def var(self, axis: Any = None, **options: Any) -> Any:
+    def var(self, axis: Axis = None, **options: Unpack[SpreadOptions]) -> Tensor:
         """See `dualgraph.var`."""
         return FUNCTIONS["var"](self, axis=axis, **(options and _ours(options)))
 
-    def std(self, axis: Any = None, **options: Any) -> Any:
+    def std(self, axis: Axis = None, **options: Unpack[SpreadOptions]) -> Tensor:
         """See `dualgraph.std`."""
         return FUNCTIONS["std"](self, axis=axis, **(options and _ours(options)))
 
-    def max(self, axis: Any = None, **options: Any) -> Any:
+    def max(self, axis: Axis = None, **options: Unpack[FoldOptions]) -> Tensor:
         """See `dualgraph.max`."""
         return FUNCTIONS["max"](self, axis=axis, **(options and _ours(options)))
 
-    def min(self, axis: Any = None, **options: Any) -> Any:
+    def min(self, axis: Axis = None, **options: Unpack[FoldOptions]) -> Tensor:
         """See `dualgraph.min`."""
         return FUNCTIONS["min"](self, axis=axis, **(options and _ours(options)))
 
-    def any(self, axis: Any = None, **options: Any) -> Any:
+    def any(self, axis: Axis = None, **options: Unpack[FoldOptions]) -> Tensor:
         """See `dualgraph.any`."""
         return FUNCTIONS["any"](self, axis=axis, **(options and _ours(options)))
 
-    def all(self, axis: Any = None, **options: Any) -> Any:
+    def all(self, axis: Axis = None, **options: Unpack[FoldOptions]) -> Tensor:
         """See `dualgraph.all`."""
         return FUNCTIONS["all"](self, axis=axis, **(options and _ours(options)))
 
-    def argmax(self, axis: Any = None, **options: Any) -> Any:
+    def argmax(self, axis: SupportsIndex | None = None, **options: Unpack[FoldOptions]) -> Tensor:
         """See `dualgraph.argmax`."""
         return FUNCTIONS["argmax"](self, axis=axis, **(options and _ours(options)))
 
-    def argmin(self, axis: Any = None, **options: Any) -> Any:
+    def argmin(self, axis: SupportsIndex | None = None, **options: Unpack[FoldOptions]) -> Tensor:
         """See `dualgraph.argmin`."""
         return FUNCTIONS["argmin"](self, axis=axis, **(options and _ours(options)))
 
-    def logsumexp(self, axis: Any = None, **options: Any) -> Any:
+    def logsumexp(self, axis: Axis = None, **options: Unpack[FoldOptions]) -> Tensor:
         """See `dualgraph.logsumexp`."""
         return FUNCTIONS["logsumexp"](self, axis=axis, **(options and _ours(options)))
 
-    def exp(self) -> Any:
+    def exp(self) -> Tensor:
         """See `dualgraph.exp`."""
         return FUNCTIONS["exp"](self)
 
-    def log(self) -> Any:
+    def log(self) -> Tensor:
         """See `dualgraph.log`."""
         return FUNCTIONS["log"](self)
 
-    def sqrt(self) -> Any:
+    def sqrt(self) -> Tensor:
         """See `dualgraph.sqrt`."""
         return FUNCTIONS["sqrt"](self)
 
-    def tanh(self) -> Any:
+    def tanh(self) -> Tensor:
         """See `dualgraph.tanh`."""
         return FUNCTIONS["tanh"](self)
 
-    def sigmoid(self) -> Any:
+    def sigmoid(self) -> Tensor:
         """See `dualgraph.sigmoid`."""
         return FUNCTIONS["sigmoid"](self)
 
-    def relu(self) -> Any:
+    def relu(self) -> Tensor:
         """See `dualgraph.relu`."""
         return FUNCTIONS["relu"](self)
 
-    def square(self) -> Any:
+    def square(self) -> Tensor:
         """See `dualgraph.square`."""
         return FUNCTIONS["square"](self)
 
-    def sin(self) -> Any:
+    def sin(self) -> Tensor:
         """See `dualgraph.sin`."""
         return FUNCTIONS["sin"](self)
 
-    def cos(self) -> Any:
+    def cos(self) -> Tensor:
         """See `dualgraph.cos`."""
         return FUNCTIONS["cos"](self)
 
-    def abs(self) -> Any:
+    def abs(self) -> Tensor:
         """See `dualgraph.abs`."""
         return FUNCTIONS["abs"](self)
 
-    def permute_dims(self, axes: Sequence[int]) -> Any:
+    def permute_dims(self, axes: Sequence[int]) -> Tensor:
         """See `dualgraph.permute_dims`."""
         return FUNCTIONS["permute_dims"](self, axes)
 
-    def swapaxes(self, axis1: int, axis2: int) -> Any:
+    def swapaxes(self, axis1: int, axis2: int) -> Tensor:
         """See `dualgraph.swapaxes`."""
         return FUNCTIONS["swapaxes"](self, axis1, axis2)
 
-    def expand_dims(self, axis: int) -> Any:
+    def expand_dims(self, axis: int) -> Tensor:
         """See `dualgraph.expand_dims`."""
         return FUNCTIONS["expand_dims"](self, axis)
 
-    def squeeze(self, axis: int | Sequence[int] | None = None) -> Any:
+    def squeeze(self, axis: Axis = None) -> Tensor:
         """See `dualgraph.squeeze`."""
         return FUNCTIONS["squeeze"](self, axis)
 
-    def flatten(self, start_axis: int = 0, end_axis: int = -1) -> Any:
+    def flatten(self, start_axis: int = 0, end_axis: int = -1) -> Tensor:
         """See `dualgraph.flatten`."""
         return FUNCTIONS["flatten"](self, start_axis, end_axis)
 
-    def broadcast_to(self, shape: Sequence[int]) -> Any:
+    def broadcast_to(self, shape: ShapeLike) -> Tensor:
         """See `dualgraph.broadcast_to`."""
         return FUNCTIONS["broadcast_to"](self, shape)
 
-    def softmax(self, axis: int = -1) -> Any:
+    def softmax(self, axis: int = -1) -> Tensor:
         """See `dualgraph.softmax`."""
         return FUNCTIONS["softmax"](self, axis)
 
-    def clip(self, min: Any = None, max: Any = None) -> Any:
+    def clip(self, min: ArrayLike | None = None, max: ArrayLike | None = None) -> Tensor:
         """See `dualgraph.clip`."""
         return FUNCTIONS["clip"](self, min, max)
 
 
-def _ours(options: dict[str, Any]) -> dict[str, Any]:
+def _ours(options: Mapping[str, object]) -> dict[str, object]:
     """The options of a reduction as `np.sum(x)` and its like pass them: without empty ones, and by our names."""
     ours = {name: value for name, value in options.items() if value is not None or name not in ("out", "dtype")}
     return {"correction" if name == "ddof" else name: value for name, value in ours.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from dualgraph.errors import ArgumentError, here, shown
@@ -10,7 +10,7 @@ from dualgraph.ops.composite import composite
 from dualgraph.ops.elementwise import astype, sqrt
 from dualgraph.ops.op import current
 from dualgraph.ops.registry import register
-from dualgraph.optim.optimizer import Group, Optimizer, checked_number
+from dualgraph.optim.optimizer import Group, Optimizer, Params, checked_number
 from dualgraph.optim.scales import adam_scales
 
 
@@ -85,7 +85,7 @@ class Adam(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: Params,
         lr: float = 1e-3,
         betas: Sequence[float] = (0.9, 0.999),
         eps: float = 1e-8,
@@ -136,7 +136,7 @@ class AdamW(Adam):
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: Params,
         lr: float = 1e-3,
         betas: Sequence[float] = (0.9, 0.999),
         eps: float = 1e-8,

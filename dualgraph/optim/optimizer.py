@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
@@ -24,7 +24,12 @@ from dualgraph.ops.symbol import Symbol
 from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import is_float
 
+if TYPE_CHECKING:
+    from dualgraph.ops.types import OptimizerState
+
 Options = Mapping[str, Any]
+Option = float | bool | Sequence[float]
+Params = Iterable[Variable | Mapping[str, object]]  # parameters, or groups: "params", and options of their own
 
 
 class Group(Observed):
@@ -49,25 +54,31 @@ class Group(Observed):
         return float(current().lift(self.rate))  # a symbol while a graph is traced: raises, rather than being baked in
 
     @lr.setter
-    def lr(self, value: Any) -> None:
+    def lr(self, value: float | Tensor) -> None:
         if isinstance(value, Tensor):
             changes = current() is not default() and (value.tracked or value.is_variable)
             if (
                 value.shape == () and not changes and not isinstance(value, Symbol)
             ):  # else it is known when a graph runs
-                checked_number(self.optimizer, "lr", value.item())  # type: ignore[attr-defined]
+                checked_number(self.optimizer, "lr", value.item())
             self.rate.assign(astype(value, "float64"))
         else:
             self.rate.assign(asarray(np.array(checked_number(self.optimizer, "lr", value), np.float64)))
 
-    def __getitem__(self, key: str) -> Any:
+    @overload
+    def __getitem__(self, key: Literal["lr"]) -> float: ...
+    @overload
+    def __getitem__(self, key: Literal["params"]) -> tuple[Variable, ...]: ...  # type: ignore[overload-overlap]
+    @overload
+    def __getitem__(self, key: str) -> Option: ...
+    def __getitem__(self, key: str) -> Option | tuple[Variable, ...]:
         if isinstance(key, str) and key in ("lr", "params"):
-            return getattr(self, key)
+            return getattr(self, key)  # type: ignore[no-any-return]
         if not isinstance(key, str) or key not in self.options:
             raise unknown_option(self.optimizer, key, ["lr", "params", *self.options])
-        return self.options[key]
+        return self.options[key]  # type: ignore[no-any-return]
 
-    def __setitem__(self, key: str, value: Any) -> None:
+    def __setitem__(self, key: str, value: float | Tensor) -> None:
         if not isinstance(key, str) or key != "lr":
             raise ArgumentError(
                 f"{self.optimizer}: got a new value for {shown(key)}; only lr can be changed, the rest is built into the "
@@ -93,7 +104,7 @@ class Optimizer(Observed):
 
     SLOTS: tuple[str, ...] = ()  # state of a parameter: a variable of its shape for each
 
-    def __init__(self, params: Iterable[Any], defaults: Options):
+    def __init__(self, params: Params, defaults: Mapping[str, Option]):
         self._checked({**defaults})
         groups: list[Group] = []
         seen: dict[int, int] = {}
@@ -159,7 +170,7 @@ class Optimizer(Observed):
         return rates[0]
 
     @lr.setter
-    def lr(self, value: Any) -> None:
+    def lr(self, value: float | Tensor) -> None:
         if not isinstance(value, Tensor):
             value = checked_number(self._name, "lr", value)
         for group in self.param_groups:
@@ -176,7 +187,7 @@ class Optimizer(Observed):
                 yield from ((f"{slot}.{number}", variable) for slot, variable in state.items())
                 number += 1
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> OptimizerState:
         """The state by number of the parameter, and the options of the groups. Values never change: none is copied."""
         state: dict[int, dict[str, Any]] = {}
         groups = []
@@ -189,7 +200,7 @@ class Optimizer(Observed):
                 state[len(state)] = {**count, **{slot: variable.detach() for slot, variable in slots.items()}}
         return {"state": state, "param_groups": groups}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
         """Take over a state made by `state_dict` of an optimiser with the same options and parameters.
 
         Everything is checked before anything is assigned.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from dualgraph.errors import ArgumentError, here
@@ -11,7 +11,7 @@ from dualgraph.ops.composite import composite
 from dualgraph.ops.elementwise import add, astype, equal, where
 from dualgraph.ops.op import bind, current
 from dualgraph.ops.registry import register
-from dualgraph.optim.optimizer import Group, Optimizer, Options, checked_number
+from dualgraph.optim.optimizer import Group, Optimizer, Options, Params, checked_number
 from dualgraph.optim.scales import counted
 
 
@@ -72,7 +72,7 @@ class SGD(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: Params,
         lr: float = 1e-3,
         momentum: float = 0.0,
         dampening: float = 0.0,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, overload
 
 import numpy as np
 
@@ -20,23 +20,43 @@ from dualgraph.ops.op import current, default
 from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import Spec
 from dualgraph.static.conditions import worded
-from dualgraph.static.executable import Executable
+from dualgraph.static.executable import Executable, R
 from dualgraph.static.graph import Graph
 from dualgraph.static.passes import Pass, chosen
 from dualgraph.static.tracing import PLAIN, Given, given_of, name_of, same_constant, trace_given, tracing
+
+if TYPE_CHECKING:
+    from dualgraph.ops.types import ArrayLike, Level
 
 MOST_VARIANTS = 16  # kept of one signature
 WARN_AFTER = 16  # traces of one function; then at four times as many, and so on
 
 
+@overload
 def compile(
-    target: Any,
-    *specs: Any,
-    outputs: Any = None,
-    optimize: str = "exact",
+    target: Graph,
+    *,
+    outputs: R,
+    optimize: Level = "exact",
     passes: Sequence[str] | None = None,
     verify: bool = False,
-) -> Any:
+) -> Executable[R]: ...
+@overload
+def compile(
+    target: Callable[..., R],
+    *specs: object,
+    optimize: Level = "exact",
+    passes: Sequence[str] | None = None,
+    verify: bool = False,
+) -> Compiled[R]: ...
+def compile(
+    target: Graph | Callable[..., R],
+    *specs: object,
+    outputs: R | None = None,
+    optimize: Level = "exact",
+    passes: Sequence[str] | None = None,
+    verify: bool = False,
+) -> Executable[R] | Compiled[R]:
     """Compile a graph (give its `outputs`) or a function (give the specs of its arguments).
 
     `optimize`: "none", "exact" (default; the same bits as eager mode) or "fast" (identities of real numbers as well).
@@ -175,14 +195,14 @@ def _named(tensor: Any) -> str:
     return f"{name!r} ({tensor.spec})" if name else f"a tensor of {tensor.spec}"
 
 
-class Compiled:
+class Compiled(Generic[R]):
     """A function compiled for one signature of its arguments, with a variant for each state it was traced in."""
 
     def __init__(
         self,
-        function: Callable[..., Any],
-        specs: tuple[Any, ...],
-        named: dict[str, Any],
+        function: Callable[..., R],
+        specs: tuple[object, ...],
+        named: dict[str, object],
         passes: Sequence[Pass],
         verify: bool,
         missed: Callable[[str], None] | None = None,
@@ -199,7 +219,7 @@ class Compiled:
         self.misses.append(reason)
         warn_of_misses(self.function, self.misses)
 
-    def prepare(self, given: dict[int, Given], tensors: Sequence[Any] = (), reason: str = "first call") -> Variant:
+    def prepare(self, given: dict[int, Given], tensors: Sequence[object] = (), reason: str = "first call") -> Variant:
         """Trace and compile for the present state."""
         graph = Graph()
         try:
@@ -222,7 +242,7 @@ class Compiled:
         return variant
 
     @property
-    def executable(self) -> Executable:
+    def executable(self) -> Executable[R]:
         """The variant used last."""
         return (self.variants[0] if self.variants else self.prepare({})).executable
 
@@ -234,23 +254,23 @@ class Compiled:
     def __repr__(self) -> str:
         return f"<compiled {name_of(self.function)}: {self.executable!r}>"
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[object, ...]:
         """A copy is traced anew at its first call: it belongs to the copies of what this one belongs to."""
         names = [p.name for p in self._passes]
         return _remade, (self.function, self._specs, self._named, names, self._verify)
 
-    def __call__(self, *args: Any, **named: Any) -> Any:
+    def __call__(self, *args: object, **named: object) -> R:
         if current() is default() and not named and self.variants:
             first = self.variants[0]
             if first.quick is not None and are_plain(args) and first.holds():
-                return first.quick(args)
+                return first.quick(args)  # type: ignore[no-any-return]
         if tracing():
-            return self._inside(args, named)
+            return self._inside(args, named)  # type: ignore[no-any-return]
         return self.run(self._leaves(args, named))
 
-    def run(self, tensors: Sequence[Any], reason: str = "first call") -> Any:
+    def run(self, tensors: Sequence[ArrayLike], reason: str = "first call") -> R:
         """Run the variant that fits, with a value for each input; `reason`: why, if there is none yet."""
-        return self._fitting(tensors, reason).executable(*tensors)
+        return self._fitting(tensors, reason).executable(*tensors)  # type: ignore[no-any-return]
 
     def _fitting(self, tensors: Sequence[Any], reason: str = "first call") -> Variant:
         given = given_of(tensors)

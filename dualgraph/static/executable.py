@@ -11,7 +11,7 @@ import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, NoReturn
 
 import numpy as np
 
@@ -37,6 +37,17 @@ from dualgraph.static.passes import Pass
 from dualgraph.static.pipeline import Compilation, PassReport
 from dualgraph.static.verify import ulp_distance, verify
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    from dualgraph.ops.types import ArrayLike
+
+    R = TypeVar("R", default=Any)  # what a call gives: the structure of the outputs
+else:
+    from typing import TypeVar
+
+    R = TypeVar("R")
+
 Array = np.ndarray[Any, Any]
 
 
@@ -51,7 +62,7 @@ COMPILED = Op(
 )
 
 
-class Executable:
+class Executable(Generic[R]):
     """A graph compiled for its inputs. Call it with arrays or tensors, by position or by name.
 
     Inspect it: `graph`, `flow` (after the graph passes), `program` (kernel steps), `passes`, `kernels`, `memory`,
@@ -61,7 +72,7 @@ class Executable:
     def __init__(
         self,
         graph: Graph,
-        outputs: Any,
+        outputs: R,
         passes: Sequence[Pass],
         define_seconds: float = 0.0,
         differentiate_seconds: float = 0.0,
@@ -106,7 +117,7 @@ class Executable:
     def __repr__(self) -> str:
         return f"<Executable: {len(self.program.steps)} kernels, inputs {', '.join(self.feeds.names) or 'none'}>"
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> NoReturn:
         raise GraphError(
             "got an executable to copy or pickle; it belongs to the variables of its graph: compile the graph again, or use "
             "static.jit, whose copies compile themselves"
@@ -114,7 +125,7 @@ class Executable:
 
     # Running
 
-    def __call__(self, *args: Any, **named: Any) -> Any:
+    def __call__(self, *args: ArrayLike, **named: ArrayLike) -> R:
         values = self.feeds.matched(args, named)
         arrays = self.feeds.arrays(values)
         passed, cut = self._effects.passed(values), self._effects.cut(values)
@@ -144,14 +155,14 @@ class Executable:
             made[number] = self._leaf(made[number], symbol, values)
         found = iter(made)
         leaves = [next(found) if isinstance(x, Symbol) else _own(x) for x in self._outputs]
-        return tree.unflatten(self._structure, iter(leaves))
+        return tree.unflatten(self._structure, iter(leaves))  # type: ignore[no-any-return]
 
     def _leaf(self, result: Any, symbol: Symbol, values: Sequence[Any]) -> Any:
         """A result that was not computed: the tensor that was passed, or that lies outside."""
         owner = values[symbol.source.position] if isinstance(symbol.source, Argument) else symbol.source
         return owner if isinstance(owner, Tensor) else result
 
-    def quick_path(self) -> Callable[[tuple[Any, ...]], Any] | None:
+    def quick_path(self) -> Callable[[tuple[object, ...]], R] | None:
         """The usual step (one result, no gradient read, a launch that keeps the interpreter's lock) without detours."""
         if not self._single or self._exposed or self._read_gradients or self._leaves or not self._effects.usual:
             return None
@@ -248,7 +259,7 @@ class Executable:
     def state(
         self,
         feeds: Sequence[Array],
-        passed: Mapping[int, Any] = MappingProxyType({}),
+        passed: Mapping[int, Tensor] = MappingProxyType({}),
         leaves: Sequence[Call] | None = None,
     ) -> list[Array]:
         """Copies of everything the program takes: feeds, the present values of variables, gradients; or of `leaves`.
@@ -325,7 +336,7 @@ class Executable:
         """What was compiled and why, in words."""
         return report.explain(self)
 
-    def watch(self, *what: Any) -> Watched:
+    def watch(self, *what: str | Tensor | Call | Sequence[str | Tensor | Call]) -> Watched:
         """An executable that also returns the values of the named calls (`"tanh_12"`, a symbol, or a call)."""
         return Watched(self, what)
 
@@ -342,7 +353,7 @@ class Watched:
         what = tuple(what[0]) if len(what) == 1 and isinstance(what[0], (list, tuple)) else what
         self._symbols = [(symbol.node.name, symbol) for symbol in (_found(item, calls) for item in what)]
 
-    def __call__(self, *args: Any, **named: Any) -> tuple[Any, dict[str, Any]]:
+    def __call__(self, *args: ArrayLike, **named: ArrayLike) -> tuple[Any, dict[str, Tensor]]:
         calls = Recording(compared=self.executable.compilation.exact)  # functions from outside are called once
         return calls.inside(self._run)(args, named)  # type: ignore[no-any-return]
 

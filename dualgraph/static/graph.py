@@ -8,7 +8,7 @@ truth; `graph.dag` shows it as a networkx graph, on which networkx's own algorit
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,8 @@ from dualgraph.static.guards import Guards
 
 if TYPE_CHECKING:
     import networkx
+
+    from dualgraph.ops.types import ArrayLike, DTypeLike, ShapeLike, TensorHook
 
 
 def _leaf_rule(**_: Any) -> Any:
@@ -166,7 +168,7 @@ class Graph(Recorder):
             variable.leave(variable.final_tracked, variable.final_hooks)
         return self
 
-    def __exit__(self, *exc: Any) -> None:
+    def __exit__(self, *exc: object) -> None:
         self._contexts.pop().leave()
         self.restore()
 
@@ -205,7 +207,7 @@ class Graph(Recorder):
         return {}
 
     @property
-    def constants(self) -> list[Any]:
+    def constants(self) -> list[Tensor]:
         """The tensors that were captured as constants."""
         return [x for x, _ in self._constants.values() if isinstance(x, Tensor)]
 
@@ -215,7 +217,7 @@ class Graph(Recorder):
         name: str,
         requires_grad: bool,
         held: bool = False,
-        hooks: Sequence[Any] = (),
+        hooks: Sequence[TensorHook] = (),
         variable: bool = False,
     ) -> Symbol:
         """An input; `held` if what is passed has a gradient already, `variable` if it is one."""
@@ -233,7 +235,7 @@ class Graph(Recorder):
         """The records of everything in whose `.grad` the graph may leave something."""
         return [*self.variables.values(), *self.arguments.values()]
 
-    def variable(self, tensor: Any) -> Variable:
+    def variable(self, tensor: Tensor) -> Variable:
         """The graph's record of a tensor that it reads by reference."""
         found = self.variables.get(id(tensor))
         if found is None:
@@ -373,8 +375,8 @@ def _graph_being_defined(what: str) -> Graph:
 
 
 def placeholder(
-    name: str, shape: int | Sequence[int], dtype: Any = DEFAULT_FLOAT, *, requires_grad: bool = False
-) -> Symbol:
+    name: str, shape: ShapeLike, dtype: DTypeLike = DEFAULT_FLOAT, *, requires_grad: bool = False
+) -> Tensor:
     """An input of the graph being defined, fed by name when the compiled graph runs."""
     graph = _graph_being_defined("placeholder")
     if not isinstance(name, str):
@@ -388,13 +390,19 @@ def placeholder(
     return graph.argument(spec, name, requires_grad)
 
 
-def gradients(loss: Any, inputs: Any, *, grad_outputs: Any = None, allow_unused: bool = False) -> list[Any]:
+def gradients(
+    loss: Tensor | Sequence[Tensor],
+    inputs: Tensor | Iterable[Tensor],
+    *,
+    grad_outputs: ArrayLike | Sequence[ArrayLike | None] | None = None,
+    allow_unused: bool = False,
+) -> list[Tensor]:
     """Symbols for the gradients of `loss` with respect to `inputs` (parameters or symbols); differentiable again."""
     _graph_being_defined("gradients")
     wrt = members(inputs)
     return autodiff.grad(
         loss,
-        [inputs] if wrt is None else wrt,
+        [inputs] if wrt is None else wrt,  # type: ignore[list-item]
         grad_outputs,
         create_graph=True,
         retain_graph=True,

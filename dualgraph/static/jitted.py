@@ -6,7 +6,7 @@ import functools
 import itertools
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
 from dualgraph import tree
 from dualgraph.errors import ArgumentError, here, shown
@@ -19,18 +19,24 @@ from dualgraph.static.passes import chosen
 from dualgraph.static.signature import Constant, Signature, differences, signature
 from dualgraph.static.tracing import argument_names, name_of, tracing
 
+if TYPE_CHECKING:
+    from dualgraph.ops.types import Level, Q, S, T
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
 MOST_SIGNATURES = 256  # kept of one function
 _numbers = itertools.count()  # two methods may be functions of one name
 MOST_SLOTTED = 64  # objects without a __dict__ whose compiled methods are kept
 
 
 def jit(
-    function: Callable[..., Any],
+    function: Callable[P, R],
     *,
-    optimize: str = "exact",
+    optimize: Level = "exact",
     passes: Sequence[str] | None = None,
     verify: bool = False,
-) -> Jitted:
+) -> Jitted[P, R]:
     """A function compiled for each signature it is called with; `misses` tells why each time.
 
     >>> import dualgraph as dg
@@ -45,10 +51,10 @@ def jit(
     return Jitted(function, optimize, passes, verify)
 
 
-class Jitted:
+class Jitted(Generic[P, R]):
     """A function that compiles itself for each signature; see `jit`."""
 
-    def __init__(self, function: Callable[..., Any], optimize: str, passes: Sequence[str] | None, verify: bool):
+    def __init__(self, function: Callable[P, R], optimize: Level, passes: Sequence[str] | None, verify: bool):
         self.function, self.__wrapped__ = function, function
         self.__module__ = str(plainly(function, "__module__", type(self).__module__))
         self._options = (optimize, passes, verify)
@@ -63,7 +69,11 @@ class Jitted:
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
 
-    def __get__(self, owner: Any, kind: type | None = None) -> Any:
+    @overload
+    def __get__(self, owner: None, kind: type | None = None) -> Self: ...
+    @overload
+    def __get__(self: Jitted[Concatenate[S, Q], T], owner: S, kind: type | None = None) -> Jitted[Q, T]: ...
+    def __get__(self, owner: Any, kind: type | None = None) -> object:
         """As a method: compiled for each object apart, and kept by the object, so that both go together."""
         if owner is None or isinstance(self.function, staticmethod):
             return self
@@ -79,7 +89,7 @@ class Jitted:
             bound = held[key] = Bound(owner, self, method)
         return bound.jitted
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> str | tuple[object, ...]:
         """By name, as functions are, where the name leads here (a decorator); else a copy, which starts anew."""
         path = str(plainly(self.function, "__qualname__", ""))
         found: Any = sys.modules.get(str(plainly(self.function, "__module__", "")))
@@ -102,15 +112,15 @@ class Jitted:
     def __repr__(self) -> str:
         return f"<jit {plainly(self.function, '__name__', self._name)}: {len(self._cache)} signatures>"
 
-    def __call__(self, *args: Any, **named: Any) -> Any:
+    def __call__(self, *args: P.args, **named: P.kwargs) -> R:
         front = current()
         usual = None
         if front is default() and not named:
             try:  # tensors only: their layouts are the signature
-                usual = tuple([x.layout for x in args if x.__class__ is TENSOR and not x.tracked])
+                usual = tuple([x.layout for x in args if x.__class__ is TENSOR and not x.tracked])  # type: ignore[attr-defined]
                 first = self._seen[len(args), usual].variants[0]
                 if len(usual) == len(args) and first.quick is not None and first.holds():
-                    return first.quick(args)
+                    return first.quick(args)  # type: ignore[no-any-return]
             except (IndexError, KeyError):
                 pass
         if tracing():
@@ -127,7 +137,7 @@ class Jitted:
         result = compiled.run(tensors, reason)
         if usual is not None and len(usual) == len(args) and compiled._direct:
             self._seen[len(args), usual] = compiled
-        return result
+        return result  # type: ignore[no-any-return]
 
     def _missed(self, reason: str) -> None:
         self._reasons.append(reason)
@@ -163,7 +173,9 @@ class Bound:
 
     __slots__ = ("jitted", "method", "owner")
 
-    def __init__(self, owner: Any = None, method: Jitted | None = None, jitted: Jitted | None = None):
+    def __init__(
+        self, owner: Any = None, method: Jitted[..., Any] | None = None, jitted: Jitted[..., Any] | None = None
+    ):
         self.owner, self.method, self.jitted = owner, method, jitted
 
     def __reduce__(self) -> Any:

@@ -7,7 +7,7 @@ import inspect
 import time
 from collections.abc import Callable, Sequence
 from types import AsyncGeneratorType, CoroutineType, GeneratorType, ModuleType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dualgraph import tree
 from dualgraph.errors import ArgumentError, DTypeError, GraphError, here, shown
@@ -19,6 +19,9 @@ from dualgraph.ops.symbol import Symbol
 from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import DEFAULT_FLOAT, Spec, dtype_name, is_float
 from dualgraph.static.graph import Graph
+
+if TYPE_CHECKING:
+    from dualgraph.types import DTypeLike, ShapeLike
 
 
 class Traced(NamedTuple):
@@ -48,7 +51,7 @@ class Given(NamedTuple):
 PLAIN = Given()
 
 
-def spec(shape: int | Sequence[int], dtype: Any = DEFAULT_FLOAT, requires_grad: bool = False) -> Spec:
+def spec(shape: ShapeLike, dtype: DTypeLike = DEFAULT_FLOAT, requires_grad: bool = False) -> Spec:
     """Shape and dtype of an argument; `requires_grad` where the function takes gradients with respect to it.
 
     >>> spec((64,), "int64")
@@ -83,7 +86,7 @@ def name_of(function: Any) -> str:
     return str(plainly(function, "__name__", "function"))
 
 
-def trace(function: Callable[..., Any], *specs: Any, **named: Any) -> Traced:
+def trace(function: Callable[..., object], *specs: object, **named: object) -> Traced:
     """Run `function` once on symbols: leaves of `specs` that are a `Spec` become inputs, the rest are Python constants."""
     if not callable(function):
         raise ArgumentError(f"trace: got {shown(function)}; pass a function").at(here(2))
