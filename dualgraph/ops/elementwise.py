@@ -327,7 +327,7 @@ hypot = binary(
     floats=True,
     slopes=_hypot_slopes,
     doc="sqrt(x*x + y*y) without overflow on the way; infinite where x or y is; the gradient at (0, 0) is 0",
-    example="[3.0, 5e30], [4.0, 12e30] -> [5.0, 1.3000000044501333e+31]",
+    example="[3.0, 6.0], [4.0, 8.0] -> [5.0, 10.0]",
 )
 negative = unary(
     "negative",
