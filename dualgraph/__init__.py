@@ -14,158 +14,30 @@ from dualgraph import startup as _startup  # noqa: F401  # before anything else
 
 # isort: split
 
+import typing as _typing
+
 import numpy as _np
 
-from dualgraph import data, eager, errors, nn, optim, static
-from dualgraph.autodiff import backward, grad
-from dualgraph.eager import Tape, Variable, tensor
-from dualgraph.kernels.cpu.pool import get_num_threads, set_num_threads
-from dualgraph.ops.activations import (
-    elu,
-    gelu,
-    leaky_relu,
-    log_sigmoid,
-    log_softmax,
-    relu,
-    silu,
-    softmax,
-    softplus,
-    softsign,
-)
-from dualgraph.ops.creation import (
-    arange,
-    asarray,
-    eye,
-    full,
-    linspace,
-    ones,
-    zeros,
-)
-from dualgraph.ops.elementwise import (
-    abs,
-    acos,
-    add,
-    asin,
-    astype,
-    atan,
-    atan2,
-    bitwise_and,
-    bitwise_invert,
-    bitwise_left_shift,
-    bitwise_or,
-    bitwise_right_shift,
-    bitwise_xor,
-    ceil,
-    clip,
-    copysign,
-    cos,
-    cosh,
-    divide,
-    equal,
-    erf,
-    exp,
-    exp2,
-    expm1,
-    floor,
-    floor_divide,
-    greater,
-    greater_equal,
-    isfinite,
-    isinf,
-    isnan,
-    less,
-    less_equal,
-    log,
-    log1p,
-    log2,
-    log10,
-    logical_and,
-    logical_not,
-    logical_or,
-    logical_xor,
-    maximum,
-    minimum,
-    multiply,
-    negative,
-    not_equal,
-    power,
-    reciprocal,
-    remainder,
-    round,
-    rsqrt,
-    sigmoid,
-    sign,
-    signbit,
-    sin,
-    sinh,
-    sqrt,
-    square,
-    subtract,
-    tan,
-    tanh,
-    trunc,
-    where,
-)
-from dualgraph.ops.indexing import (
-    one_hot,
-    take,
-    take_along_axis,
-)
-from dualgraph.ops.linalg import (
-    linear,
-    matmul,
-    outer,
-    vecdot,
-)
-from dualgraph.ops.losses import (
-    cross_entropy,
-    mse_loss,
-    nll_loss,
-)
-from dualgraph.ops.op import enable_grad, is_grad_enabled, no_grad
-from dualgraph.ops.random import (
-    bernoulli,
-    manual_seed,
-    rand,
-    randint,
-    randn,
-    uniform,
-)
-from dualgraph.ops.reduce import (
-    all,
-    any,
-    argmax,
-    argmin,
-    logsumexp,
-    max,
-    mean,
-    min,
-    prod,
-    std,
-    sum,
-    var,
-)
-from dualgraph.ops.shape import (
-    broadcast_arrays,
-    broadcast_to,
-    concat,
-    expand_dims,
-    flatten,
-    flip,
-    full_like,
-    matrix_transpose,
-    moveaxis,
-    ones_like,
-    permute_dims,
-    reshape,
-    split,
-    squeeze,
-    stack,
-    swapaxes,
-    zeros_like,
-)
-from dualgraph.ops.tensor import Tensor
-from dualgraph.spec import Spec
+# `name as name`, and all that a star brings, is public to type checkers.
+from dualgraph import data as data
+from dualgraph import eager as eager
+from dualgraph import errors as errors
+from dualgraph import nn as nn
+from dualgraph import optim as optim
+from dualgraph import static as static
+from dualgraph.autodiff import backward as backward
+from dualgraph.autodiff import grad as grad
+from dualgraph.eager import Tape as Tape
+from dualgraph.eager import Variable as Variable
+from dualgraph.eager import tensor as tensor
+from dualgraph.kernels.cpu.pool import get_num_threads as get_num_threads
+from dualgraph.kernels.cpu.pool import set_num_threads as set_num_threads
+from dualgraph.ops.op import enable_grad as enable_grad
+from dualgraph.ops.op import is_grad_enabled as is_grad_enabled
+from dualgraph.ops.op import no_grad as no_grad
+from dualgraph.ops.public import *
+from dualgraph.ops.tensor import Tensor as Tensor
+from dualgraph.spec import Spec as Spec
 
 __version__ = "0.1.0"
 
@@ -174,156 +46,12 @@ int32: _np.dtype[_np.int32] = _np.dtype("int32")
 int64: _np.dtype[_np.int64] = _np.dtype("int64")
 float32: _np.dtype[_np.float32] = _np.dtype("float32")
 float64: _np.dtype[_np.float64] = _np.dtype("float64")
-pow = power
 
-__all__ = [
-    "Spec",
-    "Tape",
-    "Tensor",
-    "Variable",
-    "abs",
-    "acos",
-    "add",
-    "all",
-    "any",
-    "arange",
-    "argmax",
-    "argmin",
-    "asarray",
-    "asin",
-    "astype",
-    "atan",
-    "atan2",
-    "backward",
-    "bernoulli",
-    "bitwise_and",
-    "bitwise_invert",
-    "bitwise_left_shift",
-    "bitwise_or",
-    "bitwise_right_shift",
-    "bitwise_xor",
-    "bool",
-    "broadcast_arrays",
-    "broadcast_to",
-    "ceil",
-    "clip",
-    "concat",
-    "copysign",
-    "cos",
-    "cosh",
-    "cross_entropy",
-    "data",
-    "divide",
-    "eager",
-    "elu",
-    "enable_grad",
-    "equal",
-    "erf",
-    "errors",
-    "exp",
-    "exp2",
-    "expand_dims",
-    "expm1",
-    "eye",
-    "flatten",
-    "flip",
-    "float32",
-    "float64",
-    "floor",
-    "floor_divide",
-    "full",
-    "full_like",
-    "gelu",
-    "get_num_threads",
-    "grad",
-    "greater",
-    "greater_equal",
-    "int32",
-    "int64",
-    "is_grad_enabled",
-    "isfinite",
-    "isinf",
-    "isnan",
-    "leaky_relu",
-    "less",
-    "less_equal",
-    "linear",
-    "linspace",
-    "log",
-    "log1p",
-    "log2",
-    "log10",
-    "log_sigmoid",
-    "log_softmax",
-    "logical_and",
-    "logical_not",
-    "logical_or",
-    "logical_xor",
-    "logsumexp",
-    "manual_seed",
-    "matmul",
-    "matrix_transpose",
-    "max",
-    "maximum",
-    "mean",
-    "min",
-    "minimum",
-    "moveaxis",
-    "mse_loss",
-    "multiply",
-    "negative",
-    "nll_loss",
-    "nn",
-    "no_grad",
-    "not_equal",
-    "one_hot",
-    "ones",
-    "ones_like",
-    "optim",
-    "outer",
-    "permute_dims",
-    "pow",
-    "power",
-    "prod",
-    "rand",
-    "randint",
-    "randn",
-    "reciprocal",
-    "relu",
-    "remainder",
-    "reshape",
-    "round",
-    "rsqrt",
-    "set_num_threads",
-    "sigmoid",
-    "sign",
-    "signbit",
-    "silu",
-    "sin",
-    "sinh",
-    "softmax",
-    "softplus",
-    "softsign",
-    "split",
-    "sqrt",
-    "square",
-    "squeeze",
-    "stack",
-    "static",
-    "std",
-    "subtract",
-    "sum",
-    "swapaxes",
-    "take",
-    "take_along_axis",
-    "tan",
-    "tanh",
-    "tensor",
-    "trunc",
-    "uniform",
-    "var",
-    "vecdot",
-    "where",
-    "zeros",
-    "zeros_like",
-]
+if not _typing.TYPE_CHECKING:
+    from dualgraph.ops import public as _public
+
+    __all__ = [
+        *_public.__all__,
+        *"Spec Tape Tensor Variable backward bool data eager enable_grad errors float32 float64 get_num_threads grad".split(),
+        *"int32 int64 is_grad_enabled nn no_grad optim set_num_threads static tensor".split(),
+    ]

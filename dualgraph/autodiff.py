@@ -17,7 +17,7 @@ from dualgraph.errors import ArgumentError, DTypeError, DualgraphError, Gradient
 from dualgraph.ops.arguments import flag
 from dualgraph.ops.elementwise import add
 from dualgraph.ops.identity import identity
-from dualgraph.ops.op import Call, contribution, current, within
+from dualgraph.ops.op import Call, current, within
 from dualgraph.ops.reduce import sum_to
 from dualgraph.ops.shape import zeros_like
 from dualgraph.ops.tensor import FUNCTIONS, Tensor
@@ -127,7 +127,7 @@ def _propagate(
     if through:
         if call.freed:
             raise _freed(call)
-        if op.vjp == ():
+        if op.vjp is None:
             why = f"{op.name} has no gradient rule; detach its input, or define the op with a vjp"
             raise GradientError(f"backward: {op.no_gradient or why}").at(call.where)
     found: list[Any] = []
@@ -161,7 +161,7 @@ def _propagate(
     values = front.saved_inputs(call, create_graph)
     for number, want in enumerate(wanted):
         if want:
-            part = contribution(op, number, g, out, values, call.params)
+            part = op.vjp(number, g, out, *values, **call.params)
             if part is None:
                 _note_flat([inputs[number]], flat)
             else:
@@ -399,4 +399,4 @@ def grad(
     return results
 
 
-FUNCTIONS["backward"] = backward  # type: ignore[assignment]  # the one without a result
+FUNCTIONS.update(backward=backward, grad=grad)  # type: ignore[arg-type]  # without one tensor as the result

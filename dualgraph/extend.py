@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from dualgraph import autodiff, tree
+from dualgraph import tree
 from dualgraph.errors import ArgumentError, shown
 from dualgraph.exact import exact
 from dualgraph.kernels.expr import call, cast, literal, select
@@ -49,11 +49,10 @@ from dualgraph.ops.broadcast import meet
 from dualgraph.ops.callbacks import Callback, Rules
 from dualgraph.ops.composite import composite as composite_op
 from dualgraph.ops.elementwise import Expression, elementwise_op
-from dualgraph.ops.op import Op, Operand, Vjp, as_view, bind, current, within
+from dualgraph.ops.op import Op, Operand, as_view, bind, current
 from dualgraph.ops.shape import contiguous
-from dualgraph.ops.symbol import Symbol
 from dualgraph.ops.tensor import Tensor
-from dualgraph.spec import Spec, is_float
+from dualgraph.spec import Spec
 
 if TYPE_CHECKING:
     from dualgraph.ops.types import Array, P, Results, Rule
@@ -106,7 +105,7 @@ def composite(
     def make(params: dict[str, Any]) -> Op:
         recorded = functools.partial(callbacks.results, Callback(name, "function", function, params))
         if vjp is None:
-            return composite_op(name, recorded, _derived(name, recorded))
+            return composite_op(name, recorded)
         rules = Rules(name, vjp, params)
         op = composite_op(name, recorded, rules.vjp, lambda *inputs: rules.check(len(inputs)))
         return replace(op, joint_vjp=False)
@@ -242,46 +241,6 @@ def _named(function: Any, name: str, definer: FrameType, rules: Any) -> Any:
     function.__qualname__ = f"{place}.{name}" if place else name
     function.__module__ = definer.f_globals.get("__name__", "__main__")
     return function
-
-
-def _derived(name: str, function: Callable[..., Any]) -> Vjp:
-    """The gradient of a composite as composites, one for each input, made when first needed."""
-    rules: dict[tuple[int, int], Op] = {}
-
-    def vjp(number: int, g: Any, out: Any, *inputs: Any, **params: Any) -> Any:
-        if not is_float(inputs[number].layout[1]):
-            return None
-        gradients = g if isinstance(g, tuple) else (g,)
-        key = (number, len(gradients))
-        if key not in rules:
-            pullback = _pullback(function, *key)
-            rules[key] = composite_op(f"{name}_vjp{number}", pullback, _derived(f"{name}_vjp{number}", pullback))
-        return bind(rules[key], *gradients, *inputs, **params)
-
-    return vjp
-
-
-def _pullback(function: Callable[..., Any], number: int, count: int) -> Callable[..., Any]:
-    def gradient(*operands: Any, **params: Any) -> Any:
-        gradients, inputs = operands[:count], operands[count:]
-        leaves = [x if x.tracked else _leaf(x) for x in inputs]  # who differentiates again asks for the same ones
-
-        def differentiated() -> Any:
-            out = function(*leaves, **params)
-            outs = [current().lift(o) for o in (out if isinstance(out, tuple) else (out,))]
-            pairs = [(o, g) for o, g in zip(outs, gradients, strict=True) if o.tracked]
-            return autodiff.grad(
-                [o for o, _ in pairs], [leaves[number]], [g for _, g in pairs], create_graph=True, allow_unused=True
-            )[0]
-
-        return within(current().with_grad(True), differentiated)
-
-    return gradient
-
-
-def _leaf(x: Symbol) -> Symbol:
-    """A symbol as a leaf to differentiate with respect to."""
-    return Symbol(x.recorder, x.node, x.index, is_float(x.layout.dtype), leaf=True)
 
 
 __all__ = ["call", "cast", "composite", "elementwise", "external", "literal", "select"]

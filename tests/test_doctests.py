@@ -15,6 +15,7 @@ import pytest
 
 import dualgraph
 import dualgraph.cli
+from dualgraph.ops import public
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -31,6 +32,14 @@ def modules(package: ModuleType) -> set[str]:
 def test_docstrings(name):
     results = doctest.testmod(importlib.import_module(name), optionflags=FLAGS)
     assert results.failed == 0
+
+
+@pytest.mark.parametrize("name", public.__all__)
+def test_every_operation_has_an_example(name):
+    """Those that are made of a record, too, which doctest does not take for functions of their module."""
+    example = doctest.DocTestParser().get_doctest(getattr(dualgraph, name).__doc__, {}, name, None, 0)
+    assert example.examples
+    assert doctest.DocTestRunner(optionflags=FLAGS).run(example).failed == 0
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

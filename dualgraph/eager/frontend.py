@@ -20,7 +20,7 @@ from dualgraph.kernels.program import Program
 from dualgraph.ops.arrays import as_array
 from dualgraph.ops.broadcast import checked_scalar
 from dualgraph.ops.composite import composite, lower_call
-from dualgraph.ops.op import Call, Op, contribution, out_of_memory, set_default, specs_of
+from dualgraph.ops.op import Call, Op, out_of_memory, set_default, specs_of
 from dualgraph.ops.reduce import sum_to
 from dualgraph.ops.shape import contiguous_copy
 from dualgraph.ops.tensor import Tensor, check_assigned
@@ -80,7 +80,7 @@ class Pullback:
             results = []
             for number, want in enumerate(wanted):
                 if want:
-                    found = contribution(op, number, g, out, values[2 * n :], params)
+                    found = op.vjp(number, g, out, *values[2 * n :], **params)
                     if found is not None:
                         numbers.append(number)
                         results.append(sum_to(found, targets[number]))

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 import numpy as np
 
 from dualgraph.errors import ArgumentError, DTypeError, shown
+from dualgraph.kernels import monoids
 from dualgraph.spec import INTEGERS, NUMPY_DTYPES, dtype_name, is_float
 
 if TYPE_CHECKING:
@@ -44,8 +45,6 @@ INDEX = "index"  # int64: linear (row-major) position in the kernel's domain
 POSITION = "position"  # int64: linear position along the folded axes
 FOLD = "fold"  # reduces its argument along the folded axes with the monoid named by `attr`
 LEAVES = (INPUT, LITERAL, INDEX, POSITION)
-
-MONOIDS = ("sum", "prod", "max", "min", "any", "all")
 
 
 class Expr:
@@ -216,8 +215,8 @@ def position() -> Expr:
 
 
 def fold(monoid: str, x: Expr) -> Expr:
-    if monoid not in MONOIDS:
-        raise ValueError(f"got monoid {monoid!r}; known are {', '.join(MONOIDS)}")
+    """x folded along the folded axes with one of `monoids.MONOIDS`."""
+    monoids.monoid(monoid).identity(x.dtype)  # which it has for what it is defined for
     return Expr(FOLD, (x,), x.dtype, monoid)
 
 

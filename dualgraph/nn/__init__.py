@@ -19,7 +19,7 @@ from dualgraph.nn.activations import (
     Tanh,
 )
 from dualgraph.nn.containers import ModuleDict, ModuleList, Sequential
-from dualgraph.nn.layers import Dropout, Flatten, Linear
+from dualgraph.nn.layers import Dropout, Flatten, LayerNorm, Linear
 from dualgraph.nn.losses import CrossEntropyLoss, MSELoss, NLLLoss
 from dualgraph.nn.module import Module
 from dualgraph.nn.parameter import Parameter
@@ -31,6 +31,7 @@ __all__ = [
     "Dropout",
     "Flatten",
     "Identity",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
     "LogSoftmax",

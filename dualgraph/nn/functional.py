@@ -22,8 +22,10 @@ from dualgraph.ops.elementwise import sigmoid, tanh, where
 from dualgraph.ops.indexing import one_hot
 from dualgraph.ops.linalg import linear
 from dualgraph.ops.losses import cross_entropy, mse_loss, nll_loss
+from dualgraph.ops.normalization import layer_norm
 from dualgraph.ops.op import Op, bind, current
 from dualgraph.ops.random import bernoulli
+from dualgraph.ops.registry import register
 from dualgraph.spec import DEFAULT_FLOAT, is_float
 
 if TYPE_CHECKING:
@@ -34,7 +36,9 @@ def _drop(x: Any, keep: Any, scale: Any) -> Any:
     return where(keep, x * scale, 0.0)
 
 
-_DROP: Op = composite("dropout", _drop, (lambda g, out, x, keep, scale: bind(_DROP, g, keep, scale), None, None))
+_DROP: Op = register(
+    composite("dropout", _drop, (lambda g, out, x, keep, scale: bind(_DROP, g, keep, scale), None, None))
+)
 
 
 def dropout(x: ArrayLike, p: float = 0.5, training: bool = True) -> Tensor:
@@ -58,6 +62,7 @@ __all__ = [
     "dropout",
     "elu",
     "gelu",
+    "layer_norm",
     "leaky_relu",
     "linear",
     "log_sigmoid",

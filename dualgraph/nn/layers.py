@@ -12,12 +12,12 @@ from dualgraph.nn import functional as F
 from dualgraph.nn import init
 from dualgraph.nn.module import Module
 from dualgraph.nn.parameter import Parameter
-from dualgraph.ops.arguments import flag, integer, probability
+from dualgraph.ops.arguments import checked_shape, flag, integer, probability, real
 from dualgraph.ops.shape import flatten
 from dualgraph.spec import DEFAULT_FLOAT, NUMPY_DTYPES, Shape, dtype_name, fitting, is_float
 
 if TYPE_CHECKING:
-    from dualgraph.ops.types import ArrayLike, DTypeLike, Tensor
+    from dualgraph.ops.types import ArrayLike, DTypeLike, ShapeLike, Tensor
 
 
 class Linear(Module):
@@ -81,6 +81,51 @@ class Dropout(Module):
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
+
+
+class LayerNorm(Module):
+    """Each row over the last axes brought to mean 0 and variance 1, then `* weight + bias`; see `functional.layer_norm`.
+
+    `weight` (ones) and `bias` (zeros) have the shape `normalized_shape`; without `elementwise_affine` there are none.
+
+    >>> import dualgraph as dg
+    >>> LayerNorm(2, eps=0.0)(dg.tensor([[1.0, 3.0]])).tolist()
+    [[-1.0, 1.0]]
+    """
+
+    weight: Parameter | None
+    bias: Parameter | None
+
+    def __init__(
+        self,
+        normalized_shape: ShapeLike,
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+        *,
+        dtype: DTypeLike = DEFAULT_FLOAT,
+    ):
+        super().__init__()
+        self.normalized_shape = shape = checked_shape("LayerNorm", normalized_shape)
+        self.eps = real("LayerNorm", "eps", eps, finite=True)
+        self.elementwise_affine = affine = flag("LayerNorm", "elementwise_affine", elementwise_affine)
+        bias, kind = flag("LayerNorm", "bias", bias), float_dtype("LayerNorm", dtype)
+        for name, wanted in (("weight", affine), ("bias", affine and bias)):
+            self.register_parameter(name, Parameter(_zeros("LayerNorm", shape, kind)) if wanted else None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Ones and zeros again."""
+        if self.weight is not None:
+            init.ones_(self.weight)
+        if self.bias is not None:
+            init.zeros_(self.bias)
+
+    def forward(self, x: ArrayLike) -> Tensor:
+        return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
 
 
 class Flatten(Module):

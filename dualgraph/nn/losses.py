@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class _Loss(Module):
-    reduction: str
+    reduction: Reduction
 
     def __init__(self, reduction: Reduction = "mean"):
         super().__init__()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dualgraph.errors import DTypeError
 from dualgraph.kernels import expr as E
@@ -12,10 +11,14 @@ from dualgraph.ops import elementwise as ew
 from dualgraph.ops.arguments import choice, normalize_axes
 from dualgraph.ops.broadcast import meet
 from dualgraph.ops.composite import composite
-from dualgraph.ops.elementwise import OPS, elementwise_op, unary
+from dualgraph.ops.elementwise import elementwise_op, unary
 from dualgraph.ops.op import Op, bind, current
-from dualgraph.ops.reduce import logsumexp, max, not_empty, sum
+from dualgraph.ops.reduce import max, not_empty, sum
+from dualgraph.ops.registry import register
 from dualgraph.spec import is_float
+
+if TYPE_CHECKING:
+    from dualgraph.ops.types import Approximate, ArrayLike, Integers, Tensor
 
 Axes = tuple[int, ...]
 
@@ -25,8 +28,10 @@ def _relu(x: E.Expr) -> E.Expr:
     return E.select(E.call("le", x, zero), zero, x)  # NaN passes, and the derivative at 0 is 0
 
 
-relu = unary("relu", _relu, floats=False, doc="max(x, 0); the derivative at 0 is 0")
-silu = unary("silu", lambda x: x * E.call("sigmoid", x), doc="x * sigmoid(x)")
+relu = unary(
+    "relu", _relu, floats=False, doc="max(x, 0); the derivative at 0 is 0", example="[-1.0, 2.0] -> [0.0, 2.0]"
+)
+silu = unary("silu", lambda x: x * E.call("sigmoid", x), doc="x * sigmoid(x)", example="[0.0, 100.0] -> [0.0, 100.0]")
 
 
 def _softplus(x: E.Expr) -> E.Expr:
@@ -40,9 +45,13 @@ def _log_sigmoid(x: E.Expr) -> E.Expr:
     return E.select(negative, x, 0.0) - E.call("log1p", E.call("exp", E.select(negative, x, -x)))
 
 
-softplus = unary("softplus", _softplus, doc="log(1 + exp(x))")
-log_sigmoid = unary("log_sigmoid", _log_sigmoid, doc="log(sigmoid(x))")
-softsign = unary("softsign", lambda x: x / (E.call("abs", x) + 1.0), doc="x / (1 + abs(x))")
+softplus = unary("softplus", _softplus, doc="log(1 + exp(x))", example="[0.0, 100.0] -> [0.6931471824645996, 100.0]")
+log_sigmoid = unary(
+    "log_sigmoid", _log_sigmoid, doc="log(sigmoid(x))", example="[0.0, -100.0] -> [-0.6931471824645996, -100.0]"
+)
+softsign = unary(
+    "softsign", lambda x: x / (E.call("abs", x) + 1.0), doc="x / (1 + abs(x))", example="[1.0, -3.0] -> [0.5, -0.75]"
+)
 _gelu = unary(
     "gelu", lambda x: x * 0.5 * (E.call("erf", x * math.sqrt(0.5)) + 1.0), doc="x * Phi(x), Phi the normal distribution"
 )
@@ -53,7 +62,7 @@ _gelu_tanh = unary(
 )
 
 
-def gelu(x: Any, approximate: str = "none") -> Any:
+def gelu(x: ArrayLike, approximate: Approximate = "none") -> Tensor:
     """x * Phi(x), Phi the standard normal distribution function (Hendrycks & Gimpel 2016); or its tanh approximation.
 
     `approximate`: "none", with erf, or "tanh". Elementwise; integers become float32.
@@ -65,7 +74,7 @@ def gelu(x: Any, approximate: str = "none") -> Any:
     return _gelu_tanh(x) if choice("gelu", "approximate", approximate, ("none", "tanh")) == "tanh" else _gelu(x)
 
 
-def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:
+def leaky_relu(x: ArrayLike, negative_slope: float = 0.01) -> Tensor:
     """x where positive, else negative_slope * x; the derivative at 0 is negative_slope.
 
     >>> import dualgraph as dg
@@ -90,10 +99,10 @@ def _elu_gradient_of_alpha(g: Any, out: Any, x: Any, alpha: Any) -> Any:
     return ew.multiply(g, ew.expm1(ew.where(ew.greater(x, 0), 0.0, x)))
 
 
-_ELU = OPS["elu"] = elementwise_op("elu", _elu, 2, floats=True, vjp=(_elu_gradient, _elu_gradient_of_alpha))
+_ELU = register(elementwise_op("elu", _elu, 2, floats=True, vjp=(_elu_gradient, _elu_gradient_of_alpha)))
 
 
-def elu(x: Any, alpha: float = 1.0) -> Any:
+def elu(x: ArrayLike, alpha: ArrayLike = 1.0) -> Tensor:
     """x where positive, else alpha * (exp(x) - 1) (Clevert, Unterthiner, Hochreiter 2015); the derivative at 0 is alpha.
 
     >>> import dualgraph as dg
@@ -121,18 +130,7 @@ def _softmax_gradient(g: Any, out: Any, *, axes: Axes) -> Any:
     return ew.multiply(out, ew.subtract(g, sum(ew.multiply(g, out), axis=axes, keepdims=True)))
 
 
-def _softmax_gradient_vjp(number: int, g: Any, _out: Any, g0: Any, out: Any, *, axes: Axes) -> Any:
-    if number == 0:
-        return bind(_SOFTMAX_GRADIENT, g, out, axes=axes)
-    inner = sum(ew.multiply(g0, out), axis=axes, keepdims=True)
-    outer = sum(ew.multiply(g, out), axis=axes, keepdims=True)
-    return ew.subtract(ew.multiply(g, ew.subtract(g0, inner)), ew.multiply(outer, g0))
-
-
-_SOFTMAX_GRADIENT = composite("softmax_vjp", _softmax_gradient, _softmax_gradient_vjp)
-_SOFTMAX = OPS["softmax"] = composite(
-    "softmax", _softmax, (lambda g, out, x, *, axes: bind(_SOFTMAX_GRADIENT, g, out, axes=axes),), _rule("softmax")
-)
+_SOFTMAX = register(composite("softmax", _softmax, spec=_rule("softmax"), gradients=(_softmax_gradient,)))
 
 
 def _log_softmax(x: Any, *, axes: Axes) -> Any:
@@ -144,28 +142,17 @@ def _log_softmax_gradient(g: Any, out: Any, *, axes: Axes) -> Any:
     return ew.subtract(g, ew.multiply(ew.exp(out), sum(g, axis=axes, keepdims=True)))
 
 
-def _log_softmax_gradient_vjp(number: int, g: Any, _out: Any, g0: Any, out: Any, *, axes: Axes) -> Any:
-    p = ew.exp(out)
-    if number == 0:
-        return ew.subtract(g, sum(ew.multiply(g, p), axis=axes, keepdims=True))
-    return ew.negative(ew.multiply(ew.multiply(g, p), sum(g0, axis=axes, keepdims=True)))
-
-
-_LOG_SOFTMAX_GRADIENT = composite("log_softmax_vjp", _log_softmax_gradient, _log_softmax_gradient_vjp)
-_LOG_SOFTMAX = OPS["log_softmax"] = composite(
-    "log_softmax",
-    _log_softmax,
-    (lambda g, out, x, *, axes: bind(_LOG_SOFTMAX_GRADIENT, g, out, axes=axes),),
-    _rule("log_softmax"),
+_LOG_SOFTMAX = register(
+    composite("log_softmax", _log_softmax, spec=_rule("log_softmax"), gradients=(_log_softmax_gradient,))
 )
 
 
-def _along(op: Op, x: Any, axis: int | Sequence[int]) -> Any:
+def _along(op: Op, x: Any, axis: Integers) -> Tensor:
     x = current().lift(x)
     return bind(op, x, axes=normalize_axes(op.name, axis, len(x.layout[0])))
 
 
-def softmax(x: Any, axis: int | Sequence[int] = -1) -> Any:
+def softmax(x: ArrayLike, axis: Integers = -1) -> Tensor:
     """exp(x) / sum(exp(x)) along an axis or several, computed from x - max(x), so large elements do not overflow.
 
     Floats only (`DTypeError`). Raises `AxisError`, and `ShapeError` where the axis is empty.
@@ -177,7 +164,7 @@ def softmax(x: Any, axis: int | Sequence[int] = -1) -> Any:
     return _along(_SOFTMAX, x, axis)
 
 
-def log_softmax(x: Any, axis: int | Sequence[int] = -1) -> Any:
+def log_softmax(x: ArrayLike, axis: Integers = -1) -> Tensor:
     """x - log(sum(exp(x))) along an axis or several, computed from x - max(x); see `softmax`.
 
     >>> import dualgraph as dg
@@ -193,7 +180,6 @@ __all__ = [
     "leaky_relu",
     "log_sigmoid",
     "log_softmax",
-    "logsumexp",
     "relu",
     "silu",
     "softmax",

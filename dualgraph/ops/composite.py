@@ -1,8 +1,11 @@
-"""Composite ops: an op written as ops over ops, with one gradient rule for the whole.
+"""Composite ops: an op written as ops over ops.
 
 In eager mode a composite runs as one launch of its fused kernels, as libraries ship them; in static mode its parts are
 lowered into the step and fuse with their neighbours. Both differentiate the composite as a whole, before it is taken
 apart, so both give the same bits.
+
+The gradient is derived by differentiating the function, and is a composite again, for each input one; it is written by
+hand where that is shorter to compute or rounds less (`gradients`), or as a rule in public ops (`vjp`).
 """
 
 from __future__ import annotations
@@ -14,9 +17,10 @@ import numpy as np
 
 from dualgraph.errors import DTypeError, GraphError, shown
 from dualgraph.kernels.program import Program, View
-from dualgraph.ops.op import Call, Op, Operand, Vjp, as_view, within
-from dualgraph.ops.symbol import Recorder, Symbol, literal_of
-from dualgraph.spec import NUMPY_DTYPES, Spec
+from dualgraph.ops.op import Call, Op, Operand, Vjp, as_view, bind, current, within
+from dualgraph.ops.symbol import PLACEHOLDER, Recorder, Symbol, literal_of
+from dualgraph.ops.tensor import FUNCTIONS
+from dualgraph.spec import NUMPY_DTYPES, Spec, is_float
 
 MOST_TRACES = 4096  # of one composite: shapes and options that keep changing must not fill the memory
 
@@ -103,11 +107,19 @@ def operand_key(x: Symbol) -> tuple[int, int]:
 def composite(
     name: str,
     function: Callable[..., Any],
-    vjp: tuple[Vjp | None, ...] | Vjp = (),
+    vjp: tuple[Vjp | None, ...] | Vjp | None = None,
     spec: Callable[..., Any] | None = None,
     checks: bool = False,
+    gradients: tuple[Callable[..., Any] | None, ...] = (),
 ) -> Op:
-    """An op computed by `function(*inputs, **params)`, written in public ops."""
+    """An op computed by `function(*inputs, **params)`, written in public ops.
+
+    `gradients` are functions over public ops, one for each input (None: no gradient). They take by their names what they
+    need of `g`, `out` and the parameters of `function`; each is made a composite. Without them, and without a `vjp`, the
+    gradient is derived.
+    """
+    if vjp is None:
+        vjp = _written(name, function, gradients) if gradients else _derived(name, function)
     traces: dict[Any, Traced] = {}
 
     def traced(specs: Sequence[Any], params: dict[str, Any]) -> Traced:
@@ -139,3 +151,63 @@ def composite(
         return traced(specs, params).calls
 
     return Op(name, infer, lower, vjp, composition=function, checks=checks, joint_vjp=True, parts=parts)
+
+
+def _written(name: str, function: Callable[..., Any], gradients: Sequence[Callable[..., Any] | None]) -> Vjp:
+    """Gradients that are given as functions of some of `g`, `out` and the inputs."""
+    known = ("g", "out", *_positional(function))
+    ops = [None if f is None else composite(f"{name}_vjp{n or ''}", f) for n, f in enumerate(gradients)]
+    takes = [() if f is None else tuple(known.index(place) for place in _positional(f)) for f in gradients]
+
+    def vjp(number: int, g: Any, out: Any, /, *inputs: Any, **params: Any) -> Any:
+        op, operands = ops[number], (g, out, *inputs)
+        return None if op is None else bind(op, *[operands[i] for i in takes[number] if i < len(operands)], **params)
+
+    return vjp
+
+
+def _positional(function: Callable[..., Any]) -> tuple[str, ...]:
+    code = function.__code__
+    return code.co_varnames[: code.co_argcount]
+
+
+def _derived(name: str, function: Callable[..., Any]) -> Vjp:
+    """The gradient of a composite as composites, one for each input, made when first needed."""
+    rules: dict[tuple[int, int], Op] = {}
+
+    def vjp(number: int, g: Any, out: Any, /, *inputs: Any, **params: Any) -> Any:
+        if not is_float(inputs[number].layout[1]):
+            return None
+        gradients = g if isinstance(g, tuple) else (g,)
+        key = (number, len(gradients))
+        if key not in rules:
+            rules[key] = composite(f"{name}_vjp{number}", _pullback(function, *key))
+        operands, rule = (*gradients, *inputs), rules[key]
+        assert rule.parts is not None
+        depends = any(call.op is PLACEHOLDER for call in rule.parts([x.layout for x in operands], params))
+        return bind(rule, *operands, **params) if depends else None  # on nothing, not even on g: it is 0
+
+    return vjp
+
+
+def _pullback(function: Callable[..., Any], number: int, count: int) -> Callable[..., Any]:
+    def gradient(*operands: Any, **params: Any) -> Any:
+        gradients, inputs = operands[:count], operands[count:]
+        leaves = [x if x.tracked else _leaf(x) for x in inputs]  # who differentiates again asks for the same ones
+
+        def differentiated() -> Any:
+            out = function(*leaves, **params)
+            outs = [current().lift(o) for o in (out if isinstance(out, tuple) else (out,))]
+            pairs = [(o, g) for o, g in zip(outs, gradients, strict=True) if o.tracked]
+            return FUNCTIONS["grad"](
+                [o for o, _ in pairs], [leaves[number]], [g for _, g in pairs], create_graph=True, allow_unused=True
+            )[0]
+
+        return within(current().with_grad(True), differentiated)
+
+    return gradient
+
+
+def _leaf(x: Symbol) -> Symbol:
+    """A symbol as a leaf to differentiate with respect to."""
+    return Symbol(x.recorder, x.node, x.index, is_float(x.layout.dtype), leaf=True)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,14 +14,18 @@ from dualgraph.kernels.program import Program, View
 from dualgraph.ops.arguments import checked_shape, integer, number, real
 from dualgraph.ops.arrays import as_array
 from dualgraph.ops.broadcast import checked_scalar
-from dualgraph.ops.elementwise import OPS, astype, equal
+from dualgraph.ops.elementwise import astype, equal
 from dualgraph.ops.op import Op, Operand, bind, current, leaves
+from dualgraph.ops.registry import register
 from dualgraph.ops.shape import expand_dims, filled
 from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, INTEGERS, Spec, dtype_name, fitting, is_float
 
+if TYPE_CHECKING:
+    from dualgraph.ops.types import ArrayLike, DTypeLike, ShapeLike
 
-def full(shape: int | Sequence[int], value: Any, *, dtype: Any = None) -> Any:
+
+def full(shape: ShapeLike, value: ArrayLike, *, dtype: DTypeLike | None = None) -> Tensor:
     """A tensor of one value; the dtype follows the value unless given: that of a tensor or array, else as in `asarray`.
 
     `shape` is an int or a sequence of ints; a tensor as value is broadcast to it. Raises `ShapeError` for lengths below 0 or
@@ -46,7 +49,7 @@ def full(shape: int | Sequence[int], value: Any, *, dtype: Any = None) -> Any:
 _PYTHON = {bool: "bool", int: DEFAULT_INTEGER, float: DEFAULT_FLOAT}
 
 
-def zeros(shape: int | Sequence[int], *, dtype: Any = DEFAULT_FLOAT) -> Any:
+def zeros(shape: ShapeLike, *, dtype: DTypeLike = DEFAULT_FLOAT) -> Tensor:
     """Zeros (float32 unless another dtype is given); see `full`.
 
     >>> import dualgraph as dg
@@ -56,7 +59,7 @@ def zeros(shape: int | Sequence[int], *, dtype: Any = DEFAULT_FLOAT) -> Any:
     return filled("zeros", checked_shape("zeros", shape), 0, dtype_name(dtype, DEFAULT_FLOAT))
 
 
-def ones(shape: int | Sequence[int], *, dtype: Any = DEFAULT_FLOAT) -> Any:
+def ones(shape: ShapeLike, *, dtype: DTypeLike = DEFAULT_FLOAT) -> Tensor:
     """Ones (float32 unless another dtype is given); see `full`.
 
     >>> import dualgraph as dg
@@ -87,12 +90,10 @@ def _range_lower(
     return (out,)
 
 
-RANGE = OPS["arange"] = Op(
-    "arange", lambda start, step, *, count, dtype: Spec((count,), dtype), _range_lower, (None, None)
-)
+RANGE = register(Op("arange", lambda start, step, *, count, dtype: Spec((count,), dtype), _range_lower, (None, None)))
 
 
-def arange(start: float, /, stop: float | None = None, step: float = 1, *, dtype: Any = None) -> Any:
+def arange(start: float, /, stop: float | None = None, step: float = 1, *, dtype: DTypeLike | None = None) -> Tensor:
     """start, start + step, … below stop (from 0 if only one number is given); element i is start + i * step.
 
     int64 if all numbers are ints, else float32, unless `dtype` is given. Raises `ArgumentError` for a step of 0, and for a
@@ -163,12 +164,12 @@ def _linspace_lower(
     return (out,)
 
 
-_LINSPACE = OPS["linspace"] = Op(
-    "linspace", lambda *, start, stop, step, middle, count, dtype: Spec((count,), dtype), _linspace_lower
+_LINSPACE = register(
+    Op("linspace", lambda *, start, stop, step, middle, count, dtype: Spec((count,), dtype), _linspace_lower)
 )
 
 
-def linspace(start: float, stop: float, /, num: int, *, dtype: Any = DEFAULT_FLOAT) -> Any:
+def linspace(start: float, stop: float, /, num: int, *, dtype: DTypeLike = DEFAULT_FLOAT) -> Tensor:
     """`num` evenly spaced numbers from start to stop, both included exactly (float32 unless another dtype is given).
 
     The numbers never run backwards, and those from stop to start are the same in reverse. Computed in float64; integer
@@ -201,7 +202,7 @@ def linspace(start: float, stop: float, /, num: int, *, dtype: Any = DEFAULT_FLO
     return bind(_LINSPACE, **exact, count=num, dtype=name)
 
 
-def eye(n: int, m: int | None = None, /, *, dtype: Any = DEFAULT_FLOAT) -> Any:
+def eye(n: int, m: int | None = None, /, *, dtype: DTypeLike = DEFAULT_FLOAT) -> Tensor:
     """The matrix (n, m) with ones where row and column agree, else zeros; square unless m is given.
 
     >>> import dualgraph as dg
@@ -215,7 +216,7 @@ def eye(n: int, m: int | None = None, /, *, dtype: Any = DEFAULT_FLOAT) -> Any:
     return astype(equal(expand_dims(arange(rows), 1), arange(columns)), name)
 
 
-def asarray(value: Any, /, *, dtype: Any = None) -> Any:
+def asarray(value: ArrayLike, /, *, dtype: DTypeLike | None = None) -> Tensor:
     """A value (number, nested lists, array, tensor) as a tensor of the current mode; a tensor is returned as it is.
 
     Python floats become float32, ints int64; arrays keep their dtype. `dtype`: cast to it. Raises `DTypeError`, `ShapeError`.
@@ -230,3 +231,14 @@ def asarray(value: Any, /, *, dtype: Any = None) -> Any:
     if dtype is None or dtype_name(dtype, x.layout[1]) == x.layout[1]:
         return value if isinstance(value, Tensor) else x
     return astype(x, dtype)
+
+
+__all__ = [
+    "arange",
+    "asarray",
+    "eye",
+    "full",
+    "linspace",
+    "ones",
+    "zeros",
+]

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dualgraph.errors import DTypeError
 from dualgraph.kernels import derivative
@@ -29,17 +29,31 @@ from dualgraph.kernels.program import Program, View
 from dualgraph.ops.broadcast import broadcast_shapes, meet
 from dualgraph.ops.identity import identity
 from dualgraph.ops.op import Op, Operand, Vjp, current
+from dualgraph.ops.registry import register
 from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import DEFAULT_FLOAT, FLOATS, Spec, dtype_name, is_float, promote
 
+if TYPE_CHECKING:
+    from dualgraph.ops.types import ArrayLike, DTypeLike
+
 Expression = Callable[..., E.Expr]
+Slopes = Callable[..., "tuple[E.Expr, ...]"]  # slopes(out, *operands): the derivative for each operand
 
 
 class Scalar:
     """What an elementwise op computes for one element, and how its operands' dtypes meet."""
 
-    def __init__(self, name: str, expression: Expression, arity: int, floats: bool = False, conditions: int = 0):
+    def __init__(
+        self,
+        name: str,
+        expression: Expression,
+        arity: int,
+        floats: bool = False,
+        conditions: int = 0,
+        slopes: Slopes | None = None,
+    ):
         self.name, self.expression, self.arity = name, expression, arity
+        self.slopes = slopes  # where the derivative of the expression is not to be derived
         self.floats = floats  # integers are taken to the default float
         self.conditions = conditions  # this many leading operands are bool and do not take part in promotion
         self._loops: dict[Any, Loop] = {}
@@ -107,7 +121,7 @@ class Scalar:
         if not is_float(result.dtype):
             return None
         g, out = E.input(0, result.dtype), E.input(1, result.dtype)
-        slope = derivative.vjp(result, [xs[number]], g, out)[0]
+        slope = self._slope(number, result, xs, g, out)
         if slope is None:
             return None
         used = tuple(sorted({i.attr for i in E.linearise([slope])[0] if i.op == E.INPUT}))
@@ -124,7 +138,12 @@ class Scalar:
 
         return elementwise_op(f"{self.name}_vjp{number}", expression, len(order), conditions=conditions), order
 
-    def vjp(self, number: int, g: Any, out: Any, *inputs: Any, **params: Any) -> Any:
+    def _slope(self, number: int, result: E.Expr, xs: list[E.Expr], g: E.Expr, out: E.Expr) -> E.Expr | None:
+        if self.slopes is not None:
+            return g * self.slopes(out, *xs)[number]
+        return derivative.vjp(result, [xs[number]], g, out)[0]
+
+    def vjp(self, number: int, g: Any, out: Any, /, *inputs: Any, **params: Any) -> Any:
         dtypes = tuple([x.layout[1] for x in inputs])
         key = (number, dtypes, *params.values())
         rule = self._rules.get(key, self)
@@ -146,14 +165,12 @@ def elementwise_op(
     floats: bool = False,
     conditions: int = 0,
     vjp: tuple[Vjp | None, ...] | Vjp | None = None,
+    slopes: Slopes | None = None,
 ) -> Op:
-    """An elementwise `Op` from a scalar expression; its gradient is derived unless `vjp` is given."""
-    scalar = Scalar(name, expression, arity, floats, conditions)
+    """An elementwise `Op` from a scalar expression; its gradient is derived unless `slopes` or a `vjp` are given."""
+    scalar = Scalar(name, expression, arity, floats, conditions, slopes)
     rules = scalar.vjp if vjp is None else vjp
     return Op(name, scalar.spec, scalar.lower, rules, scalar=scalar, joint_vjp=True)
-
-
-OPS: dict[str, Op] = {}  # every public op by name; the conformance tests are generated from it
 
 
 # What the docstrings of all these functions have in common.
@@ -165,20 +182,44 @@ beside it unless its kind is higher. Raises `ShapeError` where the shapes do not
 _FLOATS = "Computed in floats: integers and bools become float32."
 
 
-def unary(name: str, expression: Expression | None = None, floats: bool = True, doc: str = "") -> Any:
-    op = OPS[name] = elementwise_op(name, expression or (lambda x: E.call(name, x)), 1, floats)
+class Unary(Protocol):
+    """An elementwise operation of one operand."""
 
-    def function(x: Any, /) -> Any:
+    def __call__(self, x: ArrayLike, /) -> Tensor: ...
+
+
+class Binary(Protocol):
+    """An elementwise operation of two operands, which broadcast together."""
+
+    def __call__(self, x: ArrayLike, y: ArrayLike, /) -> Tensor: ...
+
+
+def unary(
+    name: str, expression: Expression | None = None, floats: bool = True, doc: str = "", example: str = ""
+) -> Unary:
+    """An op and its public function. `example`: "operand -> result" for the docstring, as `[4.0] -> [2.0]`."""
+    op = register(elementwise_op(name, expression or (lambda x: E.call(name, x)), 1, floats))
+
+    def function(x: ArrayLike, /) -> Tensor:
         front = current()
         return front.apply(op, (x if isinstance(x, Tensor) else front.lift(x),), {})
 
-    return _named(function, name, doc, _UNARY, floats)
+    _name(function, name, doc, _UNARY, floats, example)
+    return function
 
 
-def binary(name: str, expression: Expression | None = None, floats: bool = False, doc: str = "") -> Any:
-    op = OPS[name] = elementwise_op(name, expression or (lambda x, y: E.call(name, x, y)), 2, floats)
+def binary(
+    name: str,
+    expression: Expression | None = None,
+    floats: bool = False,
+    doc: str = "",
+    slopes: Slopes | None = None,
+    example: str = "",
+) -> Binary:
+    """An op and its public function. `slopes`: its derivatives, where those of the expression will not do."""
+    op = register(elementwise_op(name, expression or (lambda x, y: E.call(name, x, y)), 2, floats, slopes=slopes))
 
-    def function(x: Any, y: Any, /) -> Any:
+    def function(x: ArrayLike, y: ArrayLike, /) -> Tensor:
         front = current()
         if not (isinstance(x, Tensor) and isinstance(y, Tensor)):
             if y.__class__ is float and isinstance(x, Tensor) and x.layout[1] in FLOATS:
@@ -187,14 +228,17 @@ def binary(name: str, expression: Expression | None = None, floats: bool = False
                 x, y = meet(name, (x, y))
         return front.apply(op, (x, y), {})
 
-    return _named(function, name, doc, _BINARY, floats)
+    _name(function, name, doc, _BINARY, floats, example)
+    return function
 
 
-def _named(function: Any, name: str, doc: str, operands: str, floats: bool) -> Any:
+def _name(function: Any, name: str, doc: str, operands: str, floats: bool, example: str) -> None:
     function.__name__ = function.__qualname__ = name
     function.__module__ = sys._getframe(2).f_globals["__name__"]  # where it is found by this name: so it can be pickled
-    function.__doc__ = "\n\n".join([f"{doc}.", operands, *[_FLOATS] * floats])
-    return function
+    operand, _, result = example.partition(" -> ")
+    first, rest = operand[: operand.find("]") + 1], operand[operand.find("]") + 1 :]
+    shown = f">>> import dualgraph as dg\n>>> dg.{name}(dg.tensor({first}){rest}).tolist()\n{result}"
+    function.__doc__ = "\n\n".join([f"{doc}.", operands, *[_FLOATS] * floats, *[shown] * bool(example)])
 
 
 def _numbers(name: str, instruction: str, instead: str) -> Expression:
@@ -211,24 +255,105 @@ def _numbers(name: str, instruction: str, instead: str) -> Expression:
 
 
 # Arithmetic
-add = binary("add", doc="x + y")
-subtract = binary("subtract", _numbers("subtract", "sub", "logical_xor(x, y)"), doc="x - y; not of two bools")
-multiply = binary("multiply", lambda x, y: x * y, doc="x * y")
-divide = binary("divide", lambda x, y: x / y, floats=True, doc="x / y; integers are divided as floats")
-floor_divide = binary("floor_divide", doc="floor(x / y); 0 where an integer divisor is 0")
-remainder = binary("remainder", doc="x - y * floor(x / y), with the sign of y; 0 where an integer divisor is 0")
-_power = binary(
-    "pow", expression=lambda x, y: _pow(x, y), doc="x to the power y; integers by repeated squaring, wrapped"
+add = binary("add", doc="x + y", example="[1, 2], 0.5 -> [1.5, 2.5]")
+subtract = binary(
+    "subtract",
+    _numbers("subtract", "sub", "logical_xor(x, y)"),
+    doc="x - y; not of two bools",
+    example="[1.0, 2.0], [0.5, 3.0] -> [0.5, -1.0]",
 )
-minimum = binary("minimum", doc="The smaller of x and y; NaN if either is NaN; -0.0 < +0.0; equals share the gradient")
-maximum = binary("maximum", doc="The larger of x and y; NaN if either is NaN; -0.0 < +0.0; equals share the gradient")
-copysign = binary("copysign", floats=True, doc="The magnitude of x with the sign of y")
-atan2 = binary("atan2", floats=True, doc="The angle of the point (y, x), in (-pi, pi]")
-negative = unary("negative", _numbers("negative", "neg", "logical_not(x)"), floats=False, doc="-x; not of bools")
-abs = unary("abs", floats=False, doc="The absolute value; the derivative at 0 is 0")
-sign = unary("sign", _numbers("sign", "sign", "x itself"), floats=False, doc="-1, 0 or 1; NaN for NaN; not of bools")
-square = unary("square", floats=False, doc="x * x")
-reciprocal = unary("reciprocal", doc="1 / x")
+multiply = binary("multiply", lambda x, y: x * y, doc="x * y", example="[1.0, 2.0], 3 -> [3.0, 6.0]")
+divide = binary(
+    "divide",
+    lambda x, y: x / y,
+    floats=True,
+    doc="x / y; integers are divided as floats",
+    example="[3, 5], 2 -> [1.5, 2.5]",
+)
+floor_divide = binary(
+    "floor_divide", doc="floor(x / y); 0 where an integer divisor is 0", example="[7, -7], 2 -> [3, -4]"
+)
+remainder = binary(
+    "remainder",
+    doc="x - y * floor(x / y), with the sign of y; 0 where an integer divisor is 0",
+    example="[7, -7], 3 -> [1, 2]",
+)
+_power = binary(
+    "pow",
+    expression=lambda x, y: _pow(x, y),
+    doc="x to the power y; integers by repeated squaring, wrapped",
+    example="[2.0, 3.0], 3 -> [8.0, 27.0]",
+)
+minimum = binary(
+    "minimum",
+    doc="The smaller of x and y; NaN if either is NaN; -0.0 < +0.0; equals share the gradient",
+    example="[1.0, 5.0], 2.0 -> [1.0, 2.0]",
+)
+maximum = binary(
+    "maximum",
+    doc="The larger of x and y; NaN if either is NaN; -0.0 < +0.0; equals share the gradient",
+    example="[1.0, 5.0], 2.0 -> [2.0, 5.0]",
+)
+copysign = binary(
+    "copysign",
+    floats=True,
+    doc="The magnitude of x with the sign of y",
+    example="[1.0, -2.0], [-0.0, 3.0] -> [-1.0, 2.0]",
+)
+atan2 = binary(
+    "atan2",
+    floats=True,
+    doc="The angle of the point (y, x), in (-pi, pi]",
+    example="[1.0, 0.0], [0.0, -1.0] -> [1.5707963705062866, 3.1415927410125732]",
+)
+
+
+def _hypot(x: E.Expr, y: E.Expr) -> E.Expr:
+    """Squared where squares neither overflow nor vanish: in float64, or scaled by a power of 2."""
+    a, b = (E.call("abs", E.cast(v, "float64")) for v in (x, y))
+    infinite = E.call("bitwise_or", E.call("isinf", a), E.call("isinf", b))
+    down, up = E.literal(1, "float64"), E.literal(1, "float64")
+    if x.dtype == "float64":
+        large = E.call("maximum", a, b)
+        for beyond, factor in ((large > 2.0**500, 2.0**-600), (large < 2.0**-500, 2.0**600)):
+            down, up = E.select(beyond, factor, down), E.select(beyond, 1 / factor, up)
+        a, b = a * down, b * down
+    return E.cast(E.select(infinite, math.inf, E.call("sqrt", a * a + b * b) * up), x.dtype)
+
+
+def _hypot_slopes(h: E.Expr, x: E.Expr, y: E.Expr) -> tuple[E.Expr, ...]:
+    """x / h and y / h, and 0 at the origin, where h is moved away from 0."""
+    origin = E.call("eq", h, 0.0)
+    return tuple(E.select(origin, 0.0, v / E.select(origin, 1.0, h)) for v in (x, y))
+
+
+hypot = binary(
+    "hypot",
+    _hypot,
+    floats=True,
+    slopes=_hypot_slopes,
+    doc="sqrt(x*x + y*y) without overflow on the way; infinite where x or y is; the gradient at (0, 0) is 0",
+    example="[3.0, 6.0], [4.0, 8.0] -> [5.0, 10.0]",
+)
+negative = unary(
+    "negative",
+    _numbers("negative", "neg", "logical_not(x)"),
+    floats=False,
+    doc="-x; not of bools",
+    example="[1, -2] -> [-1, 2]",
+)
+abs = unary(
+    "abs", floats=False, doc="The absolute value; the derivative at 0 is 0", example="[-1.5, 2.0] -> [1.5, 2.0]"
+)
+sign = unary(
+    "sign",
+    _numbers("sign", "sign", "x itself"),
+    floats=False,
+    doc="-1, 0 or 1; NaN for NaN; not of bools",
+    example="[-3, 0, 2] -> [-1, 0, 1]",
+)
+square = unary("square", floats=False, doc="x * x", example="[3.0, -2.0] -> [9.0, 4.0]")
+reciprocal = unary("reciprocal", doc="1 / x", example="[2.0, 4.0] -> [0.5, 0.25]")
 
 
 def _pow(x: E.Expr, y: E.Expr) -> E.Expr:
@@ -246,7 +371,7 @@ def _pow(x: E.Expr, y: E.Expr) -> E.Expr:
     return E.select(E.call("lt", y, zero), inverse, result)
 
 
-def power(x: Any, y: Any, /) -> Any:
+def power(x: ArrayLike, y: ArrayLike, /) -> Tensor:
     """x to the power y, broadcast together; a Python exponent of 2 squares.
 
     Floats follow C99 (pow(x, 0) = 1, also of NaN). Integers are multiplied by repeated squaring and wrap; of a negative
@@ -266,6 +391,9 @@ def power(x: Any, y: Any, /) -> Any:
     return _power(x, y)
 
 
+pow = power
+
+
 # Rounding; the gradient is zero
 
 
@@ -274,59 +402,144 @@ def _rounded(name: str) -> Expression:
 
 
 floor = unary(
-    "floor", _rounded("floor"), floats=False, doc="The largest integer not above x; integers stay as they are"
+    "floor",
+    _rounded("floor"),
+    floats=False,
+    doc="The largest integer not above x; integers stay as they are",
+    example="[1.5, -1.5] -> [1.0, -2.0]",
 )
-ceil = unary("ceil", _rounded("ceil"), floats=False, doc="The smallest integer not below x; integers stay as they are")
+ceil = unary(
+    "ceil",
+    _rounded("ceil"),
+    floats=False,
+    doc="The smallest integer not below x; integers stay as they are",
+    example="[1.5, -1.5] -> [2.0, -1.0]",
+)
 round = unary(
-    "round", _rounded("round"), floats=False, doc="The nearest integer, ties to even; integers stay as they are"
+    "round",
+    _rounded("round"),
+    floats=False,
+    doc="The nearest integer, ties to even; integers stay as they are",
+    example="[0.5, 1.5, -1.2] -> [0.0, 2.0, -1.0]",
 )
-trunc = unary("trunc", _rounded("trunc"), floats=False, doc="The integer part of x; integers stay as they are")
+trunc = unary(
+    "trunc",
+    _rounded("trunc"),
+    floats=False,
+    doc="The integer part of x; integers stay as they are",
+    example="[1.5, -1.5] -> [1.0, -1.0]",
+)
 
 # Exponentials, logarithms, powers
-sqrt = unary("sqrt", doc="The square root")
-rsqrt = unary("rsqrt", doc="1 / sqrt(x)")
-exp = unary("exp", doc="e to the x")
-exp2 = unary("exp2", doc="2 to the x")
-expm1 = unary("expm1", doc="exp(x) - 1, exact near 0")
-log = unary("log", doc="The natural logarithm")
-log2 = unary("log2", doc="The logarithm to base 2")
-log10 = unary("log10", doc="The logarithm to base 10")
-log1p = unary("log1p", doc="log(1 + x), exact near 0")
+sqrt = unary("sqrt", doc="The square root", example="[4.0, 9.0] -> [2.0, 3.0]")
+rsqrt = unary("rsqrt", doc="1 / sqrt(x)", example="[4.0, 0.25] -> [0.5, 2.0]")
+exp = unary("exp", doc="e to the x", example="[0.0, 1.0] -> [1.0, 2.7182817459106445]")
+exp2 = unary("exp2", doc="2 to the x", example="[0.0, 3.0] -> [1.0, 8.0]")
+expm1 = unary("expm1", doc="exp(x) - 1, exact near 0", example="[0.0, 1e-10] -> [0.0, 1.000000013351432e-10]")
+log = unary("log", doc="The natural logarithm", example="[1.0, 0.0] -> [0.0, -inf]")
+log2 = unary("log2", doc="The logarithm to base 2", example="[1.0, 8.0] -> [0.0, 3.0]")
+log10 = unary("log10", doc="The logarithm to base 10", example="[1.0, 1000.0] -> [0.0, 3.0]")
+log1p = unary("log1p", doc="log(1 + x), exact near 0", example="[0.0, 1e-10] -> [0.0, 1.000000013351432e-10]")
 
 # Trigonometric, hyperbolic, special
-sin = unary("sin", doc="The sine of x radians")
-cos = unary("cos", doc="The cosine of x radians")
-tan = unary("tan", doc="The tangent of x radians")
-asin = unary("asin", doc="The angle in [-pi/2, pi/2] whose sine is x")
-acos = unary("acos", doc="The angle in [0, pi] whose cosine is x")
-atan = unary("atan", doc="The angle in (-pi/2, pi/2) whose tangent is x")
-sinh = unary("sinh", doc="The hyperbolic sine")
-cosh = unary("cosh", doc="The hyperbolic cosine")
-tanh = unary("tanh", doc="The hyperbolic tangent")
-sigmoid = unary("sigmoid", doc="1 / (1 + exp(-x))")
-erf = unary("erf", doc="The error function 2/sqrt(pi) * integral of exp(-t*t) from 0 to x")
+sin = unary("sin", doc="The sine of x radians", example="[0.0, 1.0] -> [0.0, 0.8414710164070129]")
+cos = unary("cos", doc="The cosine of x radians", example="[0.0, 1.0] -> [1.0, 0.5403022766113281]")
+tan = unary("tan", doc="The tangent of x radians", example="[0.0, 1.0] -> [0.0, 1.5574077367782593]")
+asin = unary(
+    "asin", doc="The angle in [-pi/2, pi/2] whose sine is x", example="[0.0, 1.0] -> [0.0, 1.5707963705062866]"
+)
+acos = unary("acos", doc="The angle in [0, pi] whose cosine is x", example="[1.0, 0.0] -> [0.0, 1.5707963705062866]")
+atan = unary(
+    "atan", doc="The angle in (-pi/2, pi/2) whose tangent is x", example="[0.0, 1.0] -> [0.0, 0.7853981852531433]"
+)
+sinh = unary("sinh", doc="The hyperbolic sine", example="[0.0, 1.0] -> [0.0, 1.175201177597046]")
+cosh = unary("cosh", doc="The hyperbolic cosine", example="[0.0, 1.0] -> [1.0, 1.5430806875228882]")
+tanh = unary("tanh", doc="The hyperbolic tangent", example="[0.0, 100.0] -> [0.0, 1.0]")
+sigmoid = unary("sigmoid", doc="1 / (1 + exp(-x))", example="[0.0, 100.0] -> [0.5, 1.0]")
+erf = unary(
+    "erf", doc="The error function 2/sqrt(pi) * integral of exp(-t*t) from 0 to x", example="[0.0, 100.0] -> [0.0, 1.0]"
+)
 
 # Comparison and logic
-equal = binary("equal", lambda x, y: E.call("eq", x, y), doc="x == y, as bool; NaN equals nothing")
-not_equal = binary("not_equal", lambda x, y: E.call("ne", x, y), doc="x != y, as bool; NaN equals nothing")
-less = binary("less", lambda x, y: E.call("lt", x, y), doc="x < y, as bool; NaN is unordered")
-less_equal = binary("less_equal", lambda x, y: E.call("le", x, y), doc="x <= y, as bool; NaN is unordered")
-greater = binary("greater", lambda x, y: E.call("gt", x, y), doc="x > y, as bool; NaN is unordered")
-greater_equal = binary("greater_equal", lambda x, y: E.call("ge", x, y), doc="x >= y, as bool; NaN is unordered")
+equal = binary(
+    "equal",
+    lambda x, y: E.call("eq", x, y),
+    doc="x == y, as bool; NaN equals nothing",
+    example="[1, 2], 2 -> [False, True]",
+)
+not_equal = binary(
+    "not_equal",
+    lambda x, y: E.call("ne", x, y),
+    doc="x != y, as bool; NaN equals nothing",
+    example="[1, 2], 2 -> [True, False]",
+)
+less = binary(
+    "less",
+    lambda x, y: E.call("lt", x, y),
+    doc="x < y, as bool; NaN is unordered",
+    example="[1, 2], 2 -> [True, False]",
+)
+less_equal = binary(
+    "less_equal",
+    lambda x, y: E.call("le", x, y),
+    doc="x <= y, as bool; NaN is unordered",
+    example="[1, 2, 3], 2 -> [True, True, False]",
+)
+greater = binary(
+    "greater",
+    lambda x, y: E.call("gt", x, y),
+    doc="x > y, as bool; NaN is unordered",
+    example="[1, 2, 3], 2 -> [False, False, True]",
+)
+greater_equal = binary(
+    "greater_equal",
+    lambda x, y: E.call("ge", x, y),
+    doc="x >= y, as bool; NaN is unordered",
+    example="[1, 2, 3], 2 -> [False, True, True]",
+)
 
 
 def _logical(name: str) -> Expression:
     return lambda *xs: E.call(name, *[E.cast(x, "bool") for x in xs])
 
 
-logical_and = binary("logical_and", _logical("bitwise_and"), doc="Both are true (non-zero), as bool")
-logical_or = binary("logical_or", _logical("bitwise_or"), doc="At least one is true (non-zero), as bool")
-logical_xor = binary("logical_xor", _logical("bitwise_xor"), doc="Exactly one is true (non-zero), as bool")
-logical_not = unary("logical_not", _logical("bitwise_not"), floats=False, doc="x is false (zero), as bool")
-isnan = unary("isnan", doc="x is not a number, as bool")
-isinf = unary("isinf", doc="x is infinite, as bool")
-isfinite = unary("isfinite", doc="x is neither infinite nor NaN, as bool")
-signbit = unary("signbit", doc="The sign bit of x as bool, also of zeros and NaN")
+logical_and = binary(
+    "logical_and",
+    _logical("bitwise_and"),
+    doc="Both are true (non-zero), as bool",
+    example="[0, 1], [2, 2] -> [False, True]",
+)
+logical_or = binary(
+    "logical_or",
+    _logical("bitwise_or"),
+    doc="At least one is true (non-zero), as bool",
+    example="[0, 1], [0, 0] -> [False, True]",
+)
+logical_xor = binary(
+    "logical_xor",
+    _logical("bitwise_xor"),
+    doc="Exactly one is true (non-zero), as bool",
+    example="[0, 1], [2, 2] -> [True, False]",
+)
+logical_not = unary(
+    "logical_not",
+    _logical("bitwise_not"),
+    floats=False,
+    doc="x is false (zero), as bool",
+    example="[0, 3] -> [True, False]",
+)
+isnan = unary("isnan", doc="x is not a number, as bool", example="[0.0, float('nan')] -> [False, True]")
+isinf = unary("isinf", doc="x is infinite, as bool", example="[0.0, -float('inf')] -> [False, True]")
+isfinite = unary(
+    "isfinite",
+    doc="x is neither infinite nor NaN, as bool",
+    example="[0.0, float('nan'), float('inf')] -> [True, False, False]",
+)
+signbit = unary(
+    "signbit",
+    doc="The sign bit of x as bool, also of zeros and NaN",
+    example="[0.0, -0.0, -1.0] -> [False, True, True]",
+)
 
 
 # Bits
@@ -342,26 +555,47 @@ def _bits(name: str, instruction: str, bools: bool = True) -> Expression:
 
 
 bitwise_and = binary(
-    "bitwise_and", _bits("bitwise_and", "bitwise_and"), doc="Bits set in both; integers and bools only"
+    "bitwise_and",
+    _bits("bitwise_and", "bitwise_and"),
+    doc="Bits set in both; integers and bools only",
+    example="[12, 5], 6 -> [4, 4]",
 )
-bitwise_or = binary("bitwise_or", _bits("bitwise_or", "bitwise_or"), doc="Bits set in either; integers and bools only")
+bitwise_or = binary(
+    "bitwise_or",
+    _bits("bitwise_or", "bitwise_or"),
+    doc="Bits set in either; integers and bools only",
+    example="[12, 5], 6 -> [14, 7]",
+)
 bitwise_xor = binary(
-    "bitwise_xor", _bits("bitwise_xor", "bitwise_xor"), doc="Bits set in exactly one; integers and bools only"
+    "bitwise_xor",
+    _bits("bitwise_xor", "bitwise_xor"),
+    doc="Bits set in exactly one; integers and bools only",
+    example="[12, 5], 6 -> [10, 3]",
 )
-bitwise_invert = unary("bitwise_invert", _bits("bitwise_invert", "bitwise_not"), floats=False, doc="Every bit inverted")
+bitwise_invert = unary(
+    "bitwise_invert",
+    _bits("bitwise_invert", "bitwise_not"),
+    floats=False,
+    doc="Every bit inverted",
+    example="[0, 5] -> [-1, -6]",
+)
 bitwise_left_shift = binary(
-    "bitwise_left_shift", _bits("bitwise_left_shift", "left_shift", bools=False), doc="x * 2**y, wrapped; integers only"
+    "bitwise_left_shift",
+    _bits("bitwise_left_shift", "left_shift", bools=False),
+    doc="x * 2**y, wrapped; integers only",
+    example="[1, 5], 2 -> [4, 20]",
 )
 bitwise_right_shift = binary(
     "bitwise_right_shift",
     _bits("bitwise_right_shift", "right_shift", bools=False),
     doc="floor(x / 2**y); integers only",
+    example="[8, -5], 1 -> [4, -3]",
 )
 
-_WHERE = OPS["where"] = elementwise_op("where", lambda c, x, y: E.select(c, x, y), 3, conditions=1)
+_WHERE = register(elementwise_op("where", lambda c, x, y: E.select(c, x, y), 3, conditions=1))
 
 
-def where(condition: Any, x: Any, y: Any, /) -> Any:
+def where(condition: ArrayLike, x: ArrayLike, y: ArrayLike, /) -> Tensor:
     """x where the condition is true (non-zero), else y; the three broadcast together.
 
     x and y meet in one dtype, and each gets the gradient only where it was chosen. Raises `ShapeError`.
@@ -380,10 +614,10 @@ def _cast_vjp(g: Any, out: Any, x: Any, *, dtype: str) -> Any:
     return astype(g, x.layout[1])
 
 
-_ASTYPE = OPS["astype"] = elementwise_op("astype", lambda x, *, dtype: E.cast(x, dtype), 1, vjp=(_cast_vjp,))
+_ASTYPE = register(elementwise_op("astype", lambda x, *, dtype: E.cast(x, dtype), 1, vjp=(_cast_vjp,)))
 
 
-def astype(x: Any, dtype: Any, /) -> Any:
+def astype(x: ArrayLike, dtype: DTypeLike, /) -> Tensor:
     """x converted to another dtype: floats to integers toward zero (saturating; NaN gives 0), anything to bool as x != 0.
 
     The gradient is converted back. None keeps the dtype. Raises `DTypeError` for a dtype that does not exist here.
@@ -416,7 +650,7 @@ _CLIP_MIN = binary("clip_min", _bounded("lt"), doc="low where x < low, else x; N
 _CLIP_MAX = binary("clip_max", _bounded("gt"), doc="high where x > high, else x; NaN where either is NaN")
 
 
-def clip(x: Any, min: Any = None, max: Any = None) -> Any:
+def clip(x: ArrayLike, min: ArrayLike | None = None, max: ArrayLike | None = None) -> Tensor:
     """x limited to [min, max]; a bound of None does not limit, bounds may be tensors, and max wins over a larger min.
 
     The gradient goes to x within the bounds and on them, beyond them to the bound. NaN, of x or of a bound, gives NaN and
@@ -430,3 +664,72 @@ def clip(x: Any, min: Any = None, max: Any = None) -> Any:
     if min is not None:
         x = _CLIP_MIN(x, min)
     return x if max is None else _CLIP_MAX(x, max)
+
+
+__all__ = [
+    "abs",
+    "acos",
+    "add",
+    "asin",
+    "astype",
+    "atan",
+    "atan2",
+    "bitwise_and",
+    "bitwise_invert",
+    "bitwise_left_shift",
+    "bitwise_or",
+    "bitwise_right_shift",
+    "bitwise_xor",
+    "ceil",
+    "clip",
+    "copysign",
+    "cos",
+    "cosh",
+    "divide",
+    "equal",
+    "erf",
+    "exp",
+    "exp2",
+    "expm1",
+    "floor",
+    "floor_divide",
+    "greater",
+    "greater_equal",
+    "hypot",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "less",
+    "less_equal",
+    "log",
+    "log1p",
+    "log2",
+    "log10",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logical_xor",
+    "maximum",
+    "minimum",
+    "multiply",
+    "negative",
+    "not_equal",
+    "pow",
+    "power",
+    "reciprocal",
+    "remainder",
+    "round",
+    "rsqrt",
+    "sigmoid",
+    "sign",
+    "signbit",
+    "sin",
+    "sinh",
+    "sqrt",
+    "square",
+    "subtract",
+    "tan",
+    "tanh",
+    "trunc",
+    "where",
+]

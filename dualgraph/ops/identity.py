@@ -6,11 +6,15 @@ that tensor, for it never changes; without a gradient it is a tensor of its own.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dualgraph.kernels.program import Program, View
 from dualgraph.ops.op import Op, Operand, as_view, bind, current
+from dualgraph.ops.registry import register
 from dualgraph.spec import Spec
+
+if TYPE_CHECKING:
+    from dualgraph.ops.tensor import Tensor
 
 
 def _spec(x: Any) -> Spec:
@@ -23,10 +27,10 @@ def _lower(
     return (as_view(program, operands[0]),)
 
 
-IDENTITY = Op("identity", _spec, _lower, (lambda g, out, x: g,), view=lambda view, out: view)
+IDENTITY = register(Op("identity", _spec, _lower, (lambda g, out, x: g,), view=lambda view, out: view))
 
 
-def identity(x: Any) -> Any:
+def identity(x: Any) -> Tensor:
     """The value of x now, under its gradient if gradients are recorded."""
     front = current()
     x = front.lift(x)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from operator import index
-from typing import Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
@@ -13,8 +13,9 @@ from dualgraph.kernels import expr as E
 from dualgraph.kernels.kinds import CheckIndex, Gather, GatherAlong, Loop, ScatterAdd, ScatterAddAlong
 from dualgraph.kernels.program import Program, View, row_view
 from dualgraph.ops.arguments import integer, normalize_axis
-from dualgraph.ops.elementwise import OPS, astype
+from dualgraph.ops.elementwise import astype
 from dualgraph.ops.op import Op, Operand, as_view, bind, current
+from dualgraph.ops.registry import register
 from dualgraph.ops.shape import SLICE, contiguous, reshape
 from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import (
@@ -27,6 +28,9 @@ from dualgraph.spec import (
     dtype_name,
     fitting,
 )
+
+if TYPE_CHECKING:
+    from dualgraph.ops.types import ArrayLike, DTypeLike
 
 
 def _three(shape: Shape, axis: int) -> Shape:
@@ -52,7 +56,7 @@ _MASKS = (
 )
 
 
-def _positions(indices: Any) -> Any:
+def _positions(indices: Any) -> Tensor:
     """Indices as a tensor; a list without elements holds integers as well as anything else."""
     x = current().lift(indices)
     return astype(x, DEFAULT_INTEGER) if isinstance(indices, (list, tuple)) and 0 in x.layout[0] else x
@@ -86,8 +90,8 @@ def _take_vjp(g: Any, out: Any, x: Any, index: Any, *, axis: int) -> Any:
     return bind(_PUT, g, index, axis=axis, shape=x.layout[0])
 
 
-_TAKE = OPS["take"] = Op(
-    "take", _take_spec, _take_lower, (_take_vjp, None), literal_scalars=False, checks=True, joint_vjp=True
+_TAKE = register(
+    Op("take", _take_spec, _take_lower, (_take_vjp, None), literal_scalars=False, checks=True, joint_vjp=True)
 )
 
 
@@ -106,18 +110,20 @@ def _put_lower(
     return (out,)
 
 
-_PUT = OPS["scatter_add"] = Op(
-    "scatter_add",
-    lambda g, index, *, axis, shape: Spec(shape, g[1]),
-    _put_lower,
-    (lambda g, out, x, index, *, axis, shape: take(g, index, axis=axis), None),
-    literal_scalars=False,
-    checks=True,
-    joint_vjp=True,
+_PUT = register(
+    Op(
+        "scatter_add",
+        lambda g, index, *, axis, shape: Spec(shape, g[1]),
+        _put_lower,
+        (lambda g, out, x, index, *, axis, shape: take(g, index, axis=axis), None),
+        literal_scalars=False,
+        checks=True,
+        joint_vjp=True,
+    )
 )
 
 
-def take(x: Any, indices: Any, /, *, axis: int | None = None) -> Any:
+def take(x: ArrayLike, indices: ArrayLike, /, *, axis: SupportsIndex | None = None) -> Tensor:
     """The elements (sub-tensors) of x at integer positions along an axis; negative positions count from the end.
 
     The axis is replaced by the axes of `indices`. The gradient adds up where a position occurs twice, in the order of
@@ -172,8 +178,16 @@ def _along_vjp(g: Any, out: Any, x: Any, index: Any, *, axis: int) -> Any:
     return bind(_PUT_ALONG, g, index, axis=axis, shape=x.layout[0])
 
 
-_ALONG = OPS["take_along_axis"] = Op(
-    "take_along_axis", _along_spec, _along_lower, (_along_vjp, None), literal_scalars=False, checks=True, joint_vjp=True
+_ALONG = register(
+    Op(
+        "take_along_axis",
+        _along_spec,
+        _along_lower,
+        (_along_vjp, None),
+        literal_scalars=False,
+        checks=True,
+        joint_vjp=True,
+    )
 )
 
 
@@ -192,18 +206,20 @@ def _put_along_lower(
     return (out,)
 
 
-_PUT_ALONG = OPS["scatter_add_along_axis"] = Op(
-    "scatter_add_along_axis",
-    lambda g, index, *, axis, shape: Spec(shape, g[1]),
-    _put_along_lower,
-    (lambda g, out, x, index, *, axis, shape: take_along_axis(g, index, axis=axis), None),
-    literal_scalars=False,
-    checks=True,
-    joint_vjp=True,
+_PUT_ALONG = register(
+    Op(
+        "scatter_add_along_axis",
+        lambda g, index, *, axis, shape: Spec(shape, g[1]),
+        _put_along_lower,
+        (lambda g, out, x, index, *, axis, shape: take_along_axis(g, index, axis=axis), None),
+        literal_scalars=False,
+        checks=True,
+        joint_vjp=True,
+    )
 )
 
 
-def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> Any:
+def take_along_axis(x: ArrayLike, indices: ArrayLike, /, *, axis: int = -1) -> Tensor:
     """`out[..., i, ...] = x[..., indices[..., i, ...], ...]` along an axis; the other axes must agree.
 
     Raises `ShapeError`, `RangeError`, `DTypeError`, `AxisError`; see `take`.
@@ -315,18 +331,20 @@ def _in_range_lower(
     return (view,)
 
 
-IN_RANGE = OPS["in_range"] = Op(
-    "in_range",
-    lambda x, *, low, high, what: Spec(x[0], x[1]),
-    _in_range_lower,
-    (None,),
-    literal_scalars=False,
-    checks=True,
-    joint_vjp=True,
+IN_RANGE = register(
+    Op(
+        "in_range",
+        lambda x, *, low, high, what: Spec(x[0], x[1]),
+        _in_range_lower,
+        (None,),
+        literal_scalars=False,
+        checks=True,
+        joint_vjp=True,
+    )
 )
 
 
-def in_range(labels: Any, high: int, what: str = "label", name: str = "") -> Any:
+def in_range(labels: Any, high: int, what: str = "label", name: str = "") -> Tensor:
     """The labels themselves, after the check that each lies in [0, high). `name`: the function that errors speak of."""
     labels = current().lift(labels)
     integers_only(name or what, what, labels.layout[1])
@@ -349,16 +367,18 @@ def _one_hot_lower(
     return (out,)
 
 
-_ONE_HOT = OPS["one_hot"] = Op(
-    "one_hot",
-    lambda x, *, classes, dtype: Spec((*x[0], classes), dtype),
-    _one_hot_lower,
-    (None,),
-    literal_scalars=False,
+_ONE_HOT = register(
+    Op(
+        "one_hot",
+        lambda x, *, classes, dtype: Spec((*x[0], classes), dtype),
+        _one_hot_lower,
+        (None,),
+        literal_scalars=False,
+    )
 )
 
 
-def one_hot(labels: Any, classes: int, *, dtype: Any = "int64") -> Any:
+def one_hot(labels: ArrayLike, classes: int, *, dtype: DTypeLike = "int64") -> Tensor:
     """`out[..., c] = (labels[...] == c)` for c in 0 … classes-1, as ones and zeros of `dtype`.
 
     `labels`: int32 or int64, each in [0, classes), else `RangeError`. The result has one axis more, of length `classes`.
@@ -373,9 +393,13 @@ def one_hot(labels: Any, classes: int, *, dtype: Any = "int64") -> Any:
     return hot(in_range(labels, count, name="one_hot"), count, name)
 
 
-def hot(labels: Any, classes: int, dtype: str) -> Any:
+def hot(labels: Any, classes: int, dtype: str) -> Tensor:
     """`one_hot` of labels whose range was checked before."""
     return bind(_ONE_HOT, labels, classes=classes, dtype=dtype)
 
 
-__all__ = ["in_range", "one_hot", "reshape", "take", "take_along_axis"]
+__all__ = [
+    "one_hot",
+    "take",
+    "take_along_axis",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,11 +13,15 @@ from dualgraph.kernels.program import Program, View
 from dualgraph.ops.arguments import normalize_axis
 from dualgraph.ops.broadcast import broadcast_shapes
 from dualgraph.ops.composite import composite
-from dualgraph.ops.elementwise import OPS, astype, multiply
+from dualgraph.ops.elementwise import multiply
 from dualgraph.ops.op import Op, Operand, as_view, bind, current
 from dualgraph.ops.reduce import sum
+from dualgraph.ops.registry import register
 from dualgraph.ops.shape import copy_loop, expand_dims, reshape, squeeze
 from dualgraph.spec import Shape, Spec, is_float, promote
+
+if TYPE_CHECKING:
+    from dualgraph.ops.types import ArrayLike, Tensor
 
 
 class _Product:
@@ -83,14 +87,14 @@ def _product_op(transpose_a: bool, transpose_b: bool) -> Op:
 
 # One op for each choice of what is transposed: a bit of the op, not of the memory layout, which the modes do not share.
 _PRODUCTS = {(ta, tb): _product_op(ta, tb) for ta in (False, True) for tb in (False, True)}
-_MATMUL = OPS["matmul"] = _PRODUCTS[False, False]
+_MATMUL = register(_PRODUCTS[False, False])  # the others are its gradients
 
 
 def _product(a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False) -> Any:
     return bind(_PRODUCTS[transpose_a, transpose_b], a, b)
 
 
-def matmul(a: Any, b: Any, /) -> Any:
+def matmul(a: ArrayLike, b: ArrayLike, /) -> Tensor:
     """The matrix product over the last two axes, `out[..., i, j] = sum_k a[..., i, k] * b[..., k, j]`; others broadcast.
 
     A vector is a row on the left and a column on the right, and its axis disappears from the result. Floats go through
@@ -122,7 +126,7 @@ def matmul(a: Any, b: Any, /) -> Any:
     return squeeze(out, -1 if rank_b == 1 else -2) if rank_a == 1 else out
 
 
-def vecdot(a: Any, b: Any, /, *, axis: int = -1) -> Any:
+def vecdot(a: ArrayLike, b: ArrayLike, /, *, axis: int = -1) -> Tensor:
     """The sum of products along an axis, after broadcasting: sum(a * b), in the dtype in which they meet.
 
     Raises `ShapeError`, `AxisError`.
@@ -136,7 +140,7 @@ def vecdot(a: Any, b: Any, /, *, axis: int = -1) -> Any:
     return sum(products, axis=normalize_axis("vecdot", axis, rank), dtype=products.layout[1])
 
 
-def outer(a: Any, b: Any, /) -> Any:
+def outer(a: ArrayLike, b: ArrayLike, /) -> Tensor:
     """All products of the elements of two vectors: `out[i, j] = a[i] * b[j]`. Raises `ShapeError` for other shapes.
 
     >>> import dualgraph as dg
@@ -146,7 +150,7 @@ def outer(a: Any, b: Any, /) -> Any:
     a, b = current().lift(a), current().lift(b)
     if len(a.layout[0]) != 1 or len(b.layout[0]) != 1:
         raise ShapeError(f"outer: got shapes {a.layout[0]} and {b.layout[0]}; both must be vectors; flatten them")
-    return expand_dims(a, 1) * expand_dims(b, 0)
+    return multiply(expand_dims(a, 1), expand_dims(b, 0))
 
 
 # linear: x @ weight.T + bias
@@ -184,10 +188,10 @@ def _rows(x: Any) -> Any:
     return x if len(shape) == 2 else reshape(x, (math.prod(shape[:-1]), shape[-1]))
 
 
-_LINEAR = OPS["linear"] = composite("linear", _linear, _linear_vjp, _linear_spec)
+_LINEAR = register(composite("linear", _linear, _linear_vjp, _linear_spec))
 
 
-def linear(x: Any, weight: Any, bias: Any = None) -> Any:
+def linear(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> Tensor:
     """`x @ weight.T + bias` with x (..., in_features), weight (out_features, in_features), bias (out_features,), as one op.
 
     Raises `ShapeError` where these do not fit.
@@ -201,4 +205,9 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Any:
     return front.apply(_LINEAR, tuple(front.lift(t) for t in operands), {})
 
 
-__all__ = ["astype", "linear", "matmul", "outer", "vecdot"]
+__all__ = [
+    "linear",
+    "matmul",
+    "outer",
+    "vecdot",
+]

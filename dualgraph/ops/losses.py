@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dualgraph.errors import DTypeError, ShapeError
 from dualgraph.ops import elementwise as ew
-from dualgraph.ops.activations import softmax
 from dualgraph.ops.arguments import choice
 from dualgraph.ops.composite import composite
-from dualgraph.ops.elementwise import OPS
 from dualgraph.ops.indexing import hot, in_range, integers_only
 from dualgraph.ops.op import bind, current
 from dualgraph.ops.reduce import known, max, sum
+from dualgraph.ops.registry import register
 from dualgraph.ops.shape import expand_dims
 from dualgraph.spec import is_float
+
+if TYPE_CHECKING:
+    from dualgraph.ops.types import ArrayLike, Reduction, Tensor
 
 REDUCTIONS = ("mean", "sum", "none")
 
 
-def checked_reduction(name: str, reduction: str) -> str:
+def checked_reduction(name: str, reduction: str) -> Reduction:
     """One of `REDUCTIONS`."""
-    return choice(name, "reduction", reduction, REDUCTIONS)
+    return choice(name, "reduction", reduction, REDUCTIONS)  # type: ignore[return-value]  # one of these
 
 
 def _rows_spec(name: str) -> Any:
@@ -69,36 +71,21 @@ def _cross_entropy(x: Any, labels: Any, *, reduction: str) -> Any:
 
 
 def _cross_entropy_gradient(g: Any, x: Any, labels: Any, *, reduction: str) -> Any:
-    e = ew.exp(ew.subtract(x, max(x, axis=1, keepdims=True)))
+    shift = current().detach(max(x, axis=1, keepdims=True))  # it cancels, and so does its gradient
+    e = ew.exp(ew.subtract(x, shift))
     p = ew.divide(e, sum(e, axis=1, keepdims=True))
     hit = hot(labels, x.layout[0][1], "bool")
     return ew.multiply(ew.where(hit, ew.subtract(p, 1.0), p), _row_gradient(g, x.layout[0][0], reduction))
 
 
-def _cross_entropy_gradient_vjp(number: int, g: Any, out: Any, g0: Any, x: Any, labels: Any, *, reduction: str) -> Any:
-    p = softmax(x, 1)
-    weight = _row_gradient(g0, x.layout[0][0], reduction)
-    if number == 1:
-        weighted = ew.multiply(g, weight)
-        return ew.multiply(p, ew.subtract(weighted, sum(ew.multiply(weighted, p), axis=1, keepdims=True)))
-    difference = ew.subtract(p, hot(labels, x.layout[0][1], x.layout[1]))
-    rows = sum(ew.multiply(g, difference), axis=1)
-    if reduction == "none":
-        return rows
-    return sum(rows) if reduction == "sum" else ew.divide(sum(rows), known(x.layout[0][0], rows))
-
-
-_CROSS_ENTROPY_GRADIENT = composite(
-    "cross_entropy_vjp",
-    _cross_entropy_gradient,
-    lambda number, *a, **k: None if number == 2 else _cross_entropy_gradient_vjp(number, *a, **k),
-)
-_CROSS_ENTROPY = OPS["cross_entropy"] = composite(
-    "cross_entropy",
-    _cross_entropy,
-    (lambda g, out, x, labels, *, reduction: bind(_CROSS_ENTROPY_GRADIENT, g, x, labels, reduction=reduction), None),
-    _rows_spec("cross_entropy"),
-    checks=True,
+_CROSS_ENTROPY = register(
+    composite(
+        "cross_entropy",
+        _cross_entropy,
+        spec=_rows_spec("cross_entropy"),
+        checks=True,
+        gradients=(_cross_entropy_gradient, None),
+    )
 )
 
 
@@ -112,24 +99,12 @@ def _nll_gradient(g: Any, x: Any, labels: Any, *, reduction: str) -> Any:
     return ew.where(hit, ew.negative(_row_gradient(g, x.layout[0][0], reduction)), 0.0)
 
 
-def _nll_gradient_vjp(number: int, g: Any, out: Any, g0: Any, x: Any, labels: Any, *, reduction: str) -> Any:
-    if number:
-        return None
-    rows = ew.negative(sum(ew.where(hot(labels, x.layout[0][1], "bool"), g, 0.0), axis=1))
-    return _reduced(rows, reduction)
-
-
-_NLL_GRADIENT = composite("nll_loss_vjp", _nll_gradient, _nll_gradient_vjp)
-_NLL_LOSS = OPS["nll_loss"] = composite(
-    "nll_loss",
-    _nll_loss,
-    (lambda g, out, x, labels, *, reduction: bind(_NLL_GRADIENT, g, x, labels, reduction=reduction), None),
-    _rows_spec("nll_loss"),
-    checks=True,
+_NLL_LOSS = register(
+    composite("nll_loss", _nll_loss, spec=_rows_spec("nll_loss"), checks=True, gradients=(_nll_gradient, None))
 )
 
 
-def cross_entropy(input: Any, target: Any, reduction: str = "mean") -> Any:
+def cross_entropy(input: ArrayLike, target: ArrayLike, reduction: Reduction = "mean") -> Tensor:
     """-log softmax(input)[target] of each row; averaged ("mean"), summed ("sum") or as it is ("none").
 
     `input`: (rows, classes) scores, floats. `target`: (rows,) class numbers, int32 or int64; one outside of [0, classes)
@@ -146,7 +121,7 @@ def cross_entropy(input: Any, target: Any, reduction: str = "mean") -> Any:
     return bind(_CROSS_ENTROPY, front.lift(input), front.lift(target), reduction=reduction)
 
 
-def nll_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
+def nll_loss(input: ArrayLike, target: ArrayLike, reduction: Reduction = "mean") -> Tensor:
     """-input[row, target[row]] of rows of log-probabilities; averaged, summed or as it is.
 
     Shapes, dtypes and errors as for `cross_entropy`, of which it is the second half after `log_softmax`.
@@ -168,26 +143,14 @@ def _mse(x: Any, y: Any, *, reduction: str) -> Any:
     return total if reduction == "sum" else ew.divide(total, known(error.spec.size, total))
 
 
-def _mse_gradient(g: Any, x: Any, y: Any, *, reduction: str, sign: float) -> Any:
+def _mse_gradient(g: Any, x: Any, y: Any, *, reduction: str, sign: float = 1.0) -> Any:
     difference = ew.subtract(x, y)
     scale = 2.0 * sign / (difference.spec.size if reduction == "mean" else 1)
     return ew.multiply(ew.multiply(difference, known(scale, difference)), g)
 
 
-def _mse_gradient_vjp(number: int, g: Any, out: Any, g0: Any, x: Any, y: Any, *, reduction: str, sign: float) -> Any:
-    difference = ew.subtract(x, y)
-    scale = 2.0 * sign / (difference.spec.size if reduction == "mean" else 1)
-    if number == 0:
-        return ew.multiply(ew.multiply(difference, known(scale, difference)), g)
-    both = ew.multiply(g, g0)
-    return ew.multiply(both, known(scale if number == 1 else -scale, both))
-
-
-_MSE_GRADIENT = composite("mse_loss_vjp", _mse_gradient, _mse_gradient_vjp)
-
-
-def _mse_vjp(number: int, g: Any, out: Any, x: Any, y: Any, *, reduction: str) -> Any:
-    return bind(_MSE_GRADIENT, g, x, y, reduction=reduction, sign=1.0 if number == 0 else -1.0)
+def _mse_gradient_of_target(g: Any, x: Any, y: Any, *, reduction: str) -> Any:
+    return _mse_gradient(g, x, y, reduction=reduction, sign=-1.0)
 
 
 def _mse_spec(x: Any, y: Any, *, reduction: str) -> None:
@@ -199,10 +162,10 @@ def _mse_spec(x: Any, y: Any, *, reduction: str) -> None:
         raise ShapeError(f"mse_loss: got an empty batch (shape {x[0]}); the mean of nothing is undefined; skip it")
 
 
-_MSE = OPS["mse_loss"] = composite("mse_loss", _mse, _mse_vjp, _mse_spec)
+_MSE = register(composite("mse_loss", _mse, spec=_mse_spec, gradients=(_mse_gradient, _mse_gradient_of_target)))
 
 
-def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
+def mse_loss(input: ArrayLike, target: ArrayLike, reduction: Reduction = "mean") -> Tensor:
     """(input - target)**2, averaged ("mean"), summed ("sum") or as it is ("none"); shapes must be equal.
 
     Floats only. Raises `ShapeError` for unequal shapes (nothing is broadcast) and for the mean of nothing, `DTypeError`,
@@ -214,3 +177,10 @@ def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
     """
     front = current()
     return bind(_MSE, front.lift(input), front.lift(target), reduction=checked_reduction("mse_loss", reduction))
+
+
+__all__ = [
+    "cross_entropy",
+    "mse_loss",
+    "nll_loss",
+]

@@ -22,6 +22,7 @@ from dualgraph.spec import Spec, fitting
 if TYPE_CHECKING:
     from typing import Self
 
+    from dualgraph.ops.tensor import Tensor
     from dualgraph.ops.types import P, R
 
 Literal = tuple[int, str]  # (bits, dtype): a scalar operand known while lowering
@@ -37,14 +38,15 @@ class Op:
 
     `spec(*input_specs, **params)` gives the result's spec, or raises one of `dualgraph.errors`.
     `lower(program, operands, specs, params)` appends kernel steps and returns views of the results.
-    `vjp[i](g, out, *inputs, **params)` gives the gradient of input i from the gradient `g` of the result, written in
-    public ops; None where there is no gradient. A single function instead of a tuple gets the number of the input first.
+    `vjp(i, g, out, *inputs, **params)` gives the gradient of input i from the gradient `g` of the result, written in
+    public ops; None where it is 0. It may be given as a tuple of functions without the number, one for each input (None:
+    no gradient); an empty one says that there is no rule.
     """
 
     name: str
     spec: SpecRule
     lower: Lower
-    vjp: tuple[Vjp | None, ...] | Callable[..., Any] = ()
+    vjp: Any = ()  # a `Vjp`, or None where there is no rule
     view: Callable[..., View | None] | None = None  # the result as a view of input 0, where the layout allows it
     pure: bool = True  # the result depends on the inputs alone, and computing it has no effect
     joint_vjp: bool = False  # the eager mode may record the gradient rules of a call once and run them as one launch
@@ -56,8 +58,20 @@ class Op:
     parts: Callable[..., Any] | None = None  # composite ops: the calls that one with these specs and params consists of
     plans: dict[Any, Any] = field(default_factory=dict, repr=False)  # the eager mode's prepared launches
 
+    def __post_init__(self) -> None:
+        if isinstance(self.vjp, tuple):
+            object.__setattr__(self, "vjp", _numbered(self.vjp) if self.vjp else None)
+
     def __repr__(self) -> str:
         return self.name
+
+
+def _numbered(rules: tuple[Vjp | None, ...]) -> Vjp:
+    def vjp(number: int, /, *args: Any, **params: Any) -> Any:
+        rule = rules[number]
+        return None if rule is None else rule(*args, **params)
+
+    return vjp
 
 
 class Call:
@@ -138,15 +152,6 @@ def _parts(call: Call) -> Sequence[Call]:
     return call.op.parts([x.layout for x in call.inputs], call.params) if call.op.parts is not None else ()
 
 
-def contribution(op: Op, number: int, g: Any, out: Any, inputs: Sequence[Any], params: dict[str, Any]) -> Any:
-    """The gradient of input `number` by the op's rule; None where it has none."""
-    rules = op.vjp
-    if callable(rules):
-        return rules(number, g, out, *inputs, **params)
-    rule = rules[number] if number < len(rules) else None
-    return None if rule is None else rule(g, out, *inputs, **params)
-
-
 _serials = itertools.count()
 ADDRESSABLE = 2**44  # bytes: more than any machine has, so it is refused while a graph is defined
 
@@ -156,23 +161,30 @@ class FrontEnd(Protocol):
 
     grad_enabled: bool
 
-    def apply(self, op: Op, inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:
-        """Apply an op to tensors, symbols or array-likes."""
+    def apply(self, op: Op, inputs: tuple[Any, ...], params: dict[str, Any]) -> Tensor:
+        """Apply an op to tensors, symbols or array-likes; several results come as a tuple."""
 
-    def constant(self, value: Any, dtype: str) -> Any:
+    def constant(self, value: Any, dtype: str) -> Tensor:
         """A scalar as a tensor of this front end."""
 
-    def number(self, value: float, dtype: str) -> Any:
+    def number(self, value: float, dtype: str) -> Tensor:
         """A constant that follows from a shape or an option, as an operand: no code is made for each of its values."""
 
-    def lift(self, value: Any) -> Any:
+    def lift(self, value: Any) -> Tensor:
         """A tensor or array-like as a tensor of this front end."""
+
+    def detach(self, x: Any) -> Tensor:
+        """The value of a tensor, without a gradient."""
 
     def result(self, call: Call, number: int) -> Any:
         """Result `number` of an earlier call, as an input for further calls."""
 
     def with_grad(self, enabled: bool) -> FrontEnd:
         """This front end with gradient recording on or off."""
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
 
 
 class Context:
@@ -235,9 +247,9 @@ def set_default(front: Any) -> None:
     _outside.front = front
 
 
-def current() -> Any:
+def current() -> FrontEnd:
     """The current front end."""
-    return _innermost.get(_outside).front
+    return _innermost.get(_outside).front  # type: ignore[no-any-return]
 
 
 def default() -> Any:
@@ -245,9 +257,9 @@ def default() -> Any:
     return _outside.front
 
 
-def bind(op: Op, *inputs: Any, **params: Any) -> Any:
-    """Apply `op` in the current mode."""
-    return _innermost.get(_outside).front.apply(op, inputs, params)
+def bind(op: Op, *inputs: Any, **params: Any) -> Tensor:
+    """Apply `op` in the current mode; several results come as a tuple."""
+    return _innermost.get(_outside).front.apply(op, inputs, params)  # type: ignore[no-any-return]
 
 
 class Chosen(Context):

@@ -7,8 +7,8 @@ step, go on with the same numbers. See `kernels.random` for the generator.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,9 +20,13 @@ from dualgraph.kernels.program import Program, View
 from dualgraph.locks import lock
 from dualgraph.ops.arguments import checked_shape, integer, probability, real
 from dualgraph.ops.creation import asarray
-from dualgraph.ops.elementwise import OPS, minimum
+from dualgraph.ops.elementwise import minimum
 from dualgraph.ops.op import ADDRESSABLE, Op, Operand, as_view, bind, specs_of
+from dualgraph.ops.registry import register
 from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, NUMPY_DTYPES, Shape, Spec, dtype_name, is_float
+
+if TYPE_CHECKING:
+    from dualgraph.ops.types import DTypeLike, ShapeLike, Tensor
 
 _lock = lock()
 _state: list[Any] = []  # the variables (seed, draw), put here by the mode that owns variables
@@ -74,10 +78,9 @@ def _random_op(name: str, expression: Callable[..., E.Expr], arity: int) -> Op:
         program.add(loop, (out,), tuple(v.broadcast_to(spec.shape) for v in views), spec.shape)
         return (out,)
 
-    OPS[name] = Op(
-        name, lambda *specs, shape, dtype: Spec(shape, dtype), lower, (None,) * (2 + arity), literal_scalars=False
+    return register(
+        Op(name, lambda *specs, shape, dtype: Spec(shape, dtype), lower, (None,) * (2 + arity), literal_scalars=False)
     )
-    return OPS[name]
 
 
 _UNIFORM = _random_op("uniform", lambda seed, draw, *, dtype: philox.uniform(seed, draw, dtype), 0)
@@ -95,7 +98,7 @@ def _float_dtype(name: str, dtype: Any) -> str:
     return found
 
 
-def rand(shape: int | Sequence[int], *, dtype: Any = DEFAULT_FLOAT) -> Any:
+def rand(shape: ShapeLike, *, dtype: DTypeLike = DEFAULT_FLOAT) -> Tensor:
     """Uniform on [0, 1): 24 random bits for float32, 53 for float64, so that each value is exact.
 
     >>> import dualgraph as dg
@@ -106,11 +109,11 @@ def rand(shape: int | Sequence[int], *, dtype: Any = DEFAULT_FLOAT) -> Any:
     return _rand("rand", shape, dtype)
 
 
-def _rand(name: str, shape: Any, dtype: Any) -> Any:
+def _rand(name: str, shape: Any, dtype: Any) -> Tensor:
     return _draw(_UNIFORM, checked_shape(name, shape), _float_dtype(name, dtype))
 
 
-def _draw(op: Op, shape: Shape, dtype: str, *operands: Any) -> Any:
+def _draw(op: Op, shape: Shape, dtype: str, *operands: Any) -> Tensor:
     """One draw, of a size that is checked before the counter moves."""
     params = {"shape": shape, "dtype": dtype}
     if math.prod(shape) > ADDRESSABLE // 8:
@@ -118,7 +121,7 @@ def _draw(op: Op, shape: Shape, dtype: str, *operands: Any) -> Any:
     return bind(op, *_next(), *operands, **params)
 
 
-def uniform(shape: int | Sequence[int], low: float = 0.0, high: float = 1.0, *, dtype: Any = DEFAULT_FLOAT) -> Any:
+def uniform(shape: ShapeLike, low: float = 0.0, high: float = 1.0, *, dtype: DTypeLike = DEFAULT_FLOAT) -> Tensor:
     """Uniform on [low, high): low + (high - low) * u, u as from `rand`; what rounds to high becomes the number before it.
 
     >>> import dualgraph as dg
@@ -144,7 +147,7 @@ def uniform(shape: int | Sequence[int], low: float = 0.0, high: float = 1.0, *, 
     return minimum(values, below) if first < last else values
 
 
-def randn(shape: int | Sequence[int], *, dtype: Any = DEFAULT_FLOAT) -> Any:
+def randn(shape: ShapeLike, *, dtype: DTypeLike = DEFAULT_FLOAT) -> Tensor:
     """Normal with mean 0 and variance 1 (Box & Muller 1958); float32 or float64.
 
     >>> import dualgraph as dg
@@ -154,7 +157,7 @@ def randn(shape: int | Sequence[int], *, dtype: Any = DEFAULT_FLOAT) -> Any:
     return _draw(_NORMAL, checked_shape("randn", shape), _float_dtype("randn", dtype))
 
 
-def bernoulli(shape: int | Sequence[int], p: float, *, dtype: Any = "bool") -> Any:
+def bernoulli(shape: ShapeLike, p: float, *, dtype: DTypeLike = "bool") -> Tensor:
     """True (1 in another dtype) with probability p, in [0, 1]. Raises `ArgumentError`.
 
     >>> import dualgraph as dg
@@ -169,7 +172,7 @@ def bernoulli(shape: int | Sequence[int], p: float, *, dtype: Any = "bool") -> A
 _EXACT = {"float32": (-(2**24), 2**24), "float64": (-(2**53), 2**53)}  # integers that floats hold, each of them
 
 
-def randint(shape: int | Sequence[int], low: int, high: int, *, dtype: Any = "int64") -> Any:
+def randint(shape: ShapeLike, low: int, high: int, *, dtype: DTypeLike = "int64") -> Tensor:
     """Integers uniform on [low, high), int64 unless another dtype is given. Raises `ArgumentError` unless low < high.
 
     >>> import dualgraph as dg
@@ -195,4 +198,11 @@ def randint(shape: int | Sequence[int], low: int, high: int, *, dtype: Any = "in
     return _draw(_INTEGERS, lengths, name, asarray(np.array(first)), asarray(np.array(last)))
 
 
-__all__ = ["bernoulli", "manual_seed", "rand", "randint", "randn", "uniform"]
+__all__ = [
+    "bernoulli",
+    "manual_seed",
+    "rand",
+    "randint",
+    "randn",
+    "uniform",
+]

@@ -5,20 +5,21 @@ from __future__ import annotations
 import builtins
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
 from dualgraph.errors import AxisError, DTypeError, ShapeError, shown
 from dualgraph.kernels import expr as E
 from dualgraph.kernels.kinds import Loop
+from dualgraph.kernels.monoids import MONOIDS
 from dualgraph.kernels.program import Program, View, row_shape, row_view
 from dualgraph.ops import elementwise as ew
 from dualgraph.ops.arguments import flag, normalize_axes, normalize_axis, real
 from dualgraph.ops.composite import composite
-from dualgraph.ops.elementwise import OPS
-from dualgraph.ops.op import Op, Operand, as_view, bind, current
+from dualgraph.ops.elementwise import Expression
+from dualgraph.ops.op import Op, Operand, Vjp, as_view, bind, current
+from dualgraph.ops.registry import register
 from dualgraph.ops.shape import (
     broadcast_to,
     contiguous,
@@ -28,6 +29,9 @@ from dualgraph.ops.shape import (
     reshape,
 )
 from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, Shape, Spec, contiguous_strides, dtype_name, is_float
+
+if TYPE_CHECKING:
+    from dualgraph.ops.types import ArrayLike, Axis, DTypeLike, Tensor
 
 Axes = tuple[int, ...]
 
@@ -58,11 +62,18 @@ def not_empty(name: str, shape: Shape, axes: Axes) -> None:
         )
 
 
-def _fold_op(name: str, monoid: str, result_dtype: Callable[[str], str], vjp: Any) -> Op:
+def _itself(x: E.Expr) -> E.Expr:
+    return x
+
+
+def _fold_op(name: str, monoid: str, vjp: Vjp | None, element: Expression = _itself) -> Op:
+    """A fold of `element(x)` along axes."""
+    record = MONOIDS[monoid]
+
     def spec(x: Any, *, axes: Axes, keepdims: bool) -> Spec:
-        if monoid in ("max", "min"):
+        if record.nothing is None:
             not_empty(name, x[0], axes)
-        return Spec(reduced_shape(x[0], axes, keepdims), result_dtype(x[1]))
+        return Spec(reduced_shape(x[0], axes, keepdims), record.result(element(E.input(0, x[1])).dtype))
 
     def lower(
         program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]
@@ -71,23 +82,18 @@ def _fold_op(name: str, monoid: str, result_dtype: Callable[[str], str], vjp: An
         view, axes = foldable(program, as_view(program, operands[0]), params["axes"])
         domain = view.shape
         result = program.new(Spec(row_shape(domain, axes), out.dtype))
-        x = E.cast(E.input(0, view.dtype), out.dtype)
+        x = E.cast(element(E.input(0, view.dtype)), out.dtype)
         code, results = E.linearise([E.fold(monoid, x) if axes else E.computed(x)])
         loop = Loop(code, results, (view.dtype,), (False,))
         program.add(loop, (row_view(result, domain, axes),), (view,), domain, axes)
         return (result.with_layout(out.shape, contiguous_strides(out.shape)),)
 
-    OPS[name] = Op(name, spec, lower, vjp, joint_vjp=True)
-    return OPS[name]
+    return register(Op(name, spec, lower, (vjp,), joint_vjp=True))
 
 
 def _keepdims(g: Any, x: Any, axes: Axes) -> Any:
     """A gradient or result with its reduced axes back at length 1."""
     return reshape(g, reduced_shape(x.layout[0], axes, True))
-
-
-def _sum_dtype(dtype: str) -> str:
-    return DEFAULT_INTEGER if dtype in ("bool", "int32") else dtype
 
 
 def _spread(g: Any, x: Any, axes: Axes) -> Any:
@@ -117,16 +123,7 @@ def _extreme_gradient(g: Any, out: Any, x: Any, *, axes: Axes) -> Any:
     return ew.multiply(ew.divide(g, sum(weight, axis=axes, keepdims=True)), weight)
 
 
-def _extreme_gradient_vjp(number: int, g: Any, out: Any, g0: Any, out0: Any, x: Any, *, axes: Axes) -> Any:
-    """Piecewise constant in out and x; linear in the incoming gradient."""
-    if number:
-        return None
-    hit = ew.logical_or(ew.equal(x, out0), ew.logical_and(ew.isnan(x), ew.isnan(out0)))
-    weight = ew.astype(hit, x.layout[1])
-    return sum(ew.multiply(g, ew.divide(weight, sum(weight, axis=axes, keepdims=True))), axis=axes, keepdims=True)
-
-
-_EXTREME_GRADIENT = composite("extreme_vjp", _extreme_gradient, _extreme_gradient_vjp)
+_EXTREME_GRADIENT = register(composite("extreme_vjp", _extreme_gradient))
 
 
 def _prod_gradient_vjp(number: int, u: Any, out: Any, g: Any, x: Any, *, axes: Axes) -> Any:
@@ -153,7 +150,7 @@ def _positions(n: int) -> Any:
     return current().lift(np.arange(n))
 
 
-_PROD_GRADIENT = composite("prod_vjp", _prod_gradient, _prod_gradient_vjp)
+_PROD_GRADIENT = register(composite("prod_vjp", _prod_gradient, _prod_gradient_vjp))
 
 
 def _prod_vjp(g: Any, out: Any, x: Any, *, axes: Axes, keepdims: bool) -> Any:
@@ -164,25 +161,22 @@ def _extreme_vjp(g: Any, out: Any, x: Any, *, axes: Axes, keepdims: bool) -> Any
     return bind(_EXTREME_GRADIENT, _keepdims(g, x, axes), _keepdims(out, x, axes), x, axes=axes)
 
 
-def _same(dtype: str) -> str:
-    return dtype
+_SUM = _fold_op("sum", "sum", _sum_vjp)
+_PROD = _fold_op("prod", "prod", _prod_vjp)
+_MAX = _fold_op("max", "max", _extreme_vjp)
+_MIN = _fold_op("min", "min", _extreme_vjp)
+_ANY = _fold_op("any", "any", None)
+_ALL = _fold_op("all", "all", None)
+_COUNT_NONZERO = _fold_op("count_nonzero", "sum", None, lambda x: E.cast(x, "bool"))
 
 
-_SUM = _fold_op("sum", "sum", _sum_dtype, (_sum_vjp,))
-_PROD = _fold_op("prod", "prod", _sum_dtype, (_prod_vjp,))
-_MAX = _fold_op("max", "max", _same, (_extreme_vjp,))
-_MIN = _fold_op("min", "min", _same, (_extreme_vjp,))
-_ANY = _fold_op("any", "any", lambda dtype: "bool", (None,))
-_ALL = _fold_op("all", "all", lambda dtype: "bool", (None,))
-
-
-def _reduce(op: Op, x: Any, axis: int | Sequence[int] | None, keepdims: bool) -> Any:
+def _reduce(op: Op, x: Any, axis: Axis, keepdims: bool) -> Tensor:
     x = current().lift(x)
     axes = normalize_axes(op.name, axis, len(x.layout[0]))
     return bind(op, x, axes=axes, keepdims=flag(op.name, "keepdims", keepdims))
 
 
-def _accumulated(op: Op, x: Any, axis: Any, dtype: Any, keepdims: bool) -> Any:
+def _accumulated(op: Op, x: Any, axis: Axis, dtype: DTypeLike | None, keepdims: bool) -> Tensor:
     """A sum or product in the dtype asked for; int32 wraps, since that is what is left of the int64 computed."""
     if dtype is None:
         return _reduce(op, x, axis, keepdims)
@@ -190,7 +184,7 @@ def _accumulated(op: Op, x: Any, axis: Any, dtype: Any, keepdims: bool) -> Any:
     return ew.astype(_reduce(op, ew.astype(x, name), axis, keepdims), name)
 
 
-def sum(x: Any, /, *, axis: int | Sequence[int] | None = None, dtype: Any = None, keepdims: bool = False) -> Any:
+def sum(x: ArrayLike, /, *, axis: Axis = None, dtype: DTypeLike | None = None, keepdims: bool = False) -> Tensor:
     """The sum along axes (all by default), in one documented order of additions.
 
     `axis`: an int or several; they disappear, or stay with length 1 with `keepdims`. `dtype`: cast first, and the result
@@ -205,7 +199,7 @@ def sum(x: Any, /, *, axis: int | Sequence[int] | None = None, dtype: Any = None
     return _accumulated(_SUM, x, axis, dtype, keepdims)
 
 
-def prod(x: Any, /, *, axis: int | Sequence[int] | None = None, dtype: Any = None, keepdims: bool = False) -> Any:
+def prod(x: ArrayLike, /, *, axis: Axis = None, dtype: DTypeLike | None = None, keepdims: bool = False) -> Tensor:
     """The product along axes (all by default); axes, dtypes and order as for `sum`. The product of nothing is 1.
 
     The gradient is right where elements are zero or infinite: it is the product of the others.
@@ -219,7 +213,7 @@ def prod(x: Any, /, *, axis: int | Sequence[int] | None = None, dtype: Any = Non
     return _accumulated(_PROD, x, axis, dtype, keepdims)
 
 
-def max(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
+def max(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The largest element along axes (all by default); NaN if there is one, and -0.0 < +0.0. Axes as for `sum`.
 
     Ties share the gradient evenly. Raises `ShapeError` where the reduced axes are empty, `AxisError`.
@@ -231,7 +225,7 @@ def max(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = 
     return _reduce(_MAX, x, axis, keepdims)
 
 
-def min(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
+def min(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The smallest element along axes (all by default); NaN if there is one, and -0.0 < +0.0. Axes as for `sum`.
 
     Ties share the gradient evenly. Raises `ShapeError` where the reduced axes are empty, `AxisError`.
@@ -243,7 +237,7 @@ def min(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = 
     return _reduce(_MIN, x, axis, keepdims)
 
 
-def any(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
+def any(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Whether some element along axes (all by default) is true, that is non-zero; of nothing False. Axes as for `sum`.
 
     >>> import dualgraph as dg
@@ -253,7 +247,7 @@ def any(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = 
     return _reduce(_ANY, x, axis, keepdims)
 
 
-def all(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
+def all(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Whether every element along axes (all by default) is true, that is non-zero; of nothing True. Axes as for `sum`.
 
     >>> import dualgraph as dg
@@ -261,6 +255,16 @@ def all(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = 
     [False, True]
     """
     return _reduce(_ALL, x, axis, keepdims)
+
+
+def count_nonzero(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """How many elements along axes (all by default) are not zero, as int64; NaN is not zero, -0.0 is. Axes as for `sum`.
+
+    >>> import dualgraph as dg
+    >>> dg.count_nonzero(dg.tensor([[1.0, 0.0], [0.5, 2.0]]), axis=1).tolist()
+    [1, 2]
+    """
+    return _reduce(_COUNT_NONZERO, x, axis, keepdims)
 
 
 # Composed reductions
@@ -316,14 +320,7 @@ def _var_gradient(g: Any, x: Any, *, axes: Axes, correction: float) -> Any:
     return ew.multiply(ew.multiply(g, _var_scale(x, axes, correction)), _centred(x, axes))
 
 
-def _var_gradient_vjp(number: int, g: Any, out: Any, g0: Any, x: Any, *, axes: Axes, correction: float) -> Any:
-    scale = _var_scale(x, axes, correction)
-    if number == 0:
-        return sum(ew.multiply(ew.multiply(g, scale), _centred(x, axes)), axis=axes, keepdims=True)
-    return _centred(ew.multiply(g, ew.multiply(g0, scale)), axes)
-
-
-_VAR_GRADIENT = composite("var_vjp", _var_gradient, _var_gradient_vjp)
+_VAR_GRADIENT = register(composite("var_vjp", _var_gradient))
 
 
 def _var_vjp(g: Any, out: Any, x: Any, *, axes: Axes, correction: float, keepdims: bool) -> Any:
@@ -357,13 +354,13 @@ def _logsumexp_spec(x: Any, *, axes: Axes, keepdims: bool) -> None:
     not_empty("logsumexp", x[0], axes)
 
 
-_MEAN = OPS["mean"] = composite("mean", _mean, (_mean_vjp,), _float_spec("mean"))
-_VAR = OPS["var"] = composite("var", _var, (_var_vjp,), _float_spec("var"))
-_STD = OPS["std"] = composite("std", _std, (_std_vjp,), _float_spec("std"))
-_LOGSUMEXP = OPS["logsumexp"] = composite("logsumexp", _logsumexp, (_logsumexp_vjp,), _logsumexp_spec)
+_MEAN = register(composite("mean", _mean, (_mean_vjp,), _float_spec("mean")))
+_VAR = register(composite("var", _var, (_var_vjp,), _float_spec("var")))
+_STD = register(composite("std", _std, (_std_vjp,), _float_spec("std")))
+_LOGSUMEXP = register(composite("logsumexp", _logsumexp, (_logsumexp_vjp,), _logsumexp_spec))
 
 
-def mean(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
+def mean(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The arithmetic mean along axes (all by default): sum(x) / n. Of nothing it is NaN. Axes as for `sum`.
 
     Floats only: raises `DTypeError` for integers, and `AxisError`.
@@ -375,7 +372,7 @@ def mean(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool =
     return _reduce(_MEAN, x, axis, keepdims)
 
 
-def var(x: Any, /, *, axis: int | Sequence[int] | None = None, correction: float = 0.0, keepdims: bool = False) -> Any:
+def var(x: ArrayLike, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
     """The variance along axes (all by default): sum((x - mean(x))**2) / (n - correction), in two passes.
 
     `correction=1` gives the unbiased estimate of a sample. A divisor below 0 counts as 0: the variance of no more elements
@@ -389,13 +386,13 @@ def var(x: Any, /, *, axis: int | Sequence[int] | None = None, correction: float
     return _spread_of(_VAR, x, axis, correction, keepdims)
 
 
-def _spread_of(op: Op, x: Any, axis: int | Sequence[int] | None, correction: float, keepdims: bool) -> Any:
+def _spread_of(op: Op, x: Any, axis: Axis, correction: float, keepdims: bool) -> Tensor:
     x = current().lift(x)
     axes, taken = normalize_axes(op.name, axis, len(x.layout[0])), real(op.name, "correction", correction, finite=True)
     return bind(op, x, axes=axes, correction=taken, keepdims=flag(op.name, "keepdims", keepdims))
 
 
-def std(x: Any, /, *, axis: int | Sequence[int] | None = None, correction: float = 0.0, keepdims: bool = False) -> Any:
+def std(x: ArrayLike, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
     """The standard deviation along axes: sqrt(var(x)); see `var`. Where it is 0 its gradient is 0.
 
     >>> import dualgraph as dg
@@ -405,7 +402,7 @@ def std(x: Any, /, *, axis: int | Sequence[int] | None = None, correction: float
     return _spread_of(_STD, x, axis, correction, keepdims)
 
 
-def logsumexp(x: Any, /, *, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Any:
+def logsumexp(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """log(sum(exp(x))) along axes (all by default), without overflow: the largest element is taken out first.
 
     Floats only (`DTypeError`). Where all elements are -inf the result is -inf. Axes as for `sum`.
@@ -447,15 +444,14 @@ def _arg_op(name: str, monoid: str) -> Op:
         program.add(loop, (row_view(out, view.shape, axes),), (view,) * takes, view.shape, axes)
         return (out.with_layout(specs[0].shape, contiguous_strides(specs[0].shape)),)
 
-    OPS[name] = Op(name, spec, lower, (None,))
-    return OPS[name]
+    return register(Op(name, spec, lower, (None,)))
 
 
 _ARGMAX = _arg_op("argmax", "max")
 _ARGMIN = _arg_op("argmin", "min")
 
 
-def _arg(op: Op, x: Any, axis: int | None, keepdims: bool) -> Any:
+def _arg(op: Op, x: Any, axis: SupportsIndex | None, keepdims: bool) -> Tensor:
     x, keepdims = current().lift(x), flag(op.name, "keepdims", keepdims)
     if axis is None:
         rank = len(x.layout[0])
@@ -466,7 +462,7 @@ def _arg(op: Op, x: Any, axis: int | None, keepdims: bool) -> Any:
     return bind(op, x, axis=normalize_axis(op.name, axis, len(x.layout[0])), keepdims=keepdims)
 
 
-def argmax(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Any:
+def argmax(x: ArrayLike, /, *, axis: SupportsIndex | None = None, keepdims: bool = False) -> Tensor:
     """The position (int64) of the largest element along an axis, or in the flat tensor; the first among equals.
 
     A NaN counts as the largest. Raises `ShapeError` where there is no element, `AxisError`.
@@ -478,7 +474,7 @@ def argmax(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Any
     return _arg(_ARGMAX, x, axis, keepdims)
 
 
-def argmin(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Any:
+def argmin(x: ArrayLike, /, *, axis: SupportsIndex | None = None, keepdims: bool = False) -> Tensor:
     """The position (int64) of the smallest element along an axis, or in the flat tensor; the first among equals.
 
     A NaN counts as the smallest. Raises `ShapeError` where there is no element, `AxisError`.
@@ -509,3 +505,20 @@ def sum_to(x: Any, spec: Spec) -> Any:
         if ones:
             x = reshape(x, want)
     return x if x.layout[1] == spec[1] else ew.astype(x, spec[1])
+
+
+__all__ = [
+    "all",
+    "any",
+    "argmax",
+    "argmin",
+    "count_nonzero",
+    "logsumexp",
+    "max",
+    "mean",
+    "min",
+    "prod",
+    "std",
+    "sum",
+    "var",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,10 +22,14 @@ from dualgraph.ops.arguments import (
     tensors,
 )
 from dualgraph.ops.broadcast import broadcast_shapes, checked_scalar
-from dualgraph.ops.elementwise import OPS, astype
+from dualgraph.ops.elementwise import astype
 from dualgraph.ops.identity import identity
 from dualgraph.ops.op import Op, Operand, as_view, bind, current, leaves
+from dualgraph.ops.registry import register
 from dualgraph.spec import MOST_AXES, Shape, Spec, contiguous_strides, dtype_name, fitting, promote
+
+if TYPE_CHECKING:
+    from dualgraph.ops.types import ArrayLike, Axis, DTypeLike, Integers, ShapeLike, Tensor
 
 
 def copy_loop(dtype: str, to: str) -> Loop:
@@ -62,8 +66,7 @@ def _view_op(name: str, spec: Any, rule: Any, vjp: Any) -> Op:
         result = rule(view, specs[0], **params)
         return (result if result is not None else rule(contiguous(program, view), specs[0], **params),)
 
-    OPS[name] = Op(name, spec, lower, vjp, view=rule, joint_vjp=True)
-    return OPS[name]
+    return register(Op(name, spec, lower, vjp, view=rule, joint_vjp=True))
 
 
 # reshape
@@ -80,7 +83,7 @@ def _reshape_view(view: View, out: Spec, *, shape: Shape) -> View | None:
 _RESHAPE = _view_op("reshape", _reshape_spec, _reshape_view, (lambda g, out, x, *, shape: reshape(g, x.layout[0]),))
 
 
-def reshape(x: Any, /, shape: Sequence[int]) -> Any:
+def reshape(x: ArrayLike, /, shape: ShapeLike) -> Tensor:
     """The same elements in row-major order under another shape; one length may be -1 and is worked out.
 
     A view where x is contiguous, else a copy. Raises `ShapeError` if the number of elements would change.
@@ -109,7 +112,7 @@ def reshape(x: Any, /, shape: Sequence[int]) -> Any:
     return identity(x) if new == old else bind(_RESHAPE, x, shape=new)
 
 
-def expand_dims(x: Any, /, axis: int = 0) -> Any:
+def expand_dims(x: ArrayLike, /, axis: int = 0) -> Tensor:
     """A new axis of length 1 at position `axis` of the result. Raises `AxisError`.
 
     >>> import dualgraph as dg
@@ -122,7 +125,7 @@ def expand_dims(x: Any, /, axis: int = 0) -> Any:
     return reshape(x, (*shape[:at], 1, *shape[at:]))
 
 
-def squeeze(x: Any, /, axis: int | Sequence[int] | None = None) -> Any:
+def squeeze(x: ArrayLike, /, axis: Axis = None) -> Tensor:
     """x without the given axes, whose length must be 1. Raises `ShapeError`, `AxisError`.
 
     >>> import dualgraph as dg
@@ -138,7 +141,7 @@ def squeeze(x: Any, /, axis: int | Sequence[int] | None = None) -> Any:
     return reshape(x, tuple(n for a, n in enumerate(shape) if a not in axes))
 
 
-def flatten(x: Any, /, start_axis: int = 0, end_axis: int = -1) -> Any:
+def flatten(x: ArrayLike, /, start_axis: int = 0, end_axis: int = -1) -> Tensor:
     """The axes from `start_axis` to `end_axis` (inclusive) joined into one. Raises `AxisError`.
 
     >>> import dualgraph as dg
@@ -171,7 +174,7 @@ def _permute_vjp(g: Any, out: Any, x: Any, *, axes: tuple[int, ...]) -> Any:
 _PERMUTE = _view_op("permute_dims", _permute_spec, _permute_view, (_permute_vjp,))
 
 
-def permute_dims(x: Any, /, axes: Sequence[int]) -> Any:
+def permute_dims(x: ArrayLike, /, axes: Integers) -> Tensor:
     """The axes in another order: axis i of the result is axis `axes[i]` of x. A view. Raises `AxisError`.
 
     >>> import dualgraph as dg
@@ -187,7 +190,7 @@ def permute_dims(x: Any, /, axes: Sequence[int]) -> Any:
     return identity(x) if order == tuple(range(rank)) else bind(_PERMUTE, x, axes=order)
 
 
-def swapaxes(x: Any, /, axis1: int, axis2: int) -> Any:
+def swapaxes(x: ArrayLike, /, axis1: int, axis2: int) -> Tensor:
     """Two axes exchanged. A view. Raises `AxisError`.
 
     >>> import dualgraph as dg
@@ -202,7 +205,7 @@ def swapaxes(x: Any, /, axis1: int, axis2: int) -> Any:
     return permute_dims(x, order)
 
 
-def matrix_transpose(x: Any, /) -> Any:
+def matrix_transpose(x: ArrayLike, /) -> Tensor:
     """The last two axes exchanged; also written `x.mT`. A view. Raises `ShapeError` for fewer than two axes.
 
     >>> import dualgraph as dg
@@ -218,7 +221,7 @@ def matrix_transpose(x: Any, /) -> Any:
     return bind(_PERMUTE, x, axes=(*range(rank - 2), rank - 1, rank - 2))
 
 
-def moveaxis(x: Any, source: int, destination: int, /) -> Any:
+def moveaxis(x: ArrayLike, source: int, destination: int, /) -> Tensor:
     """Axis `source` moved to position `destination`, the others in order. A view. Raises `AxisError`.
 
     >>> import dualgraph as dg
@@ -244,7 +247,7 @@ _BROADCAST = _view_op(
 )
 
 
-def broadcast_to(x: Any, /, shape: Sequence[int]) -> Any:
+def broadcast_to(x: ArrayLike, /, shape: ShapeLike) -> Tensor:
     """x repeated along new axes and axes of length 1, without copying. Raises `ShapeError`.
 
     The gradient is summed over what was repeated.
@@ -261,7 +264,7 @@ def broadcast_to(x: Any, /, shape: Sequence[int]) -> Any:
     return identity(x) if new == old else bind(_BROADCAST, x, shape=new)
 
 
-def broadcast_arrays(*arrays: Any) -> list[Any]:
+def broadcast_arrays(*arrays: ArrayLike) -> list[Tensor]:
     """All arguments at their common shape, as a list of views. Raises `ShapeError` if there is none.
 
     >>> import dualgraph as dg
@@ -309,17 +312,18 @@ def _embed_lower(
     return (out,)
 
 
-_EMBED: Op = Op(
-    "embed",  # zeros of a shape with x in a window: the gradient of slice
-    lambda x, *, shape, window: Spec(shape, x[1]),
-    _embed_lower,
-    (lambda g, out, x, *, shape, window: bind(SLICE, g, window=window),),
-    joint_vjp=True,
+_EMBED: Op = register(
+    Op(
+        "embed",  # zeros of a shape with x in a window: the gradient of slice
+        lambda x, *, shape, window: Spec(shape, x[1]),
+        _embed_lower,
+        (lambda g, out, x, *, shape, window: bind(SLICE, g, window=window),),
+        joint_vjp=True,
+    )
 )
-OPS["embed"] = _EMBED
 
 
-def flip(x: Any, /, axis: int | Sequence[int] | None = None) -> Any:
+def flip(x: ArrayLike, /, axis: Axis = None) -> Tensor:
     """The order of elements reversed along the given axes (all by default). A view. Raises `AxisError`.
 
     >>> import dualgraph as dg
@@ -371,10 +375,10 @@ def _concat_vjp(number: int, g: Any, out: Any, *inputs: Any, axis: int) -> Any:
     return bind(SLICE, g, window=_concat_parts([x.layout[0] for x in inputs], axis)[number])
 
 
-_CONCAT = OPS["concat"] = Op("concat", _concat_spec, _concat_lower, _concat_vjp, joint_vjp=True)
+_CONCAT = register(Op("concat", _concat_spec, _concat_lower, _concat_vjp, joint_vjp=True))
 
 
-def concat(arrays: Sequence[Any], /, axis: int = 0) -> Any:
+def concat(arrays: Sequence[ArrayLike], /, axis: int = 0) -> Tensor:
     """Tensors joined along an axis they have; their dtypes meet in the highest of them.
 
     Raises `ShapeError` if another axis differs, `AxisError`, and `ArgumentError` for no tensors.
@@ -390,7 +394,7 @@ def concat(arrays: Sequence[Any], /, axis: int = 0) -> Any:
     return bind(_CONCAT, *parts, axis=at)
 
 
-def stack(arrays: Sequence[Any], /, axis: int = 0) -> Any:
+def stack(arrays: Sequence[ArrayLike], /, axis: int = 0) -> Tensor:
     """Tensors of one shape joined along a new axis. Raises `ShapeError`, `AxisError`; `ArgumentError` for no tensors.
 
     >>> import dualgraph as dg
@@ -404,7 +408,7 @@ def stack(arrays: Sequence[Any], /, axis: int = 0) -> Any:
     return concat([expand_dims(x, at) for x in parts], axis=at)
 
 
-def split(x: Any, sections: int | Sequence[int], /, axis: int = 0) -> list[Any]:
+def split(x: ArrayLike, sections: Integers, /, axis: int = 0) -> list[Tensor]:
     """x cut along an axis into equal parts (an integer) or parts of the given lengths (a sequence), as a list of views.
 
     Unlike in NumPy a sequence holds lengths, not positions. Raises `ShapeError` if they do not fit, `AxisError`.
@@ -452,10 +456,10 @@ def _fill_lower(
     return (out,)
 
 
-FILL = OPS["full"] = Op("full", lambda value, *, shape: Spec(shape, value[1]), _fill_lower, (None,))
+FILL = register(Op("full", lambda value, *, shape: Spec(shape, value[1]), _fill_lower, (None,)))
 
 
-def zeros_like(x: Any, /, dtype: Any = None) -> Any:
+def zeros_like(x: ArrayLike, /, dtype: DTypeLike | None = None) -> Tensor:
     """Zeros of x's shape, and of its dtype unless another is given.
 
     >>> import dualgraph as dg
@@ -465,7 +469,7 @@ def zeros_like(x: Any, /, dtype: Any = None) -> Any:
     return full_like(x, 0, dtype)
 
 
-def ones_like(x: Any, /, dtype: Any = None) -> Any:
+def ones_like(x: ArrayLike, /, dtype: DTypeLike | None = None) -> Tensor:
     """Ones of x's shape, and of its dtype unless another is given.
 
     >>> import dualgraph as dg
@@ -475,7 +479,7 @@ def ones_like(x: Any, /, dtype: Any = None) -> Any:
     return full_like(x, 1, dtype)
 
 
-def full_like(x: Any, value: Any, /, dtype: Any = None) -> Any:
+def full_like(x: ArrayLike, value: ArrayLike, /, dtype: DTypeLike | None = None) -> Tensor:
     """A constant of x's shape, and of its dtype unless another is given.
 
     >>> import dualgraph as dg
@@ -486,10 +490,31 @@ def full_like(x: Any, value: Any, /, dtype: Any = None) -> Any:
     return filled("full_like", x.layout[0], value, dtype_name(dtype, x.layout[1]))
 
 
-def filled(name: str, shape: Shape, value: Any, dtype: str) -> Any:
+def filled(name: str, shape: Shape, value: Any, dtype: str) -> Tensor:
     """One value everywhere, or what can be broadcast to the shape, in a dtype."""
     if isinstance(value, (np.generic, np.ndarray)) and value.shape == ():
         value = value.item()
     if value.__class__ not in (bool, int, float):
         return broadcast_to(astype(value, dtype), shape)
     return bind(FILL, current().constant(*checked_scalar(name, value, dtype)), shape=shape)
+
+
+__all__ = [
+    "broadcast_arrays",
+    "broadcast_to",
+    "concat",
+    "expand_dims",
+    "flatten",
+    "flip",
+    "full_like",
+    "matrix_transpose",
+    "moveaxis",
+    "ones_like",
+    "permute_dims",
+    "reshape",
+    "split",
+    "squeeze",
+    "stack",
+    "swapaxes",
+    "zeros_like",
+]

@@ -339,7 +339,7 @@ class Tensor:
 
     def detach(self) -> Tensor:
         """The same value, cut off from the recorded graph."""
-        return current().detach(self)  # type: ignore[no-any-return]
+        return current().detach(self)
 
     def register_hook(self, hook: TensorHook) -> Callable[[], None]:
         """Call `hook(gradient)` when this tensor's gradient is complete; a result replaces it. Returns a remover."""

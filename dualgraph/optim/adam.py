@@ -9,6 +9,7 @@ from dualgraph.errors import ArgumentError, here, shown
 from dualgraph.ops.composite import composite
 from dualgraph.ops.elementwise import astype, sqrt
 from dualgraph.ops.op import current
+from dualgraph.ops.registry import register
 from dualgraph.optim.optimizer import Group, Optimizer, Params, checked_number
 from dualgraph.optim.scales import adam_scales
 
@@ -57,7 +58,7 @@ def _adam_group(
     return tuple(new)
 
 
-ADAM_UPDATE = composite("adam_update", _adam_group)
+ADAM_UPDATE = register(composite("adam_update", _adam_group))
 
 
 class Adam(Optimizer):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from dualgraph.eager.tensor import EagerTensor, Variable
+from dualgraph.eager.tensor import Variable
 from dualgraph.errors import ArgumentError, DTypeError, DualgraphError, here, shown
 from dualgraph.ops.arguments import flag, members, real
 from dualgraph.ops.creation import asarray
@@ -342,7 +342,7 @@ def _plain(value: Any) -> Any:
 
 
 def _check_rate(what: str, value: Any, faults: list[str]) -> None:
-    number = value.item() if isinstance(value, (EagerTensor, np.generic, np.ndarray)) and value.shape == () else value
+    number = value.item() if isinstance(value, (Tensor, np.generic, np.ndarray)) and value.shape == () else value
     if number is not None and not (_is_number(number, (int, float)) and 0.0 <= number < math.inf):
         faults.append(f"unfit: {what}: got {shown(value)}, must be a number of at least 0")
 

@@ -10,6 +10,7 @@ from dualgraph.ops.composite import composite
 from dualgraph.ops.creation import asarray
 from dualgraph.ops.elementwise import astype, power, sqrt
 from dualgraph.ops.op import bind
+from dualgraph.ops.registry import register
 
 
 def _counted(count: Any, *, absent: tuple[int, ...]) -> Any:
@@ -28,8 +29,8 @@ def adam_scales(
     return (count, rates, roots, 1.0 - lr * decay) if decay else (count, rates, roots)
 
 
-COUNTED = composite("counted", _counted)
-ADAM_SCALES = composite("adam_scales", adam_scales)
+COUNTED = register(composite("counted", _counted))
+ADAM_SCALES = register(composite("adam_scales", adam_scales))
 
 
 def counted(count: Any, absent: tuple[int, ...]) -> Any:

@@ -10,6 +10,7 @@ from dualgraph.ops.arguments import flag
 from dualgraph.ops.composite import composite
 from dualgraph.ops.elementwise import add, astype, equal, where
 from dualgraph.ops.op import bind, current
+from dualgraph.ops.registry import register
 from dualgraph.optim.optimizer import Group, Optimizer, Options, Params, checked_number
 from dualgraph.optim.scales import counted
 
@@ -47,8 +48,8 @@ def _sgd_group(lr: Any, *values: Any, weight_decay: float) -> Any:
     return tuple([_sgd(lr, p, g, weight_decay=weight_decay) for p, g in zip(values[:half], values[half:], strict=True)])
 
 
-SGD_UPDATE = composite("sgd_update", _sgd_group)
-MOMENTUM_UPDATE = composite("momentum_update", _momentum)
+SGD_UPDATE = register(composite("sgd_update", _sgd_group))
+MOMENTUM_UPDATE = register(composite("momentum_update", _momentum))
 
 
 class SGD(Optimizer):

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from dualgraph.kernels.expr import literal_array, literal_bits
-from dualgraph.ops.elementwise import OPS
 from dualgraph.ops.op import Call
+from dualgraph.ops.registry import OPS
 from dualgraph.ops.shape import FILL
 from dualgraph.ops.symbol import Symbol, literal_of
 from dualgraph.spec import NUMPY_DTYPES, is_float

@@ -11,7 +11,7 @@ from dualgraph.compare.memory import peak_of_step
 from dualgraph.compare.recording import launches, program_alone, replayed
 from dualgraph.compare.workloads import WORKLOADS, find
 from dualgraph.kernels import provider
-from dualgraph.ops.elementwise import OPS
+from dualgraph.ops.registry import OPS
 
 # The reference interpreter copies operands as it goes: its own memory is larger than that of any plan.
 native = pytest.mark.skipif(provider.name() != "llvm", reason="a matter of the native kernels")

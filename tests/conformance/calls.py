@@ -55,8 +55,9 @@ BY_NAME: dict[str, Any] = {
     "arrays": [Given(FLOAT), Given(FLOAT)], "axes": (1, 0), "axis": 0, "axis1": 0, "axis2": 1, "classes": 3,
     "condition": Given(FLOAT > 2), "count": 1, "dataset": data.TensorDataset(FLOAT), "destination": 1, "device": "cpu",
     "dtype": "float64", "function": lambda x: x, "high": 5, "hook": lambda g: None, "in_features": 3, "indices": Given(ROWS),
-    "labels": Given(ROWS), "low": 0, "n": 2, "name": "z", "nonlinearity": "relu", "num": 3, "out_features": 2, "p": 0.5,
-    "params": [nn.Parameter(FLOAT)], "sections": 2, "seed": 0, "shape": (2, 3), "source": 0, "start": 0, "stop": 3,
+    "labels": Given(ROWS), "low": 0, "n": 2, "name": "z", "nonlinearity": "relu", "normalized_shape": 3, "num": 3,
+    "out_features": 2, "p": 0.5, "params": [nn.Parameter(FLOAT)], "sections": 2, "seed": 0,
+    "shape": (2, 3), "source": 0, "start": 0, "stop": 3,
     "target": Given(ROWS), "value": 1.0, "variable": VARIABLE, "weight": Given(np.ones((4, 3), np.float32)),
 }  # fmt: skip
 

@@ -109,6 +109,11 @@ def _cross_entropy(x: Array, labels: Array) -> Array:
     return -np.log(_softmax(x, 1))[np.arange(len(x)), labels]
 
 
+def _layer_norm(x: Array, weight: Any, bias: Any, axes: Any = -1, eps: float = 1e-5) -> Array:
+    mean, var = x.mean(axes, keepdims=True), x.var(axes, keepdims=True)
+    return (x - mean) / np.sqrt(var + eps) * weight + bias
+
+
 def _scatter(g: Array, index: Array) -> Array:
     out = np.zeros((4, 2), g.dtype)
     np.add.at(out, index, g)
@@ -127,6 +132,34 @@ def _window(x: Array) -> Array:
     return out
 
 
+MOMENTUM: dict[str, Any] = {"momentum": 0.5, "dampening": 0.25, "nesterov": True, "weight_decay": 0.5, "number": 0}
+SCALES: dict[str, Any] = {"absent": (), "beta1": 0.5, "beta2": 0.75, "decay": 0.0}
+ADAM: dict[str, Any] = {**SCALES, "numbers": (0,), "eps": 0.5, "weight_decay": 0.25}
+
+
+def _momentum(lr: Any, p: Array, g: Array, buffer: Array) -> list[Any]:
+    g = g + 0.5 * p
+    moved = 0.5 * buffer + 0.75 * g
+    return [p - lr * (g + 0.5 * moved), moved]
+
+
+def _extreme(g: Array, x: Array) -> Array:
+    hit = x == x.max(1, keepdims=True)
+    return np.where(hit, g / hit.sum(1, keepdims=True), 0)
+
+
+def _adam_scales(lr: Any, count: Array) -> list[Any]:
+    t = (count + 1).astype(np.float64)
+    return [count + 1, lr / (1 - 0.5**t), np.sqrt(1 - 0.75**t)]
+
+
+def _adam(lr: Any, count: Array, p: Array, g: Array, m: Array, v: Array) -> list[Any]:
+    count, rate, root = _adam_scales(lr, count)
+    g = g + 0.25 * p
+    m, v = m + (g - m) * 0.5, v * 0.75 + g * g * 0.25
+    return [count, p - rate * m / (np.sqrt(v) / root + 0.5), m, v]
+
+
 LOSS_ROWS = ("real:5,3", "label:5")
 MATH = 2.0  # ULP, the promise of the mathematical functions
 
@@ -142,6 +175,7 @@ SAMPLES: tuple[Sample, ...] = (
     binary("atan2", np.arctan2, ulp=MATH), unary("negative", np.negative), unary("abs", np.abs), unary("sign", np.sign),
     unary("square", np.square), unary("reciprocal", np.reciprocal, "away"),
     unary("floor", np.floor), unary("ceil", np.ceil), unary("round", np.rint), unary("trunc", np.trunc),
+    binary("hypot", np.hypot, ulp=MATH),
     # functions
     unary("sqrt", np.sqrt, "positive"), unary("rsqrt", lambda x: 1 / np.sqrt(x), "positive", MATH),
     unary("exp", np.exp, ulp=MATH), unary("exp2", np.exp2, ulp=MATH), unary("expm1", np.expm1, ulp=MATH),
@@ -196,6 +230,7 @@ SAMPLES: tuple[Sample, ...] = (
     Sample("min", lambda x: dg.min(x, axis=(0, 1)), ("apart:3,5",), np.min),
     Sample("any", lambda x: dg.any(x, axis=1), ("bool:4,3",), lambda x: x.any(1)),
     Sample("all", lambda x: dg.all(x, axis=0, keepdims=True), ("bool:4,3",), lambda x: x.all(0, keepdims=True)),
+    Sample("count_nonzero", lambda x: dg.count_nonzero(x, axis=1), ("ties:4,5",), lambda x: np.count_nonzero(x, 1), smooth=False),
     Sample("mean", lambda x: dg.mean(x, axis=0), ("real:6,5",), lambda x: x.mean(0), near=1e-6),
     Sample("var", lambda x: dg.var(x, axis=1, correction=1.0), ("real:3,9",), lambda x: x.var(1, ddof=1), near=1e-5),
     Sample("std", lambda x: dg.std(x, axis=(0, 1)), ("real:3,9",), lambda x: x.std(), near=1e-5),
@@ -244,6 +279,29 @@ SAMPLES: tuple[Sample, ...] = (
     Sample("mse_loss", dg.mse_loss, ("real:3,4", "real:3,4"), lambda x, y: ((x - y) ** 2).mean(), near=1e-6),
     Sample("mse_loss", lambda x, y: dg.mse_loss(x, y, "sum"), ("real:3,4", "real:3,4"), lambda x, y: ((x - y) ** 2).sum(),
            near=1e-6, name="mse_loss-sum"),
+    # normalisation
+    Sample("layer_norm", lambda x, w, b: dg.layer_norm(x, 5, w, b), ("real:2,3,5", "away:5", "real:5"), _layer_norm, near=1e-5),
+    Sample("layer_norm", lambda x: dg.layer_norm(x, (3, 4), eps=0.1), ("real:2,3,4",),
+           lambda x: _layer_norm(x, 1, 0, (1, 2), 0.1), near=1e-5, name="layer_norm-plain"),
+    # internal: gradients that are ops, dropout, the optimisers' updates
+    Sample("identity", lambda x: bind(OPS["identity"], x), ("real:3,4",), lambda x: x),
+    Sample("extreme_vjp", lambda g, x: bind(OPS["extreme_vjp"], g, dg.max(x, axis=1, keepdims=True), x, axes=(1,)),
+           ("real:3,1", "ties:3,4"), _extreme, ulp=0.5, smooth=False),
+    Sample("prod_vjp", lambda g, x: bind(OPS["prod_vjp"], g, x, axes=(1,)), ("real:3,1", "away:3,4"),
+           lambda g, x: g * x.prod(1, keepdims=True) / x, near=1e-6),
+    Sample("var_vjp", lambda g, x: bind(OPS["var_vjp"], g, x, axes=(1,), correction=1.0), ("real:3,1", "real:3,4"),
+           lambda g, x: g * 2 / 3 * (x - x.mean(1, keepdims=True)), near=1e-6),
+    Sample("dropout", lambda x, keep: bind(OPS["dropout"], x, keep, dg.full((), 1.5, dtype=x.dtype)), ("real:3,4", "bool:3,4"),
+           lambda x, keep: np.where(keep, x * 1.5, 0)),
+    Sample("sgd_update", lambda lr, p, g: bind(OPS["sgd_update"], lr, p, g, weight_decay=0.5),
+           ("positive:", "real:3,4", "real:3,4"), lambda lr, p, g: p - lr * (g + 0.5 * p), near=1e-6),
+    Sample("momentum_update", lambda *xs: list(bind(OPS["momentum_update"], *xs, **MOMENTUM)),
+           ("positive:", "real:3,4", "real:3,4", "real:3,4"), _momentum, near=1e-6),
+    Sample("counted", lambda count: bind(OPS["counted"], count, absent=(1,)), ("count:3",), lambda n: np.add(n, [1, 0, 1])),
+    Sample("adam_scales", lambda lr, count: list(bind(OPS["adam_scales"], lr, count, **SCALES)), ("positive:", "count:3"),
+           _adam_scales, near=1e-6),
+    Sample("adam_update", lambda *xs: list(bind(OPS["adam_update"], *xs, **ADAM)),
+           ("positive:", "count:1", "real:3,4", "real:3,4", "real:3,4", "positive:3,4"), _adam, near=1e-6),
     # random numbers: the reference is the other provider and the other mode
     Sample("uniform", lambda: dg.rand((5, 3)), ()), Sample("normal", lambda: dg.randn((7,), dtype="float64"), ()),
     Sample("bernoulli", lambda: dg.bernoulli((9,), 0.3), ()), Sample("integers", lambda: dg.randint((4, 3), -5, 100), ()),

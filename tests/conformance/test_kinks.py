@@ -57,9 +57,16 @@ KINKED = {"minimum", "maximum", "abs", "softsign"}
 
 
 def test_no_composed_expression_hides_a_kink():
-    """Instructions with a kink stand alone: in composed code the halves of a tie add up by luck at best."""
+    """Instructions with a kink stand alone: in composed code the halves of a tie add up by luck at best.
+
+    Code with slopes of its own is not differentiated.
+    """
     kinked = {"minimum", "maximum", "abs"}
-    found = {name for name, op in OPS.items() if op.scalar is not None and kinked & {i.op for i in code_of(op.scalar)}}
+    found = {
+        name
+        for name, op in OPS.items()
+        if op.scalar is not None and op.scalar.slopes is None and kinked & {i.op for i in code_of(op.scalar)}
+    }
     assert found == KINKED
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,11 +11,20 @@ import pytest
 
 import dualgraph as dg
 from conformance import samples
-from conformance.modes import NATIVE, assert_bits, assert_modes_agree, define, differentiated, random_state, run_eager
+from conformance.modes import (
+    NATIVE,
+    assert_bits,
+    assert_modes_agree,
+    define,
+    differentiated,
+    random_state,
+    run_eager,
+    weight,
+)
 from conformance.samples import ELEMENTWISE, SAMPLES, Sample
 from dualgraph import static
 from dualgraph.kernels import memory, provider, reference
-from dualgraph.ops import OPS
+from dualgraph.ops import OPS, Op
 
 FLOATS = ("float32", "float64")
 BY_DTYPE = [(s, d) for s in SAMPLES for d in FLOATS if d == "float32" or s.has_floats]
@@ -60,6 +70,17 @@ def expected_of(sample: Sample, arrays: list[Any], dtype: str) -> list[Any]:
 
 def test_every_op_has_samples() -> None:
     assert samples.missing(OPS) == []
+
+
+# What a graph starts with is made by recorders, not applied; a compiled graph is an op for each graph.
+APPLIED_BY_NOBODY = {"constant", "placeholder", "variable", "gradient", "compiled"}
+
+
+def test_every_op_is_registered() -> None:
+    """An op that a module of the package holds, and that no conformance test would see."""
+    modules = [m for name, m in sys.modules.items() if name.split(".")[0] == "dualgraph"]
+    found = {x for module in modules for x in vars(module).values() if isinstance(x, Op)}
+    assert {op.name for op in found if OPS.get(op.name) is not op} <= APPLIED_BY_NOBODY
 
 
 def test_a_missing_sample_is_named() -> None:
@@ -130,7 +151,7 @@ def test_integers(op: str, dtype: str) -> None:
 
 
 REDUCTIONS: dict[str, Any] = {"sum": np.sum, "prod": np.prod, "max": np.max, "min": np.min, "any": np.any, "all": np.all,
-                              "argmax": np.argmax, "argmin": np.argmin}  # fmt: skip
+                              "argmax": np.argmax, "argmin": np.argmin, "count_nonzero": np.count_nonzero}  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", ["bool", "int32", "int64"])
@@ -151,6 +172,51 @@ def test_every_integer_dtype_in_every_mode(sample: Sample, integer: str) -> None
     results = assert_modes_agree(sample.function, arrays, f"{sample} {integer}")
     for got, expected in zip(results, expected_of(sample, arrays, "float32"), strict=False):
         assert_close(got, expected, sample)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int32", "int64", *FLOATS])
+@pytest.mark.parametrize("options", [{}, {"axis": 0}, {"axis": (0, 2), "keepdims": True}, {"axis": ()}], ids=str)
+@pytest.mark.parametrize("shape", [(3, 5, 70), (0, 4, 2), (2, 0, 3), (1, 1, 1)])
+def test_count_nonzero(dtype: str, options: dict[str, Any], shape: tuple[int, ...]) -> None:
+    """Also of nothing; NaN and subnormals count, -0.0 does not; a factor without a gradient."""
+    array = np.random.default_rng(2).integers(0, 3, shape).astype(dtype)
+    if dtype in FLOATS and array.size > 8:
+        array.flat[:4] = np.nan, -0.0, np.finfo(dtype).smallest_subnormal, np.inf
+    got, *_ = assert_modes_agree(
+        lambda x: [dg.count_nonzero(x, **options), dg.count_nonzero(x, **options) * x], [array], "count_nonzero"
+    )
+    axis = options.get("axis")
+    expected = np.not_equal(array, 0).sum(axis=axis, keepdims=options.get("keepdims", False))
+    assert got.dtype == np.int64
+    np.testing.assert_array_equal(got, expected)
+
+
+# A distance in float32 is computed in float64 and rounded once; in float64 it is within 1.5 ULP.
+@pytest.mark.parametrize(("dtype", "ulp"), [("float32", 0.5), ("float64", 1.5)])
+def test_hypot_over_the_whole_range(dtype: str, ulp: float) -> None:
+    rng, f = np.random.default_rng(3), np.finfo(dtype)
+    n, ends = 100_000, (int(f.minexp) - int(f.nmant), int(f.maxexp) - 1)
+    exponents = rng.integers(*ends, n)
+    others = np.clip(exponents + rng.integers(-30, 31, n), *ends)
+    with np.errstate(all="ignore"):
+        x, y = (np.ldexp(rng.uniform(1, 2, n), e).astype(dtype) for e in (exponents, others))
+        exact = np.hypot(x.astype(np.longdouble), y.astype(np.longdouble))
+        away = distance(dg.hypot(x, y).numpy(), exact)
+    assert away.max() <= ulp
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_gradient_of_hypot(dtype: str) -> None:
+    """x / h and y / h, also where squares overflow or vanish; at the origin 0, and so is the second."""
+    f = np.finfo(dtype)
+    x = np.array([0.0, 3.0, f.max / 2, f.tiny * 3, 0.0], dtype)
+    y = np.array([0.0, -4.0, f.max / 2, f.tiny * 4, 2.0], dtype)
+    _, gx, gy, hx, hy = assert_modes_agree(lambda x, y: [dg.hypot(x, y)], [x, y], "hypot", order=2)[:5]
+    seed = weight(x.shape, dtype)
+    np.testing.assert_allclose(gx / seed, [0.0, 0.6, np.sqrt(0.5), 0.6, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(gy / seed, [0.0, -0.8, np.sqrt(0.5), 0.8, 1.0], rtol=1e-6)
+    assert hx[0] == hy[0] == 0.0
+    assert np.isfinite([hx[1], hy[1], hx[4], hy[4]]).all()
 
 
 # ------------------------------------------------------------------------------------------------- the two providers

@@ -7,6 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from dualgraph.errors import ArgumentError, DTypeError
 from dualgraph.kernels import expr as E
 from dualgraph.kernels.kinds import (
     CheckIndex,
@@ -18,9 +19,10 @@ from dualgraph.kernels.kinds import (
     ScatterAdd,
     ScatterAddAlong,
 )
+from dualgraph.kernels.monoids import MONOIDS, monoid
 from dualgraph.kernels.program import Program, View, row_view
 from dualgraph.kernels.reference import NUMPY, load
-from dualgraph.kernels.reference.folds import FOLDS, fold, identity
+from dualgraph.kernels.reference.folds import fold
 from dualgraph.spec import Spec
 
 FLOATS = ["float32", "float64"]
@@ -55,8 +57,18 @@ def test_every_instruction_has_a_meaning():
     assert set(NUMPY) == set(E.INSTRUCTIONS)
 
 
-def test_every_monoid_has_a_meaning():
-    assert set(FOLDS) == set(E.MONOIDS)
+def test_every_monoid_joins_by_an_instruction():
+    for row in MONOIDS.values():
+        assert E.INSTRUCTIONS[row.instruction].arity == 2
+
+
+def test_an_unknown_monoid_is_an_error():
+    """Where a fold is made, rather than one that starts with a number that happens to be there."""
+    for make in (monoid, lambda name: E.fold(name, E.input(0, "float32"))):
+        with pytest.raises(ArgumentError, match="got monoid 'median'; there is none of this name; known are sum, prod"):
+            make("median")
+    with pytest.raises(DTypeError, match="got a fold of float32"):
+        E.fold("any", E.input(0, "float32"))
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -203,12 +215,12 @@ def test_sum_has_the_canonical_order(size, dtype):
     assert bits(fold("sum", x)) == bits(scalar_fold(lambda a, b: a + b, list(x), make(-0.0)))
 
 
-@pytest.mark.parametrize("monoid", ["prod", "max", "min"])
-def test_other_monoids_agree_with_numpy(monoid):
+@pytest.mark.parametrize("name", ["prod", "max", "min"])
+def test_other_monoids_agree_with_numpy(name):
     x = np.random.default_rng(2).integers(-3, 4, 300).astype("int64")
-    assert fold(monoid, x) == getattr(np, monoid)(x)
+    assert fold(name, x) == getattr(np, name)(x)
     y = x.astype("float64") + 0.5
-    assert np.isclose(fold(monoid, y), getattr(np, monoid)(y), rtol=1e-12)
+    assert np.isclose(fold(name, y), getattr(np, name)(y), rtol=1e-12)
 
 
 def test_any_and_all():
@@ -233,12 +245,13 @@ def test_fold_of_nothing_is_the_identity_but_sums_give_plus_zero():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "int64", "bool"])
-@pytest.mark.parametrize("monoid", ["sum", "prod", "max", "min"])
-def test_identities_leave_every_value_alone(monoid, dtype):
+@pytest.mark.parametrize("name", ["sum", "prod", "max", "min"])
+def test_identities_leave_every_value_alone(name, dtype):
     values = {"f": [0.0, -0.0, 1.5, math.inf, -math.inf], "i": [0, 1, -7], "b": [True, False]}[np.dtype(dtype).kind]
     x = np.array(values, dtype)
-    start = np.full(x.shape, identity(monoid, dtype))
-    assert bits(FOLDS[monoid](start, x)) == bits(x) == bits(FOLDS[monoid](x, start))
+    start = np.full(x.shape, MONOIDS[name].identity(dtype), dtype)
+    join = NUMPY[MONOIDS[name].instruction]
+    assert bits(join(start, x)) == bits(x) == bits(join(x, start))
 
 
 def test_sum_of_negative_zeros_keeps_the_sign():

@@ -1,13 +1,14 @@
 """What layers compute, how their parameters start, and the randomness of dropout."""
 
 import math
+import re
 
 import numpy as np
 import pytest
 
 import dualgraph as dg
 import dualgraph.nn.functional as F
-from conformance.modes import random_state
+from conformance.modes import assert_modes_agree, random_state
 from dualgraph import nn
 from dualgraph.errors import ArgumentError, DTypeError, GraphError, ShapeError
 from dualgraph.models import MLP, Affine
@@ -185,3 +186,91 @@ def test_models():
     model = MLP((6, 5, 4), dtype="float64")
     assert model(dg.ones((3, 6), dtype="float64")).spec == ((3, 4), "float64")
     assert len(list(MLP().parameters())) == 6
+
+
+# ------------------------------------------------------------------------------------------------- layer norm
+
+# PyTorch 2: y, its gradients for x, weight and bias, and those of sum(gx**2) + sum(gw**3) for x and weight.
+NORMED = {
+    "y": [-0.929981109951, 1.464990554975, 2.581238193719, -0.185695338177, 3.042648719948, 2.603509849075],
+    "gx": [1.423248117593, -2.346945571395, 0.923697453802, -0.288147938551, 0.086444381565, 0.201703556985],
+    "gw": [-0.744285771774, -0.975652734962, 5.901468558616],
+    "gb": [0.0, 2.5, 5.0],
+    "hx": [7.306653925309, -48.520947111522, 41.214293186214, -30.859423155022, 9.617132135661, 21.24229101936],
+    "hw": [2.419974679661, -6.396146295958, 3.648233040775],
+}
+
+
+@pytest.mark.parametrize(("dtype", "room"), [("float32", 2e-6), ("float64", 1e-11)])
+def test_layer_norm_as_pytorch_has_it(dtype, room):
+    x = dg.tensor(np.array([[1.0, 2.0, 4.0], [0.5, -1.0, 3.0]], dtype), requires_grad=True)
+    weight, bias = (dg.tensor(np.array(v, dtype), requires_grad=True) for v in ([1.0, -2.0, 0.5], [0.0, 1.0, 2.0]))
+    seed = dg.tensor(np.array([[1.0, 2.0, 3.0], [-1.0, 0.5, 2.0]], dtype))
+    y = F.layer_norm(x, 3, weight, bias, 0.5)
+    gx, gw, gb = dg.grad(y, [x, weight, bias], seed, create_graph=True)
+    hx, hw = dg.grad(dg.sum(gx * gx) + dg.sum(gw * gw * gw), [x, weight])
+    for name, got in zip(NORMED, (y, gx, gw, gb, hx, hw), strict=True):
+        want = np.array(NORMED[name])
+        np.testing.assert_allclose(
+            got.detach().numpy().reshape(-1), want, rtol=0, atol=room * np.abs(want).max(), err_msg=name
+        )
+
+
+@pytest.mark.parametrize("given", [(), ("weight",), ("bias",), ("weight", "bias")], ids=str)
+@pytest.mark.parametrize(
+    ("shape", "normalized"),
+    [((4, 3), (3,)), ((2, 3, 4), (3, 4)), ((3,), 3), ((0, 3), 3), ((2, 0), 0), ((5, 1), 1), ((2, 70, 1), (70, 1))],
+    ids=str,
+)
+def test_layer_norm_in_both_modes(shape, normalized, given):
+    rng = np.random.default_rng(5)
+    lengths = (normalized,) if isinstance(normalized, int) else normalized
+    x = rng.uniform(-3, 3, shape).astype(np.float32)
+    affine = [rng.uniform(0.5, 2, lengths).astype(np.float32) for _ in given]
+
+    def function(x, *affine):
+        return [F.layer_norm(x, normalized, **dict(zip(given, affine, strict=True)))]
+
+    found = assert_modes_agree(function, [x, *affine], f"layer_norm {shape}", order=2)
+    axes = tuple(range(len(shape) - len(lengths), len(shape)))
+    options = dict(zip(given, affine, strict=True))
+    if x.size:
+        z = (exact(x) - exact(x).mean(axes, keepdims=True)) / np.sqrt(exact(x).var(axes, keepdims=True) + 1e-5)
+        want = z * options.get("weight", 1.0) + options.get("bias", 0.0)
+        np.testing.assert_allclose(found[0], want, rtol=1e-5, atol=1e-5)
+    if math.prod(lengths) == 1:  # its own mean: nothing of it is left
+        assert (found[0] == options.get("bias", 0.0)).all()
+        assert not found[1].any()
+    assert all(np.isfinite(f).all() for f in found)
+
+
+def test_layer_norm_layer():
+    layer = nn.LayerNorm((3, 4), dtype="float64")
+    assert layer.weight.tolist() == [[1.0] * 4] * 3
+    assert layer.bias.tolist() == [[0.0] * 4] * 3
+    assert repr(layer) == "LayerNorm((3, 4), eps=1e-05, elementwise_affine=True)"
+    out = layer(dg.tensor(X, dtype="float64")).numpy()
+    np.testing.assert_allclose(out.mean((1, 2)), 0, atol=1e-12)
+    np.testing.assert_allclose(out.var((1, 2)), 1, rtol=1e-4)
+    assert [name for name, _ in nn.LayerNorm(4, bias=False).named_parameters()] == ["weight"]
+    assert list(nn.LayerNorm(4, elementwise_affine=False).parameters()) == []
+    assert set(layer.state_dict()) == {"weight", "bias"}
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: F.layer_norm(dg.ones((2, 3)), 4), ShapeError, "input of shape (2, 3) and normalized_shape (4,)"),
+        (lambda: F.layer_norm(dg.ones((2, 3)), ()), ShapeError, "last axes, one at least"),
+        (lambda: F.layer_norm(dg.ones(3), (2, 3)), ShapeError, "normalized_shape (2, 3)"),
+        (lambda: F.layer_norm(dg.ones((2, 3)), 3, dg.ones(2)), ShapeError, "a weight of shape (2,)"),
+        (lambda: F.layer_norm(dg.ones((2, 3)), 3, None, dg.ones((1, 3))), ShapeError, "a bias of shape (1, 3)"),
+        (lambda: F.layer_norm(dg.arange(3), 3), DTypeError, "layer_norm: got int64"),
+        (lambda: F.layer_norm(dg.ones(3), 3, eps=math.nan), ArgumentError, "layer_norm: got eps"),
+        (lambda: nn.LayerNorm(-1), ShapeError, "LayerNorm: got shape"),
+        (lambda: nn.LayerNorm(3, eps="small"), ArgumentError, "LayerNorm: got eps"),
+    ],
+)
+def test_layer_norm_refuses(call, error, words):
+    with pytest.raises(error, match=re.escape(words)):
+        call()

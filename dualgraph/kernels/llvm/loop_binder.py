@@ -19,7 +19,7 @@ from dualgraph.kernels.llvm.loop_layout import (
     layout_class,
     leaves,
 )
-from dualgraph.kernels.llvm.loop_schedule import identity_value, work
+from dualgraph.kernels.llvm.loop_schedule import work
 from dualgraph.kernels.llvm.loop_variants import (
     BLOCK,
     CHUNK,
@@ -33,6 +33,7 @@ from dualgraph.kernels.llvm.loop_variants import (
     Flat,
     Rows,
 )
+from dualgraph.kernels.monoids import MONOIDS
 from dualgraph.kernels.program import Step, replace, row_shape
 from dualgraph.spec import ITEMSIZE, is_float
 
@@ -185,7 +186,7 @@ def _of_nothing(kernel: Loop, step: Step) -> tuple[Loop, Step, bool]:
         if not is_row[i]:
             continue
         if instr.op == FOLD:
-            value = 0 if instr.attr == "sum" else identity_value(instr.attr, instr.dtype)
+            value = MONOIDS[instr.attr].of_nothing(instr.dtype)
             instr = Instr(LITERAL, (), instr.dtype, literal_bits(value, instr.dtype))
         elif instr.op == INPUT:
             inputs.append(instr.attr)

@@ -9,16 +9,8 @@ from dualgraph.kernels.expr import INPUT, LITERAL, Code
 from dualgraph.kernels.kinds import Loop
 from dualgraph.kernels.llvm.instructions import EMITTERS, cast
 from dualgraph.kernels.llvm.lanes import Lanes, Value
-from dualgraph.kernels.llvm.loop_schedule import Pass, counters, identity_value
-
-COMBINE = {
-    "sum": "add",
-    "prod": "mul",
-    "max": "maximum",
-    "min": "minimum",
-    "any": "bitwise_or",
-    "all": "bitwise_and",
-}
+from dualgraph.kernels.llvm.loop_schedule import Pass, counters
+from dualgraph.kernels.monoids import MONOIDS
 
 
 def one_nan(x: Value) -> Value:
@@ -37,7 +29,7 @@ def emit(lanes: Lanes, code: Code, i: int, args: Sequence[Value]) -> Value:
 
 
 def combine(lanes: Lanes, monoid: str, x: Value, y: Value) -> Value:
-    return EMITTERS[COMBINE[monoid]](lanes, (x, y))
+    return EMITTERS[MONOIDS[monoid].instruction](lanes, (x, y))
 
 
 class Values:
@@ -105,4 +97,4 @@ class Values:
 
 
 def identity(lanes: Lanes, monoid: str, dtype: str) -> Value:
-    return lanes.constant(dtype, identity_value(monoid, dtype))
+    return lanes.constant(dtype, MONOIDS[monoid].identity(dtype))

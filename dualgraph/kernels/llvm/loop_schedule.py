@@ -6,7 +6,7 @@ values are recomputed in each pass, which is cheaper than memory; expensive ones
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from dualgraph.kernels.expr import FOLD, INDEX, INSTRUCTIONS, POSITION, Code
 from dualgraph.kernels.kinds import Loop
@@ -79,20 +79,3 @@ def work(code: Code) -> int:
 
 def counters(code: Code) -> tuple[int, ...]:
     return tuple(i for i, instr in enumerate(code) if instr.op in (INDEX, POSITION))
-
-
-def identity_value(monoid: str, dtype: str) -> Any:
-    """e with `e op x == x`, in bits.
-
-    >>> identity_value("sum", "float32"), identity_value("max", "int32")
-    (-0.0, -2147483648)
-    """
-    if dtype == "bool":
-        return monoid in ("all", "min", "prod")
-    floats = dtype in ("float32", "float64")
-    if monoid in ("max", "min"):
-        low = float("-inf") if floats else -(2 ** (31 if dtype == "int32" else 63))
-        return low if monoid == "max" else float("inf") if floats else -1 - low
-    if monoid == "sum":
-        return -0.0 if floats else 0
-    return 1 if monoid in ("prod", "all") else 0

@@ -1,6 +1,6 @@
 """The reference provider: a plain NumPy interpreter of programs, slow and obvious: the oracle of the native kernels.
 
-`scalars.NUMPY` is the meaning of every scalar instruction, `folds.FOLDS` of every monoid, `steps.RUN` of every kernel
+`scalars.NUMPY` is the meaning of every scalar instruction, `folds.fold` of every reduction, `steps.RUN` of every kernel
 kind. What a value is depends on its operands alone, never on how long an array is or how it lies in memory: so operands
 are copied to row-major memory before they are used.
 """

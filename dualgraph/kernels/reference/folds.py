@@ -1,53 +1,26 @@
-"""The canonical order of every reduction, and `FOLDS`, the meaning of every monoid."""
+"""The canonical order of every reduction."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from dualgraph.kernels.monoids import MONOIDS
 from dualgraph.kernels.reference.scalars import NUMPY, Array
-from dualgraph.spec import NUMPY_DTYPES
 
 CHUNK = 4096
 LANES = 32
 
-FOLDS: dict[str, Callable[[Array, Array], Array]] = {
-    "sum": np.add,
-    "prod": np.multiply,
-    "max": NUMPY["maximum"],
-    "min": NUMPY["minimum"],
-    "any": np.logical_or,
-    "all": np.logical_and,
-}
-
-
-def identity(monoid: str, dtype: str) -> Any:
-    """The value e with `e op x == x`, in bits: for sums of floats that is -0.0.
-
-    >>> identity("sum", "float32"), identity("max", "int32"), identity("all", "bool")
-    (np.float32(-0.0), np.int32(-2147483648), np.True_)
-    """
-    kind, make = NUMPY_DTYPES[dtype].kind, NUMPY_DTYPES[dtype].type
-    if monoid in ("max", "min"):
-        if kind == "f":
-            return make(-math.inf if monoid == "max" else math.inf)
-        if kind == "i":
-            return make(np.iinfo(make).min if monoid == "max" else np.iinfo(make).max)
-        return make(monoid == "min")
-    if monoid == "sum":
-        return make(-0.0 if kind == "f" else 0)
-    return make(monoid in ("prod", "all"))
-
 
 def fold(monoid: str, x: Array) -> Array:
     """Reduce the first axis of x in the canonical order: 32 lanes, a tree over them, chunks of 4096 pairwise."""
-    start = identity(monoid, x.dtype.name)
+    record, make = MONOIDS[monoid], x.dtype.type
+    start = make(record.identity(x.dtype.name))
     if len(x) == 0:
-        return np.full(x.shape[1:], x.dtype.type(0) if monoid == "sum" else start)
-    combine = FOLDS[monoid]
+        return np.full(x.shape[1:], make(record.of_nothing(x.dtype.name)))
+    combine = NUMPY[record.instruction]
     stack: list[Array] = []
     for number, chunk in enumerate(_fold_chunks(combine, x, start), 1):
         stack.append(chunk)
