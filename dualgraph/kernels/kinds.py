@@ -12,12 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, Self, TypeVar
 
 from dualgraph.kernels.expr import FOLD, INDEX, INPUT, LITERAL, POSITION, Code
 
-if TYPE_CHECKING:
-    from dualgraph.kernels.program import View
+
+class Transposable(Protocol):
+    """A `View`, or a part of one that is enough here."""
+
+    @property
+    def transposed(self) -> Self: ...
+
+
+Factor = TypeVar("Factor", bound=Transposable)
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ class MatMul:
         True  # make every NaN of the result the one NaN; not where nobody can see it (`nan.unseen_products`)
     )
 
-    def factors(self, ins: Sequence[View]) -> tuple[View, View]:
+    def factors(self, ins: Sequence[Factor]) -> tuple[Factor, Factor]:
         """The operands as they are multiplied: (..., m, k) and (..., k, n)."""
         a, b = ins
         return a.transposed if self.transpose_a else a, b.transposed if self.transpose_b else b

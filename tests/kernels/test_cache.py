@@ -20,12 +20,15 @@ pytest.importorskip("llvmlite")
 
 from dualgraph.errors import CacheWarning, KernelError
 from dualgraph.kernels.llvm import cache, engine
+from dualgraph.kernels.llvm.command import Variant
+from native import emitted
 
 ROOT = hasattr(os, "getuid") and os.getuid() == 0
 
 
+@emitted
 @dataclass(frozen=True)
-class Constant:
+class Constant(Variant):
     """Returns a number."""
 
     value: int
@@ -38,8 +41,9 @@ class Constant:
         ir.IRBuilder(function.append_basic_block()).ret(i32(self.value))
 
 
+@emitted
 @dataclass(frozen=True)
-class Broken:
+class Broken(Variant):
     def emit(self, module: Any, name: str) -> None:
         from llvmlite import ir
 
@@ -303,8 +307,8 @@ def test_use_makes_a_file_young(place: Path) -> None:
 
 def test_other_processors_have_other_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     code = (
-        "from dualgraph.kernels.llvm import engine, runtime\n"
-        "print(engine.target()[0], engine.key(runtime.Worker()), 'zmm' in engine.assembly(runtime.Launch()))"
+        "from dualgraph.kernels.llvm import engine\nfrom dualgraph.kernels.llvm.runtime.variants import Launch, Worker\n"
+        "print(engine.target()[0], engine.key(Worker()), 'zmm' in engine.assembly(Launch()))"
     )
     outputs = set()
     for cpu in ("x86-64", "x86-64-v3"):
@@ -329,8 +333,10 @@ def test_invalid_code_is_an_error_of_ours() -> None:
 def test_concurrent_processes(place: Path) -> None:
     """Several processes fill one empty cache at the same time; nobody warns, and all files are whole."""
     code = (
-        "from dualgraph.kernels.llvm import engine, matmul, runtime\n"
-        "engine.addresses([runtime.Launch(), runtime.Worker(), matmul.Gemm('float32', True, True), matmul.Zero()])"
+        "from dualgraph.kernels.llvm import engine\n"
+        "from dualgraph.kernels.llvm.products.selection import Gemm, Zero\n"
+        "from dualgraph.kernels.llvm.runtime.variants import Launch, Worker\n"
+        "engine.addresses([Launch(), Worker(), Gemm('float32', True, True), Zero()])"
     )
     processes = [
         subprocess.Popen([sys.executable, "-W", "error", "-c", code], stderr=subprocess.PIPE) for _ in range(4)
