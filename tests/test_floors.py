@@ -202,6 +202,18 @@ def test_no_circles(part):
     assert [ring for ring in circles(edges()) if any(folder(name) == part for name in ring)] == []
 
 
+def test_the_key_of_machine_code_covers_what_emitters_import():
+    """But for what has no part in code: the words of errors, settings (which are in the key themselves)."""
+    pytest.importorskip("llvmlite")
+    from dualgraph.kernels.llvm import engine
+
+    here = Path(engine.__file__).parents[2]
+    covered = {path.relative_to(here) for path in engine._sources()}
+    imported = reached("dualgraph.kernels.llvm.codegen", edges())
+    without = {"dualgraph.errors", "dualgraph.config", "dualgraph.locks"}
+    assert {name for name in imported if FILES[name].relative_to(ROOT / "dualgraph") not in covered} <= without
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_no_import_inside_functions(name):
     assert hidden(name, imports_of(name)) == []

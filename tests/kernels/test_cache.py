@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -322,6 +323,42 @@ def test_other_processors_have_other_keys(monkeypatch: pytest.MonkeyPatch) -> No
         assert done.stdout.endswith("False\n")
         outputs.add(done.stdout.split()[1])
     assert len(outputs) == 2
+
+
+EDIT = """
+import sys
+from pathlib import Path
+from dualgraph.kernels.llvm import engine
+from dualgraph.kernels.llvm.runtime.variants import Worker
+
+def key():
+    engine._environment.cache_clear()
+    return engine.key(Worker())
+
+before, package = key(), Path(engine.__file__).parents[2]
+assert package.is_relative_to(sys.argv[1]), package
+for name in sys.argv[2:]:
+    source = (package / name).read_bytes()
+    (package / name).write_bytes(source + b"# edited\\n")
+    print(name, key() != before)
+    (package / name).write_bytes(source)
+    assert key() == before
+"""
+
+
+def test_an_edited_emitter_has_other_keys(tmp_path: Path) -> None:
+    """Each file of each room, and what emitters import besides, in a copy of the package."""
+    package = Path(engine.__file__).parents[2]
+    copy = shutil.copytree(package, tmp_path / "dualgraph", ignore=shutil.ignore_patterns("__pycache__"))
+    emitters = sorted(path.relative_to(package).as_posix() for path in Path(engine.__file__).parent.rglob("*.py"))
+    assert len({name.rpartition("/")[0] for name in emitters}) >= 7  # the rooms
+    edited = [*emitters, "spec.py", "kernels/expr.py", "kernels/kinds.py", "kernels/nan.py", "kernels/cpu/pool.py"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    done = subprocess.run(
+        [sys.executable, "-c", EDIT, str(copy), *edited], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert done.stdout.splitlines() == [f"{name} True" for name in edited]
 
 
 def test_invalid_code_is_an_error_of_ours() -> None:
