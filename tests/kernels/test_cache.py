@@ -385,6 +385,13 @@ def test_concurrent_processes(place: Path) -> None:
         assert cache.load(path.stem) is not None
 
 
+def test_a_warm_start_imports_no_emitter(place: Path) -> None:
+    code = "import dualgraph as dg, sys; dg.softmax(dg.ones((3, 4)) @ dg.ones((4, 2))).sum(axis=0); print('%s' in sys.modules)"
+    for imported in ("True", "False"):
+        command = [sys.executable, "-c", code % "dualgraph.kernels.llvm.codegen"]
+        assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"{imported}\n"
+
+
 def test_import_is_light() -> None:
     code = "import dualgraph.kernels.provider, dualgraph.kernels.blas, sys; assert 'llvmlite' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

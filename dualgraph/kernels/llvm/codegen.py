@@ -1,4 +1,4 @@
-"""`emit`: the code of a variant. One row per variant; the modules named here are those that import llvmlite."""
+"""`emit`: the code of a variant. One row per variant; with this module all emitters and llvmlite are imported."""
 
 from __future__ import annotations
 

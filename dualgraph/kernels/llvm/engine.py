@@ -1,9 +1,9 @@
 """From kernel variants to addresses of machine code: memory, then the disk cache, then LLVM.
 
 One process-wide ORC JIT. Each variant is one module with one function and one object, so the key of the disk cache is
-the variant itself and the warm path builds no IR at all. Code is never unloaded: kernels are few and small, and an
-address handed out stays valid for the life of the process. Compilation is serial: llvmlite runs one call at a time, and
-two threads past its lock were no faster (measured).
+the variant itself and the warm path builds no IR and imports no emitter. Code is never unloaded: kernels are few and
+small, and an address handed out stays valid for the life of the process. Compilation is serial: llvmlite runs one call at
+a time, and two threads past its lock were no faster (measured).
 """
 
 from __future__ import annotations

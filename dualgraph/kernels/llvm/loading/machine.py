@@ -48,7 +48,7 @@ def _machine() -> np.ndarray[Any, Any]:
 
 
 def use_blas(get_threads: int, set_threads: int) -> None:
-    """The BLAS functions that read and set its number of threads; see `runtime.launch`."""
+    """The BLAS functions that read and set its number of threads; see `runtime.command_loop`."""
     table = machine()
     table[tables.WORD["blas_get_threads"]], table[tables.WORD["blas_set_threads"]] = get_threads, set_threads
 

@@ -1,4 +1,4 @@
-"""The table of scalar instructions in LLVM IR: one row each, for vectors of any width and for NVPTX alike.
+"""The table of scalar instructions in LLVM IR: one row each, for vectors of any width.
 
 `dualgraph.kernels.expr.INSTRUCTIONS` says what an instruction means; a row here says how it is emitted. All operands
 of a row have one dtype (but `select`, whose first is bool). Rows are pure and lane-wise and never trap.
