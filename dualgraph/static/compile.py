@@ -34,13 +34,14 @@ def compile(
     *specs: Any,
     outputs: Any = None,
     optimize: str = "exact",
-    passes: Sequence[str] | None = None,
+    passes: Sequence[str | Pass] | None = None,
     verify: bool = False,
 ) -> Any:
     """Compile a graph (give its `outputs`) or a function (give the specs of its arguments).
 
     `optimize`: "none", "exact" (default; the same bits as eager mode) or "fast" (identities of real numbers as well).
-    `passes` names the passes to run instead. `verify=True` runs every stage once and compares all bits.
+    `passes`: the passes that there are, by name or as `static.Pass`, your own among them; of these the level runs those that
+    it allows. `verify=True` runs every stage once and compares all bits.
 
     >>> from dualgraph import static
     >>> double = static.compile(lambda x: x * 2.0, static.spec((3,)))
@@ -236,8 +237,7 @@ class Compiled:
 
     def __reduce__(self) -> Any:
         """A copy is traced anew at its first call: it belongs to the copies of what this one belongs to."""
-        names = [p.name for p in self._passes]
-        return _remade, (self.function, self._specs, self._named, names, self._verify)
+        return Compiled, (self.function, self._specs, self._named, self._passes, self._verify)
 
     def __call__(self, *args: Any, **named: Any) -> Any:
         if current() is default() and not named and self.variants:
@@ -298,13 +298,6 @@ class Compiled:
                     "of its graph; pass it as a tensor, or use static.jit"
                 ).at(here(3))
         return [value for value, want in zip(given, wanted, strict=True) if isinstance(want, Spec)]
-
-
-def _remade(
-    function: Callable[..., Any], specs: tuple[Any, ...], named: dict[str, Any], passes: list[str], verify: bool
-) -> Compiled:
-    """A copy, with the passes of these names."""
-    return Compiled(function, specs, named, chosen("exact", passes), verify)
 
 
 TENSOR: Any = type(default().constant(0.0, "float32"))

@@ -15,7 +15,7 @@ from dualgraph.ops.op import current, default
 from dualgraph.spec import Spec
 from dualgraph.static.compile import TENSOR, Compiled, warn_of_misses
 from dualgraph.static.executable import Executable
-from dualgraph.static.passes import chosen
+from dualgraph.static.passes import Pass, chosen
 from dualgraph.static.signature import Constant, Signature, differences, signature
 from dualgraph.static.tracing import argument_names, name_of, tracing
 
@@ -28,7 +28,7 @@ def jit(
     function: Callable[..., Any],
     *,
     optimize: str = "exact",
-    passes: Sequence[str] | None = None,
+    passes: Sequence[str | Pass] | None = None,
     verify: bool = False,
 ) -> Jitted:
     """A function compiled for each signature it is called with; `misses` tells why each time.
@@ -48,7 +48,7 @@ def jit(
 class Jitted:
     """A function that compiles itself for each signature; see `jit`."""
 
-    def __init__(self, function: Callable[..., Any], optimize: str, passes: Sequence[str] | None, verify: bool):
+    def __init__(self, function: Callable[..., Any], optimize: str, passes: Sequence[str | Pass] | None, verify: bool):
         self.function, self.__wrapped__ = function, function
         self.__module__ = str(plainly(function, "__module__", type(self).__module__))
         self._options = (optimize, passes, verify)

@@ -1344,7 +1344,8 @@ def hooked_inside(a: Any, b: Any) -> Any:
 @pytest.mark.parametrize("step", [made_a_leaf, hooked_inside])
 def test_what_is_done_to_a_plain_tensor_that_comes_twice_is_refused(step):
     constant = dg.ones(2)
-    for f, given in ((static.jit(step), (constant, constant)), (static.jit(lambda a: step(a, constant)), (constant,))):
+    captured = static.jit(lambda a: step(a, constant)), static.jit(lambda b: step(constant, b))
+    for f, given in ((static.jit(step), (constant, constant)), *((f, (constant,)) for f in captured)):
         for _ in range(2):
             with pytest.raises(FeedError, match="got a tensor twice, or one that the graph also reads"):
                 f(*given)
@@ -1399,3 +1400,34 @@ def test_an_array_that_becomes_a_leaf_inside():
     x = np.array([1.0, 2.0], np.float32)
     fast = static.jit(step)
     assert fast(x).tolist() == fast(x).tolist() == step(x).tolist() == [2.0, 4.0]
+
+    def leaf(x: Any) -> Any:
+        x = dg.asarray(x)
+        x.requires_grad_()
+        dg.sum(x * x).backward()
+        return x
+
+    for found in (leaf(x), static.jit(leaf)(x)):
+        assert (found.is_leaf, found.requires_grad, found.grad.tolist()) == (True, True, [2.0, 4.0])
+
+
+def test_a_new_leaf_that_is_returned_twice_is_one_leaf():
+    for mode in (lambda f: f, static.jit):
+        a, b = mode(lambda x: (lambda z: (z, z))((x * 2.0).detach().requires_grad_()))(dg.ones(2))
+        dg.sum(a * b).backward()
+        assert a is b
+        assert a.grad.tolist() == [4.0, 4.0]
+
+
+def test_gradients_that_a_function_enables_for_itself():
+    w = nn.Parameter([2.0, 3.0])
+
+    def step(x: Any) -> Any:
+        with dg.enable_grad():
+            y = w * x
+        return y, y * 1.0
+
+    with dg.no_grad():
+        expected = [y.requires_grad for y in step(dg.ones(2))]
+        assert [y.requires_grad for y in static.jit(step)(dg.ones(2))] == expected == [True, False]
+        assert [y.requires_grad for y in static.compile(step, static.spec((2,)))(dg.ones(2))] == expected
