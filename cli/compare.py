@@ -40,7 +40,7 @@ def command(
     """
     settings = QUICK if quick else FULL
     if rounds is not None:
-        settings = settings._replace(plan=settings.plan._replace(rounds=rounds))
+        settings = settings._replace(effort=settings.effort._replace(rounds=rounds))
     start, found = time.perf_counter(), {}
     where = environment()
     todo = chosen(workloads)

@@ -5,21 +5,28 @@ from __future__ import annotations
 import ctypes
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from dualgraph.kernels import expr as E
 from dualgraph.kernels.kinds import Loop
-from dualgraph.kernels.llvm import engine
-from dualgraph.kernels.llvm.commands import command
-from dualgraph.kernels.llvm.loop_binder import loop_command
+from dualgraph.kernels.llvm import codegen, engine
+from dualgraph.kernels.llvm.loops.selection import loop_command
+from dualgraph.kernels.llvm.selection import command
 from dualgraph.kernels.program import Step, View, row_shape, row_view
 from dualgraph.kernels.reference.steps import RUN
 
 Array = np.ndarray[Any, Any]
 KERNEL = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 FORMS: tuple[dict[str, Any], ...] = ({}, {"orientation": "rows"}, {"orientation": "columns"}, {"width": 32})
+Kind = TypeVar("Kind", bound=type[Any])
+
+
+def emitted(kind: Kind) -> Kind:
+    """A variant of the tests' own, which emits itself."""
+    codegen.EMIT[kind] = kind.emit
+    return kind
 
 
 def loop(results: Sequence[E.Expr], dtypes: Sequence[str], rows: Sequence[bool] | None = None) -> Loop:

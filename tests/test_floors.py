@@ -1,8 +1,9 @@
-"""Who imports whom, read from the sources: the floors, and no import inside a function without a reason."""
+"""Who imports whom, read from the sources: floors, rooms, no circles, no import inside a function without a reason."""
 
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
 import tomllib
@@ -30,6 +31,22 @@ FLOORS = (
     ("__main__",),
 )
 FLOOR = {folder: number for number, row in enumerate(FLOORS) for folder in row}
+
+# The rooms of a folder, from the ground up, where its own files are that are not named here. A room imports from lower
+# ones and from itself.
+ROOMS = {
+    "dualgraph.kernels": (("cpu", "reference"), ("llvm",), ("provider",)),
+    "dualgraph.kernels.llvm": (
+        ("maths",),
+        ("loops",),
+        ("indexing", "products"),
+        ("runtime",),
+        ("codegen",),
+        ("engine",),
+        ("selection",),
+        ("loading",),
+    ),
+}
 
 # Lower, and still not for them: what runs in both modes knows neither.
 APART = dict.fromkeys(("nn", "optim", "data", "models"), ("eager", "static"))
@@ -88,6 +105,7 @@ def imports(name: str, source: str, is_package: bool = False) -> Iterator[Import
     yield from visit(ast.parse(source), False)
 
 
+@functools.cache
 def imports_of(name: str) -> list[Import]:
     return list(imports(name, FILES[name].read_text("utf-8"), FILES[name].name == "__init__.py"))
 
@@ -111,6 +129,44 @@ def upward(name: str, found: list[Import]) -> list[str]:
     return faults
 
 
+def upstairs(name: str, found: list[Import]) -> list[str]:
+    """The imports that break the order of rooms, in words."""
+    faults = []
+    for package, rows in ROOMS.items():
+        level = {room: number for number, row in enumerate(rows) for room in row}
+        for target, line, *_ in found:
+            if name.startswith(f"{package}.") and target.startswith(f"{package}."):
+                own, other = (module.removeprefix(f"{package}.").split(".")[0] for module in (name, target))
+                if own != other and other in level and level[other] >= level.get(own, -1):
+                    faults.append(f"{name}:{line} ({own}) imports {target} ({other})")
+    return faults
+
+
+def reached(start: str, leads_to: dict[str, set[str]]) -> set[str]:
+    seen, stack = set[str](), [start]
+    while stack:
+        new = leads_to[stack.pop()] - seen
+        seen |= new
+        stack += new
+    return seen
+
+
+def circles(leads_to: dict[str, set[str]]) -> list[list[str]]:
+    """The modules that lead back to themselves, those that lead to each other in one list."""
+    ends = {name: reached(name, leads_to) for name in leads_to}
+    rings = {frozenset(other for other in ends[name] if name in ends[other]) for name in ends if name in ends[name]}
+    return sorted(map(sorted, rings))
+
+
+# What signatures are written with, which is there for type checkers alone: `test_types` holds that nothing runs it.
+WORDS = {"dualgraph.types", "dualgraph.ops.types"}
+
+
+@functools.cache
+def edges() -> dict[str, set[str]]:
+    return {name: {found.target for found in imports_of(name)} & FILES.keys() - {name} - WORDS for name in FILES}
+
+
 def hidden(name: str, found: list[Import]) -> list[str]:
     """The imports inside functions that have no reason in `LAZY`."""
     return [
@@ -127,6 +183,39 @@ def test_every_module_has_a_floor():
 @pytest.mark.parametrize("name", FILES)
 def test_floors(name):
     assert upward(name, imports_of(name)) == []
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("dualgraph.kernels.")])
+def test_rooms(name):
+    assert upstairs(name, imports_of(name)) == []
+
+
+def test_every_room_is_there():
+    for package, rows in ROOMS.items():
+        assert {f"{package}.{room}" for row in rows for room in row} <= FILES.keys()
+
+
+TANGLED = pytest.mark.xfail(strict=True, reason="executable, report and verify import one another")
+
+
+@pytest.mark.parametrize(
+    "part", [pytest.param(part, marks=TANGLED) if part == "static" else part for part in sorted(FLOOR)]
+)
+def test_no_circles(part):
+    """Not even among imports that are inside functions or for type checkers."""
+    assert [ring for ring in circles(edges()) if any(folder(name) == part for name in ring)] == []
+
+
+def test_the_key_of_machine_code_covers_what_emitters_import():
+    """But for what has no part in code: the words of errors, settings (which are in the key themselves)."""
+    pytest.importorskip("llvmlite")
+    from dualgraph.kernels.llvm import engine
+
+    here = Path(engine.__file__).parents[2]
+    covered = {path.relative_to(here) for path in engine._sources()}
+    imported = reached("dualgraph.kernels.llvm.codegen", edges())
+    without = {"dualgraph.errors", "dualgraph.config", "dualgraph.locks"}
+    assert {name for name in imported if FILES[name].relative_to(ROOT / "dualgraph") not in covered} <= without
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -182,6 +271,29 @@ def test_an_upward_import_is_caught(name, source, fault):
 )
 def test_a_right_import_passes(name, source):
     assert upward(name, list(imports(name, source))) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "fault"),
+    [
+        (
+            "dualgraph.kernels.llvm.loops.rows",
+            "from dualgraph.kernels.llvm.products.code import emit_zero",
+            "(loops) imports dualgraph.kernels.llvm.products.code (products)",
+        ),
+        ("dualgraph.kernels.llvm.products.code", "from dualgraph.kernels.llvm import indexing", "(products) imports"),
+        ("dualgraph.kernels.llvm.lanes", "def f():\n  from dualgraph.kernels.llvm.maths import exp", "(lanes) imports"),
+        ("dualgraph.kernels.memory", "from dualgraph.kernels import provider", "(memory) imports"),
+    ],
+)
+def test_an_import_from_upstairs_is_caught(name, source, fault):
+    (found,) = upstairs(name, list(imports(name, source)))
+    assert fault in found
+
+
+def test_a_circle_is_found():
+    leads_to = {"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set(), "e": {"e"}}
+    assert circles(leads_to) == [["b", "c"], ["e"]]
 
 
 def test_an_import_inside_a_function_is_caught():

@@ -41,7 +41,7 @@ def test_links_lead_somewhere(page):
 
 
 def test_every_module_is_on_the_layout_page():
-    """By its own name, or by a pattern such as `loop_*.py`."""
+    """By its own name, or by a pattern such as `test_*.py`."""
     text = (ROOT / "docs" / "layout.md").read_text("utf-8")
     named = re.findall(r"[\w/*]+\.py", text)
     modules = [file.relative_to(ROOT) for top in ("dualgraph", "cli") for file in (ROOT / top).rglob("*.py")]

@@ -17,7 +17,7 @@ from dualgraph.compare.report import (
     WorkloadRecord,
 )
 from dualgraph.compare.report import Arm as ArmRecord
-from dualgraph.compare.timing import Plan, Ratio, Samples, Timed, interleaved
+from dualgraph.compare.timing import Effort, Ratio, Samples, Timed, interleaved
 from dualgraph.compare.workloads import Workload
 from dualgraph.errors import DualgraphError
 from dualgraph.static.passes import PASSES
@@ -29,7 +29,7 @@ Progress = Callable[[str], None]
 class Settings(NamedTuple):
     """How thorough a comparison is."""
 
-    plan: Plan
+    effort: Effort
     processes: int  # for each figure of the first step
 
 
@@ -77,7 +77,7 @@ def _timings(
     launches = recording.launches(eager_arm(workload))
     program, restore = recording.program_alone(static_arm(workload))
     timed = {**_timed(arms), "eager kernels": Timed(recording.replayed(launches)), "program": Timed(program, restore)}
-    samples = interleaved(timed, settings.plan, lambda done: on(f"timing: round {done} of {settings.plan.rounds}"))
+    samples = interleaved(timed, settings.effort, lambda done: on(f"timing: round {done} of {settings.effort.rounds}"))
 
     on("measuring memory")
     static = statics["all"]
@@ -117,7 +117,7 @@ def _timings(
         workload.summary,
         True,
         records,
-        settings.plan.rounds,
+        settings.effort.rounds,
         samples.steps,
         {"eager": eager_record, "static": static_record},
         _ratio_record(samples.ratio("eager", "all")),

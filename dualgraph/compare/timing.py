@@ -20,7 +20,7 @@ SLOWEST = 8.0  # a sample takes at most so many times the wanted seconds, howeve
 ORDER_SEED = 20  # of the order of arms and of the bootstrap: the same data give the same interval
 
 
-class Plan(NamedTuple):
+class Effort(NamedTuple):
     """How much is measured."""
 
     rounds: int
@@ -28,8 +28,8 @@ class Plan(NamedTuple):
     warmups: int  # samples of each arm before the first round
 
 
-FULL = Plan(rounds=21, seconds=0.02, warmups=2)
-QUICK = Plan(rounds=15, seconds=0.004, warmups=1)
+FULL = Effort(rounds=21, seconds=0.02, warmups=2)
+QUICK = Effort(rounds=15, seconds=0.004, warmups=1)
 
 
 class Timed(NamedTuple):
@@ -92,16 +92,16 @@ def paired_ratio(slow: Array, fast: Array) -> Ratio:
     return Ratio(float(np.median(ratios)), float(low), float(high))
 
 
-def interleaved(arms: Mapping[str, Timed], plan: Plan, on: Callable[[int], None] = lambda done: None) -> Samples:
+def interleaved(arms: Mapping[str, Timed], effort: Effort, on: Callable[[int], None] = lambda done: None) -> Samples:
     """Time all arms in turns."""
-    steps = calibrated(list(arms.values()), plan.seconds)
+    steps = calibrated(list(arms.values()), effort.seconds)
     for arm in arms.values():
-        for _ in range(plan.warmups):
+        for _ in range(effort.warmups):
             sample(arm, steps)
     rng = np.random.Generator(np.random.Philox(ORDER_SEED))
     names = list(arms)
-    seconds: dict[str, Array] = {name: np.empty(plan.rounds) for name in names}
-    for number in range(plan.rounds):
+    seconds: dict[str, Array] = {name: np.empty(effort.rounds) for name in names}
+    for number in range(effort.rounds):
         for which in rng.permutation(len(names)):
             name = names[which]
             seconds[name][number] = sample(arms[name], steps) / steps

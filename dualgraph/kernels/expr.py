@@ -2,8 +2,9 @@
 
 An expression is an immutable DAG of scalar instructions over a kernel's operands. A scalar expression fixes every
 rounding, so composing expressions (which is what fusion does) cannot change a bit. Each instruction is one row of
-`INSTRUCTIONS`: its NumPy meaning, the dtype of its result and its derivative; how it is emitted as machine code is one
-row of `kernels.llvm.instructions.EMITTERS`.
+`INSTRUCTIONS`: its operands, the dtypes it is defined for, what it costs. Three more tables have one row of it each: what
+it means (`kernels.reference.scalars.NUMPY`), its derivative (`kernels.derivative.DERIVATIVES`) and its machine code
+(`kernels.llvm.maths.instructions.EMITTERS`).
 
 `linearise` turns expressions into `Code`: a tuple of instructions in which equal subexpressions appear once. Code is
 what kernel records hold: it can be hashed, printed and compared.

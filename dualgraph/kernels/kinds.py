@@ -14,12 +14,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from dualgraph.kernels.expr import FOLD, INDEX, INPUT, INSTRUCTIONS, LITERAL, POSITION, Code
-
-if TYPE_CHECKING:
-    from dualgraph.kernels.program import Step, View
+from dualgraph.kernels.view import View
+from dualgraph.spec import Shape
 
 
 class Check(NamedTuple):
@@ -29,6 +28,22 @@ class Check(NamedTuple):
     what: str  # for the message: "label", "index"
     low: int
     high: int
+
+
+class Applied(Protocol):
+    """A `program.Step`, as far as its kernel looks at it."""
+
+    @property
+    def outs(self) -> tuple[View, ...]: ...
+
+    @property
+    def ins(self) -> tuple[View, ...]: ...
+
+    @property
+    def domain(self) -> Shape: ...
+
+    @property
+    def fold_axes(self) -> tuple[int, ...]: ...
 
 
 class Kind:
@@ -41,11 +56,11 @@ class Kind:
     outside: ClassVar[bool]
     """It is a Python function from outside: not native, and perhaps with effects."""
 
-    def flops(self, step: Step) -> int:
+    def flops(self, step: Applied) -> int:
         """Floating-point operations of one launch; every instruction of a float counts as one."""
         raise NotImplementedError
 
-    def check(self, step: Step) -> Check | None:
+    def check(self, step: Applied) -> Check | None:
         """What it refuses."""
         raise NotImplementedError
 
@@ -85,7 +100,7 @@ class Loop(Kind):
     def folds(self) -> tuple[int, ...]:
         return tuple(i for i, instr in enumerate(self.code) if instr.op == FOLD)
 
-    def flops(self, step: Step) -> int:
+    def flops(self, step: Applied) -> int:
         size, rows = math.prod(step.domain), math.prod(n for a, n in enumerate(step.domain) if a not in step.fold_axes)
         total = 0
         for instr, row in zip(self.code, self.is_row(), strict=True):
@@ -95,7 +110,7 @@ class Loop(Kind):
                 total += rows if row else size
         return total
 
-    def check(self, step: Step) -> None:
+    def check(self, step: Applied) -> None:
         return None
 
 
@@ -123,11 +138,11 @@ class MatMul(Kind):
         a, b = ins
         return a.transposed if self.transpose_a else a, b.transposed if self.transpose_b else b
 
-    def flops(self, step: Step) -> int:
+    def flops(self, step: Applied) -> int:
         *batch, m, n = step.outs[0].shape
         return 2 * math.prod(batch) * m * n * self.factors(step.ins)[0].shape[-1]
 
-    def check(self, step: Step) -> None:
+    def check(self, step: Applied) -> None:
         return None
 
 
@@ -139,11 +154,11 @@ class _Indexed(Kind):
     outside: ClassVar[bool] = False
     scatters: ClassVar[bool]
 
-    def flops(self, step: Step) -> int:
+    def flops(self, step: Applied) -> int:
         adds = self.scatters and step.outs[0].dtype.startswith("float")
         return math.prod(step.ins[0].shape) if adds else 0
 
-    def check(self, step: Step) -> Check:
+    def check(self, step: Applied) -> Check:
         n = (step.outs if self.scatters else step.ins)[0].shape[1]
         return Check(step.ins[1], "index", -n, n)
 
@@ -201,10 +216,10 @@ class CheckIndex(Kind):
     high: int
     what: str  # for the message: "label", "index"
 
-    def flops(self, step: Step) -> int:
+    def flops(self, step: Applied) -> int:
         return 0
 
-    def check(self, step: Step) -> Check:
+    def check(self, step: Applied) -> Check:
         return Check(step.ins[0], self.what, self.low, self.high)
 
 
@@ -220,10 +235,10 @@ class External(Kind):
     function: Callable[..., Any]
     params: tuple[tuple[str, Any], ...] = ()
 
-    def flops(self, step: Step) -> int:
+    def flops(self, step: Applied) -> int:
         return 0
 
-    def check(self, step: Step) -> None:
+    def check(self, step: Applied) -> None:
         return None
 
 

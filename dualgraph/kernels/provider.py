@@ -59,10 +59,10 @@ def why_not_llvm() -> str:
     """Why native kernels cannot run here; empty where they can."""
     if importlib.util.find_spec("llvmlite") is None:
         return "llvmlite is not installed"
-    from dualgraph.kernels.llvm import runtime
+    from dualgraph.kernels.llvm.loading.machine import machine
 
     try:
-        runtime.machine()
+        machine()
     except KernelError as error:
         return str(error)
     return ""
@@ -79,7 +79,7 @@ def load(program: Program, arena: Arena | None = None, state: State | None = Non
 @functools.cache
 def _loader() -> Callable[..., Loaded]:
     if name() == "llvm":
-        from dualgraph.kernels.llvm import provider
+        from dualgraph.kernels.llvm.loading import loaded
 
-        return provider.load
+        return loaded.load
     return reference.load

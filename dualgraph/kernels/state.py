@@ -4,7 +4,7 @@ A launch with state reads the slots itself and changes them itself, so that what
 that anybody else holds is never written to; a launch that fails leaves every slot as it was; one that succeeds changes
 all of them at once, between two bytecodes, so that neither another thread nor a signal sees half a step.
 
-`kernels.llvm.runtime_state` does it natively and writes into the arrays themselves where the slot alone holds them.
+`kernels.llvm.runtime.cells` does it natively and writes into the arrays themselves where the slot alone holds them.
 `with_state` does it in Python for programs that run Python functions: there other threads may look at any time, so it
 writes into copies. So it does where there is more to change at once than the launch knows of: whoever launches gets the
 `Changes` then, adds his own, and does them all.

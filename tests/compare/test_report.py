@@ -16,11 +16,11 @@ from dualgraph.compare.environment import environment
 from dualgraph.compare.identity import Identity
 from dualgraph.compare.measure import ABLATION, Settings, measure_workload
 from dualgraph.compare.report import SCHEMA_VERSION, Report
-from dualgraph.compare.timing import Plan
+from dualgraph.compare.timing import Effort
 from dualgraph.compare.workloads import find
 from dualgraph.errors import ArgumentError
 
-TINY = Settings(Plan(rounds=3, seconds=0.0005, warmups=1), 1)
+TINY = Settings(Effort(rounds=3, seconds=0.0005, warmups=1), 1)
 
 
 def faults(value, form, path="report"):

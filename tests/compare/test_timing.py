@@ -7,7 +7,7 @@ import pytest
 
 from dualgraph.compare import timing
 from dualgraph.compare.first_step import MODES, STAGES, break_even, first_step
-from dualgraph.compare.timing import Plan, Ratio, Timed, calibrated, interleaved, paired_ratio
+from dualgraph.compare.timing import Effort, Ratio, Timed, calibrated, interleaved, paired_ratio
 
 
 def busy(turns):
@@ -24,7 +24,7 @@ def test_every_arm_does_the_same_steps_from_a_prepared_state():
         )
         for name in ("a", "b", "c")
     }
-    samples = interleaved(arms, Plan(rounds=6, seconds=0.0002, warmups=1))
+    samples = interleaved(arms, Effort(rounds=6, seconds=0.0002, warmups=1))
     rounds = log[-6 * 9 :]
     assert [what for _, what, _ in rounds] == ["prepare", "run", "finish"] * 18
     assert {steps for _, what, steps in rounds if what == "run"} == {samples.steps}
@@ -41,7 +41,7 @@ def test_calibration_looks_at_the_fastest_arm_and_spares_the_slowest():
 
 
 def test_the_slower_arm_is_found():
-    samples = interleaved({"slow": Timed(busy(4000)), "fast": Timed(busy(500))}, Plan(9, 0.0005, 1))
+    samples = interleaved({"slow": Timed(busy(4000)), "fast": Timed(busy(500))}, Effort(9, 0.0005, 1))
     assert samples.ratio("slow", "fast").word == "static"
     assert samples.ratio("fast", "slow").word == "eager"
 

@@ -89,24 +89,3 @@ def test_one_executable_from_many_threads() -> None:
         worker.join()
     for k in range(6):
         assert_bits(found[k], expected[k], f"thread {k}")
-
-
-def test_eager_operations_from_many_threads() -> None:
-    """New kernels and prepared launches are made by several threads at once."""
-    inputs = [_floats(50 + k, 7) for k in range(8)]
-    found: dict[int, Any] = {}
-
-    def work(k: int) -> None:
-        x = dg.tensor(inputs[k], requires_grad=True)
-        y = dg.sum(dg.cosh(x * 0.37) * dg.sin(x) + dg.expm1(x), axis=0)
-        found[k] = [y.numpy(), dg.grad(dg.sum(y), [x])[0].numpy()]
-
-    workers = [threading.Thread(target=work, args=(k,)) for k in range(8)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    together = dict(found)
-    for k in range(8):
-        work(k)
-        assert_bits(together[k], found[k], f"thread {k}")

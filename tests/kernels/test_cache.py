@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -20,12 +21,15 @@ pytest.importorskip("llvmlite")
 
 from dualgraph.errors import CacheWarning, KernelError
 from dualgraph.kernels.llvm import cache, engine
+from dualgraph.kernels.llvm.command import Variant
+from native import emitted
 
 ROOT = hasattr(os, "getuid") and os.getuid() == 0
 
 
+@emitted
 @dataclass(frozen=True)
-class Constant:
+class Constant(Variant):
     """Returns a number."""
 
     value: int
@@ -38,8 +42,9 @@ class Constant:
         ir.IRBuilder(function.append_basic_block()).ret(i32(self.value))
 
 
+@emitted
 @dataclass(frozen=True)
-class Broken:
+class Broken(Variant):
     def emit(self, module: Any, name: str) -> None:
         from llvmlite import ir
 
@@ -303,8 +308,8 @@ def test_use_makes_a_file_young(place: Path) -> None:
 
 def test_other_processors_have_other_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     code = (
-        "from dualgraph.kernels.llvm import engine, runtime\n"
-        "print(engine.target()[0], engine.key(runtime.Worker()), 'zmm' in engine.assembly(runtime.Launch()))"
+        "from dualgraph.kernels.llvm import engine\nfrom dualgraph.kernels.llvm.runtime.variants import Launch, Worker\n"
+        "print(engine.target()[0], engine.key(Worker()), 'zmm' in engine.assembly(Launch()))"
     )
     outputs = set()
     for cpu in ("x86-64", "x86-64-v3"):
@@ -320,6 +325,42 @@ def test_other_processors_have_other_keys(monkeypatch: pytest.MonkeyPatch) -> No
     assert len(outputs) == 2
 
 
+EDIT = """
+import sys
+from pathlib import Path
+from dualgraph.kernels.llvm import engine
+from dualgraph.kernels.llvm.runtime.variants import Worker
+
+def key():
+    engine._environment.cache_clear()
+    return engine.key(Worker())
+
+before, package = key(), Path(engine.__file__).parents[2]
+assert package.is_relative_to(sys.argv[1]), package
+for name in sys.argv[2:]:
+    source = (package / name).read_bytes()
+    (package / name).write_bytes(source + b"# edited\\n")
+    print(name, key() != before)
+    (package / name).write_bytes(source)
+    assert key() == before
+"""
+
+
+def test_an_edited_emitter_has_other_keys(tmp_path: Path) -> None:
+    """Each file of each room, and what emitters import besides, in a copy of the package."""
+    package = Path(engine.__file__).parents[2]
+    copy = shutil.copytree(package, tmp_path / "dualgraph", ignore=shutil.ignore_patterns("__pycache__"))
+    emitters = sorted(path.relative_to(package).as_posix() for path in Path(engine.__file__).parent.rglob("*.py"))
+    assert len({name.rpartition("/")[0] for name in emitters}) >= 7  # the rooms
+    edited = [*emitters, "spec.py", "kernels/expr.py", "kernels/kinds.py", "kernels/nan.py", "kernels/cpu/pool.py"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    done = subprocess.run(
+        [sys.executable, "-c", EDIT, str(copy), *edited], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert done.stdout.splitlines() == [f"{name} True" for name in edited]
+
+
 def test_invalid_code_is_an_error_of_ours() -> None:
     with pytest.raises(KernelError, match="DUALGRAPH_KERNELS=reference"):
         engine.addresses([Broken()])
@@ -329,8 +370,10 @@ def test_invalid_code_is_an_error_of_ours() -> None:
 def test_concurrent_processes(place: Path) -> None:
     """Several processes fill one empty cache at the same time; nobody warns, and all files are whole."""
     code = (
-        "from dualgraph.kernels.llvm import engine, matmul, runtime\n"
-        "engine.addresses([runtime.Launch(), runtime.Worker(), matmul.Gemm('float32', True, True), matmul.Zero()])"
+        "from dualgraph.kernels.llvm import engine\n"
+        "from dualgraph.kernels.llvm.products.selection import Gemm, Zero\n"
+        "from dualgraph.kernels.llvm.runtime.variants import Launch, Worker\n"
+        "engine.addresses([Launch(), Worker(), Gemm('float32', True, True), Zero()])"
     )
     processes = [
         subprocess.Popen([sys.executable, "-W", "error", "-c", code], stderr=subprocess.PIPE) for _ in range(4)
@@ -340,6 +383,13 @@ def test_concurrent_processes(place: Path) -> None:
     assert len(files(place)) == len(list(place.iterdir())) == 4
     for path in files(place):
         assert cache.load(path.stem) is not None
+
+
+def test_a_warm_start_imports_no_emitter(place: Path) -> None:
+    code = "import dualgraph as dg, sys; dg.softmax(dg.ones((3, 4)) @ dg.ones((4, 2))).sum(axis=0); print('%s' in sys.modules)"
+    for imported in ("True", "False"):
+        command = [sys.executable, "-c", code % "dualgraph.kernels.llvm.codegen"]
+        assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"{imported}\n"
 
 
 def test_import_is_light() -> None:

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from llvmlite import binding, ir
 
-from dualgraph.kernels.llvm.instructions import EMITTERS, cast
 from dualgraph.kernels.llvm.lanes import SCALARS, Lanes
+from dualgraph.kernels.llvm.maths.instructions import EMITTERS, cast
 
 FLOATS = ("float32", "float64")
 INTEGERS = ("int32", "int64")

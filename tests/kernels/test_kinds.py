@@ -11,7 +11,7 @@ import dualgraph as dg
 from dualgraph import static
 from dualgraph.kernels import kinds, nan
 from dualgraph.kernels.failure import check_of
-from dualgraph.kernels.llvm import commands
+from dualgraph.kernels.llvm import selection
 from dualgraph.kernels.reference import steps
 
 KINDS = typing.get_args(kinds.Kernel)
@@ -25,7 +25,7 @@ def test_a_kind_is_complete(kind: type[kinds.Kind]) -> None:
     for method in ("flops", "check"):
         assert getattr(kind, method) is not getattr(kinds.Kind, method), method
     assert kind in steps.RUN
-    assert kind in commands.COMMANDS or kind.outside
+    assert kind in selection.COMMANDS or kind.outside
     assert kind in nan.COPIED
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from dualgraph.kernels import expr as E
 from dualgraph.kernels.llvm import engine
-from dualgraph.kernels.llvm.loop_binder import loop_command
-from dualgraph.kernels.llvm.loop_variants import Columns, Flat, Rows
+from dualgraph.kernels.llvm.loops.selection import loop_command
+from dualgraph.kernels.llvm.loops.variants import Columns, Flat, Rows
 from dualgraph.kernels.program import Step, row_shape
 from dualgraph.spec import DTYPES, FLOATS, NUMPY_DTYPES
 from native import FORMS, Array, assert_same, compare, fold_step, layouts, loop, run, sample, view

@@ -46,7 +46,7 @@ def test_without_llvmlite_the_reference_serves() -> None:
 
 def test_an_unknown_array_layout_falls_back() -> None:
     pytest.importorskip("llvmlite")
-    code = "from dualgraph.kernels.llvm import plan_layout; plan_layout.DATA = 24\n" + SHOW
+    code = "from dualgraph.kernels.llvm.runtime import tables; tables.DATA = 24\n" + SHOW
     assert shown(code, DUALGRAPH_KERNELS="").stdout == "reference True\n"
 
 

@@ -21,19 +21,24 @@ from dualgraph.errors import KernelError
 from dualgraph.kernels import blas, expr
 from dualgraph.kernels.cpu import pool
 from dualgraph.kernels.kinds import CheckIndex, External, Loop, MatMul
-from dualgraph.kernels.llvm import engine, matmul, provider, runtime
-from dualgraph.kernels.llvm import plan_layout as layout
+from dualgraph.kernels.llvm import engine
 from dualgraph.kernels.llvm.command import Command, Variant
+from dualgraph.kernels.llvm.loading import loaded as loader
+from dualgraph.kernels.llvm.loading.machine import check_objects, machine
+from dualgraph.kernels.llvm.products.selection import product_command
+from dualgraph.kernels.llvm.runtime import tables
 from dualgraph.kernels.nan import has_other
 from dualgraph.kernels.program import Program, Step, View
 from dualgraph.spec import Spec
+from native import emitted
 
 ADD = Loop((), (), (), ())
 FAIL = CheckIndex("int64", 0, 1, "test")
 
 
+@emitted
 @dataclass(frozen=True)
-class Add:
+class Add(Variant):
     """float32 vectors x + y; args: slot and byte offset of x, y, out; a unit is an element. `loops`: how often."""
 
     loops: int = 1
@@ -70,8 +75,9 @@ class Add:
         b.ret(i32(0))
 
 
+@emitted
 @dataclass(frozen=True)
-class Fail:
+class Fail(Variant):
     """Fails if the unit 5 is among its units."""
 
     def emit(self, module: Any, name: str) -> None:
@@ -91,7 +97,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
     def command(step: Step, locate: Any) -> Command:
         if isinstance(step.kernel, MatMul):
-            return matmul.command(step, locate)
+            return product_command(step, locate)
         if isinstance(step.kernel, CheckIndex):
             return Command(Fail(), (), facts["fail_units"], facts["fail_units"] * facts["each"])
         args: list[int] = []
@@ -101,7 +107,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
         units = step.outs[0].spec.size
         return Command(Add(), tuple(args), units, units * facts["each"])
 
-    monkeypatch.setattr(provider, "command", command)
+    monkeypatch.setattr(loader, "command", command)
     return facts
 
 
@@ -128,7 +134,7 @@ def operands(size: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
 
 def test_one_output(work: Any) -> None:
     x, y = operands(8)
-    loaded = provider.load(chain(8))
+    loaded = loader.load(chain(8))
     first, second = loaded.launch(x, y), loaded.launch(y, y)
     assert type(first) is np.ndarray
     assert first.dtype == np.float32
@@ -140,7 +146,7 @@ def test_one_output(work: Any) -> None:
 
 def test_several_outputs_and_scratch(work: Any) -> None:
     x, y = operands(100)
-    result = provider.load(chain(100, length=6, outputs=3)).launch(x, y)
+    result = loader.load(chain(100, length=6, outputs=3)).launch(x, y)
     assert type(result) is tuple
     assert len(result) == 3
     for number, out in enumerate(result):
@@ -152,7 +158,7 @@ def test_no_output_writes_into_an_input(work: Any) -> None:
     x, y = (program.input(Spec((4,), "float32")) for _ in range(2))
     program.add(ADD, [x], [x, y])
     a, b = operands(4)
-    assert provider.load(program).launch(a, b) is None
+    assert loader.load(program).launch(a, b) is None
     np.testing.assert_array_equal(a, [1, 2, 3, 4])
 
 
@@ -162,7 +168,7 @@ def test_constants_are_kept_alive(work: Any) -> None:
     out = program.new(x.spec)
     program.add(ADD, [out], [x, y])
     program.outputs.append(out.buffer)
-    launch = provider.load(program).launch
+    launch = loader.load(program).launch
     del program, y
     gc.collect()
     np.testing.assert_array_equal(launch(np.zeros(6, np.float32)), np.full(6, 3))
@@ -175,14 +181,14 @@ def test_views_are_relative_to_the_data_pointer(work: Any) -> None:
     program.add(ADD, [out], [x.with_layout((2,), (1,), 2), y.with_layout((2,), (1,), -1)])
     program.outputs.append(out.buffer)
     a = np.arange(4, dtype=np.float32)
-    np.testing.assert_array_equal(provider.load(program).launch(a, a[1:]), [2, 4])
+    np.testing.assert_array_equal(loader.load(program).launch(a, a[1:]), [2, 4])
 
 
 @pytest.mark.parametrize(("shape", "dtype"), [((), "float64"), ((0, 3), "int32"), ((2, 3, 4, 5, 6), "bool")])
 def test_output_specs(work: Any, shape: tuple[int, ...], dtype: str) -> None:
     program = Program()
     program.outputs.append(program.new(Spec(shape, dtype)).buffer)
-    out = provider.load(program).launch()
+    out = loader.load(program).launch()
     assert isinstance(out, np.ndarray)
     assert out.shape == shape
     assert out.dtype == dtype
@@ -194,7 +200,7 @@ class Sub(np.ndarray[Any, Any]):
 
 def test_wrong_arguments_raise(work: Any) -> None:
     x, y = operands(8)
-    launch = provider.load(chain(8)).launch
+    launch = loader.load(chain(8)).launch
     for bad in [(), (x,), (x, y, x)]:
         with pytest.raises(TypeError, match=rf"got {len(bad)} arrays; the program takes 2"):
             launch(*bad)
@@ -209,7 +215,7 @@ def test_wrong_arguments_raise(work: Any) -> None:
 def test_a_failed_check_is_the_int_of_its_step(work: Any) -> None:
     program = chain(8, length=3)
     program.steps.insert(2, Step(FAIL, (), ()))
-    loaded = provider.load(program)
+    loaded = loader.load(program)
     x, y = operands(8)
     before = sys.getrefcount(np.dtype("float32"))
     for _ in range(100):
@@ -223,7 +229,7 @@ def test_a_failed_check_is_the_int_of_its_step(work: Any) -> None:
 def test_no_leaks(work: Any) -> None:
     x, y = operands(8)
     for outputs in (0, 1, 3):
-        launch = provider.load(chain(8, length=4, outputs=outputs)).launch
+        launch = loader.load(chain(8, length=4, outputs=outputs)).launch
         launch(x, y)
         counts = sys.getrefcount(x), sys.getrefcount(None), sys.getrefcount(np.dtype("float32"))
         for _ in range(1000):
@@ -240,16 +246,16 @@ def test_no_leaks(work: Any) -> None:
 def test_too_large_a_result_is_an_error(work: Any, count: int) -> None:
     program = Program()
     program.outputs += [program.new(Spec((1 << n,), "float64")).buffer for n in (3, 57)[-count:]]
-    launch = provider.load(program).launch
+    launch = loader.load(program).launch
     for _ in range(3):  # the plan is free again each time
         with pytest.raises((MemoryError, ValueError)):
             launch()
-        assert launch.__self__[layout.PLAN_BUSY] == 0
+        assert launch.__self__[tables.PLAN_BUSY] == 0
 
 
 def test_a_finaliser_may_launch_the_same_program(work: Any) -> None:
     """CPython may collect garbage while a launch allocates its results."""
-    launch = provider.load(chain(16, length=4, outputs=3)).launch
+    launch = loader.load(chain(16, length=4, outputs=3)).launch
     x, y = operands(16)
 
     class Garbage:
@@ -270,17 +276,17 @@ def test_a_finaliser_may_launch_the_same_program(work: Any) -> None:
 
 
 def test_a_busy_plan_works_on_copies(work: Any) -> None:
-    launch = provider.load(chain(16, length=4, outputs=2)).launch
+    launch = loader.load(chain(16, length=4, outputs=2)).launch
     x, y = operands(16)
-    launch.__self__[layout.PLAN_BUSY] = 1
+    launch.__self__[tables.PLAN_BUSY] = 1
     for _ in range(3):
         np.testing.assert_array_equal(launch(x, y)[1], x + 4)
-    assert launch.__self__[layout.PLAN_BUSY] == 1
+    assert launch.__self__[tables.PLAN_BUSY] == 1
 
 
 def test_programs_are_freed(work: Any) -> None:
     program = chain(1000, length=4)
-    launch = provider.load(program).launch
+    launch = loader.load(program).launch
     plan, arena = weakref.ref(launch.__self__), weakref.ref(launch.__self__.keep[0])
     del launch
     gc.collect()
@@ -292,14 +298,14 @@ def test_a_buffer_has_one_role(work: Any) -> None:
     program = chain(8)
     program.outputs.append(program.inputs[0])
     with pytest.raises(KernelError, match="a buffer is one of these"):
-        provider.load(program)
+        loader.load(program)
 
 
 def test_stepwise_shows_what_each_step_wrote(work: Any) -> None:
     x, y = operands(5)
     seen: list[tuple[int, dict[int, Any]]] = []
     program = chain(5, length=3)
-    result = provider.load(program).stepwise([x, y], lambda n, m: seen.append((n, {k: v.copy() for k, v in m.items()})))
+    result = loader.load(program).stepwise([x, y], lambda n, m: seen.append((n, {k: v.copy() for k, v in m.items()})))
     np.testing.assert_array_equal(result, x + 3)
     assert [number for number, _ in seen] == [0, 1, 2]
     for number, memory in seen:
@@ -308,7 +314,7 @@ def test_stepwise_shows_what_each_step_wrote(work: Any) -> None:
 
 
 def test_commands_are_open_to_inspection(work: Any) -> None:
-    (command,) = provider.load(chain(8)).commands
+    (command,) = loader.load(chain(8)).commands
     assert command is not None
     assert command.variant == Add()
     assert isinstance(command.variant, Variant)
@@ -333,7 +339,7 @@ def test_external_steps_between_native_ones(work: Any) -> None:
     program.add(ADD, [c], [b, y])
     program.add(External("twice", twice), [d], [c])
     program.outputs += [c.buffer, d.buffer]
-    loaded = provider.load(program)
+    loaded = loader.load(program)
     x_ = np.linspace(0, 1, 7, dtype=np.float32)
     for run in (loaded.launch(x_), loaded.stepwise([x_])):
         assert isinstance(run, tuple)
@@ -354,7 +360,7 @@ def test_a_check_fails_after_an_external_step(work: Any) -> None:
     program.add(External("twice", twice), [out], [x])
     program.steps.append(Step(FAIL, (), ()))
     program.outputs.append(out.buffer)
-    assert provider.load(program).launch(np.zeros(7, np.float32)) == 1
+    assert loader.load(program).launch(np.zeros(7, np.float32)) == 1
 
 
 # ---- threads -----------------------------------------------------------------------------------------------------
@@ -375,7 +381,7 @@ def test_parallel_launch_gives_the_same(work: Any, threads: Any) -> None:
     for count in (1, 2, 5):
         threads(count)
         assert pool.get_num_threads() == count
-        launch = provider.load(chain(size, length=5)).launch
+        launch = loader.load(chain(size, length=5)).launch
         results.update(launch(x, y).tobytes() for _ in range(50))
     assert results == {(x + 5).tobytes()}
 
@@ -396,7 +402,7 @@ def test_real_kernels_do_not_depend_on_threads(folds: str, threads: Any) -> None
     found = set()
     for count in (1, 2, 3):
         threads(count)
-        loaded = provider.load(program)
+        loaded = loader.load(program)
         found.update(loaded.launch(x_).tobytes() for _ in range(10))
     assert len(found) == 1
 
@@ -406,7 +412,7 @@ def test_a_check_fails_in_a_piece(work: Any, threads: Any) -> None:
     work.update(each=1 << 20, fail_units=64)
     program = Program()
     program.steps.append(Step(FAIL, (), ()))
-    launch = provider.load(program).launch
+    launch = loader.load(program).launch
     assert {launch() for _ in range(50)} == {0}
 
 
@@ -415,7 +421,7 @@ def test_many_python_threads_launch_one_program(work: Any, threads: Any) -> None
     threads(3)
     work["each"] = 2000
     size = 4096
-    loaded = provider.load(chain(size, length=6, outputs=2))
+    loaded = loader.load(chain(size, length=6, outputs=2))
     wrong: list[Any] = []
 
     def run(number: int) -> None:
@@ -436,7 +442,7 @@ def test_many_python_threads_launch_one_program(work: Any, threads: Any) -> None
 def test_threads_stop_and_start_while_launching(work: Any, threads: Any) -> None:
     work["each"] = 2000
     x, y = operands(4096)
-    launch = provider.load(chain(4096, length=4)).launch
+    launch = loader.load(chain(4096, length=4)).launch
     done = threading.Event()
 
     def switch() -> None:
@@ -463,7 +469,7 @@ def test_fork_after_the_pool_started(work: Any, threads: Any) -> None:
     work["each"] = 2000
     x, y = operands(4096)
     program = chain(4096, length=4)
-    loaded = provider.load(program)
+    loaded = loader.load(program)
     loaded.launch(x, y)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # newer CPythons warn of fork with threads
@@ -472,7 +478,7 @@ def test_fork_after_the_pool_started(work: Any, threads: Any) -> None:
         code = 1
         try:
             good = (loaded.launch(x, y) == x + 4).all()
-            good &= (provider.load(chain(4096, length=5)).launch(x, y) == x + 5).all()  # starts threads of its own
+            good &= (loader.load(chain(4096, length=5)).launch(x, y) == x + 5).all()  # starts threads of its own
             work["each"] = 2001
             code = 0 if good else 2
         finally:
@@ -495,8 +501,8 @@ def test_workers_take_over_the_floating_point_environment(work: Any, threads: An
     out = program.new(x.spec)
     program.add(ADD, [out], [x])
     program.outputs.append(out.buffer)
-    monkeypatch.setattr(provider, "command", lambda step, locate: Command(Rounding(), (), size, size * pool.GRAIN))
-    launch = provider.load(program).launch
+    monkeypatch.setattr(loader, "command", lambda step, locate: Command(Rounding(), (), size, size * pool.GRAIN))
+    launch = loader.load(program).launch
     ones = np.ones(size, np.float32)
     nearest = {launch(ones).tobytes() for _ in range(20)}
     upward = 0x800 if sys.platform != "win32" and os.uname().machine in ("x86_64", "AMD64") else 0x400000
@@ -510,8 +516,9 @@ def test_workers_take_over_the_floating_point_environment(work: Any, threads: An
     assert nearest == {launch(ones).tobytes()}
 
 
+@emitted
 @dataclass(frozen=True)
-class Rounding:
+class Rounding(Variant):
     """out = x / 3, whose last bit depends on the rounding mode; input in slot 0, output in slot 1."""
 
     def emit(self, module: Any, name: str) -> None:
@@ -542,8 +549,9 @@ def test_exit_is_clean() -> None:
     code = (
         "import numpy as np\n"
         "from dualgraph.kernels.cpu import pool\n"
-        "from dualgraph.kernels.llvm import runtime\n"
-        "runtime.machine(); pool.set_num_threads(4); pool.start(runtime.worker)\n"
+        "from dualgraph.kernels.llvm.loading.builtin import worker\n"
+        "from dualgraph.kernels.llvm.loading.machine import machine\n"
+        "machine(); pool.set_num_threads(4); pool.start(worker)\n"
         "import time; time.sleep({})\n"
     )
     for pause in (0, 0.05):
@@ -606,7 +614,7 @@ def test_product(name: str, dtype: str, work: Any) -> None:
     room = 1_300_000 if "blocks" in name else 4096
     rng = np.random.default_rng(7)
     x, y = (rng.standard_normal(room).astype(dtype) for _ in range(2))
-    loaded = provider.load(product(a, b, dtype, room))
+    loaded = loader.load(product(a, b, dtype, room))
     expected = seen(x, a).astype("float64") @ seen(y, b).astype("float64")
     scale = np.abs(seen(x, a)).astype("float64") @ np.abs(seen(y, b)).astype("float64")
     rubbish = [np.full(expected.shape, np.nan, dtype) for _ in range(4)]
@@ -627,7 +635,7 @@ def test_products_do_not_depend_on_threads_or_alignment(work: Any, threads: Any)
         results = set()
         for count in (1, 2, 3):
             threads(count)
-            launch = provider.load(product(a, b, "float32", m * k)).launch
+            launch = loader.load(product(a, b, "float32", m * k)).launch
             for shift in (0, 1, 3):
                 left, right = np.empty(m * k + 16, "float32"), np.empty(k * n + 16, "float32")
                 left[shift : shift + m * k], right[shift + 1 : shift + 1 + k * n] = x[: m * k], y[: k * n]
@@ -643,7 +651,7 @@ def test_blas_threads_are_as_before(work: Any) -> None:
         return [library["num_threads"] for library in threadpoolctl.threadpool_info()]
 
     before = count()
-    launch = provider.load(product(*PRODUCTS["as they are"], "float32", 64)).launch
+    launch = loader.load(product(*PRODUCTS["as they are"], "float32", 64)).launch
     launch(np.ones(64, "float32"), np.ones(64, "float32"))
     assert count() == before
 
@@ -654,8 +662,8 @@ def test_blas_threads_are_as_before_when_launches_overlap(work: Any, threads: An
 
     threads(2)
     operand: Operand = ((300, 300), (300, 1), 0)
-    launch = provider.load(product(operand, operand, "float32", 90_000)).launch
-    assert launch.__self__[layout.PLAN_FLAGS] == layout.RELEASE_GIL | layout.USES_BLAS
+    launch = loader.load(product(operand, operand, "float32", 90_000)).launch
+    assert launch.__self__[tables.PLAN_FLAGS] == tables.RELEASE_GIL | tables.USES_BLAS
     before = [library["num_threads"] for library in threadpoolctl.threadpool_info()]
     x = np.random.default_rng(0).standard_normal(90_000).astype("float32")
     found: set[bytes] = set()
@@ -671,13 +679,13 @@ def test_blas_threads_are_as_before_when_launches_overlap(work: Any, threads: An
         worker.join()
     assert len(found) == 1
     assert [library["num_threads"] for library in threadpoolctl.threadpool_info()] == before
-    assert runtime.machine()[layout.WORD["blas_depth"]] == 0
+    assert machine()[tables.WORD["blas_depth"]] == 0
 
 
 def test_integer_products(work: Any) -> None:
     a, b = PRODUCTS["batch"]
     x, y = np.arange(200, dtype="int64"), np.arange(200, dtype="int64")[::-1].copy()
-    loaded = provider.load(product(a, b, "int64", 200))
+    loaded = loader.load(product(a, b, "int64", 200))
     assert loaded.commands == (None,)
     np.testing.assert_array_equal(loaded.launch(x, y), seen(x, a) @ seen(y, b))
 
@@ -686,7 +694,7 @@ def test_products_without_blas(work: Any, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(blas, "info", lambda: None)
     a, b = PRODUCTS["batch"]
     x = np.arange(200, dtype="float32")
-    loaded = provider.load(product(a, b, "float32", 200))
+    loaded = loader.load(product(a, b, "float32", 200))
     assert loaded.commands == (None,)
     np.testing.assert_array_equal(loaded.launch(x, x), seen(x, a) @ seen(x, b))
 
@@ -703,7 +711,7 @@ def test_products_read_row_major_matrices() -> None:
         step = Step(MatMul("float32"), (view((3, 3), (3, 1)),), (view((3, 4), strides), view((4, 3), (3, 1))))
         assert not step.ins[0].row_major, strides
         with pytest.raises(KernelError, match="copy the operand first"):
-            matmul.command(step, lambda buffer: (buffer, 0))
+            product_command(step, lambda buffer: (buffer, 0))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -716,7 +724,7 @@ def test_nans_of_products_are_the_one_nan(name: str, dtype: str, work: Any) -> N
     y = np.where(rng.random(room) < 0.02, -np.array(np.inf, dtype), np.array(-np.nan, dtype))
     x[rng.random(room) < 0.2] = np.inf
     for left, right in ((x, np.where(rng.random(room) < 0.98, x, y)), (x, y)):
-        out = provider.load(product(*PRODUCTS[name], dtype, room)).launch(left, right)
+        out = loader.load(product(*PRODUCTS[name], dtype, room)).launch(left, right)
         assert not has_other(out)
     assert np.isnan(out).any()
 
@@ -742,4 +750,4 @@ def test_blas_is_known() -> None:
 
 
 def test_layout_check_passes_here() -> None:
-    runtime._check_layout()
+    check_objects()

@@ -23,8 +23,8 @@ from dualgraph.errors import ArgumentError, DualgraphError, GraphError
 from dualgraph.kernels import fusion, memory, provider
 from dualgraph.kernels.program import Step
 from dualgraph.nn import functional as F
-from dualgraph.ops.registry import OPS
 from dualgraph.ops.op import Call
+from dualgraph.ops.registry import OPS
 from dualgraph.static import dag as dags
 from dualgraph.static import export, kernel_dag, schedule
 

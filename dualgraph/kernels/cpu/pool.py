@@ -1,7 +1,7 @@
 """The pool of threads that large kernels are cut over; one for the process.
 
 Workers are Python daemon threads inside one native call each, without the GIL, which take pieces of the open task (see
-`kernels.llvm.runtime_pool`). The calling thread takes part. Cuts do not change bits, so the number of threads does not.
+`kernels.llvm.runtime.sharing`). The calling thread takes part. Cuts do not change bits, so the number of threads does not.
 Nothing starts before the first program with a command worth cutting is loaded. A forked child has no workers and runs
 alone until it loads such a program itself. A pool in use by another thread is not waited for: the command runs alone.
 Where the platform has no POSIX threads there are no workers and every command runs on the calling thread.

@@ -1,9 +1,9 @@
 """From kernel variants to addresses of machine code: memory, then the disk cache, then LLVM.
 
 One process-wide ORC JIT. Each variant is one module with one function and one object, so the key of the disk cache is
-the variant itself and the warm path builds no IR at all. Code is never unloaded: kernels are few and small, and an
-address handed out stays valid for the life of the process. Compilation is serial: llvmlite runs one call at a time, and
-two threads past its lock were no faster (measured).
+the variant itself and the warm path builds no IR and imports no emitter. Code is never unloaded: kernels are few and
+small, and an address handed out stays valid for the life of the process. Compilation is serial: llvmlite runs one call at
+a time, and two threads past its lock were no faster (measured).
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ _LEVELS = {
     "x86-64-v3": ("avx2", "bmi2", "f16c", "fma", "lzcnt", "movbe"),
     "x86-64-v4": ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"),
 }
-_NOT_EMITTERS = ("cache.py", "provider.py")
-_ALSO_EMITTED = ("expr.py", "kinds.py", "blas.py", "cpu/pool.py")  # constants of these are in machine code
+_KERNELS = Path(__file__).parents[1]
 
 _addresses: dict[Variant, int] = {}
 _lock = threading.RLock()
@@ -105,17 +104,20 @@ def _target_machine() -> Any:
     )
 
 
+def _sources() -> list[Path]:
+    """Where code may come from: the emitters, wherever they lie, and all that they may take constants and rules from."""
+    return [_KERNELS.parent / "spec.py", *sorted(_KERNELS.rglob("*.py"))]
+
+
 @functools.cache
 def _environment() -> bytes:
     """What a cached object depends on besides its variant: the emitters' sources, LLVM and the processor."""
     import llvmlite
 
     digest = hashlib.sha256()
-    here = Path(__file__).parent
-    sources = sorted(path for path in here.glob("*.py") if path.name not in _NOT_EMITTERS)
     try:
-        for path in (*sources, *(here.parent / name for name in _ALSO_EMITTED)):
-            digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+        for path in _sources():
+            digest.update(os.fsencode(path.relative_to(_KERNELS.parent)) + b"\0" + path.read_bytes() + b"\0")
     except OSError:  # installed without sources: nothing tells which emitters made an object, so share none
         digest.update(os.urandom(32))
     facts = (llvmlite.__version__, _llvm().llvm_version_info, _llvm().get_process_triple(), target(), SPEED_LEVEL)
@@ -180,9 +182,11 @@ def _link(symbols: list[str], objects: list[bytes]) -> list[int]:
 def _emit(variant: Variant, name: str) -> str:
     from llvmlite import ir
 
+    from dualgraph.kernels.llvm import codegen  # with all emitters: only when code must be written
+
     module = ir.Module(name=name)
     module.triple = _llvm().get_process_triple()
-    variant.emit(module, name)
+    codegen.emit(variant, module, name)
     return str(module)
 
 
@@ -204,7 +208,7 @@ def _optimised(variant: Variant, name: str) -> Any:
     # compilation and nothing to the speed of kernels.
     options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
     builder = llvm.create_pass_builder(machine, options)
-    if not getattr(variant, "straight", False):
+    if not variant.straight:
         builder.getModulePassManager().run(module, builder)
     else:  # nothing there for the other passes, which take two thirds of the time
         passes = llvm.create_new_module_pass_manager()

@@ -1,8 +1,8 @@
-"""Vectors of `width` lanes over llvmlite's builder, so that the functions above read as maths.
+"""Vectors of `width` lanes over llvmlite's builder, so that emitters of functions read as maths.
 
 `Lanes` is one insertion point (a builder) with one width; `Value` is one register of that width. Width 1 uses plain
-scalar types, so the same code serves the vector loop of the CPU and one thread of a GPU. Only plain instructions and
-generic `llvm.*` intrinsics are emitted, never a fast-math flag: a lane's bits depend on that lane's inputs alone.
+scalar types. Only plain instructions and generic `llvm.*` intrinsics are emitted, nothing that one kind of processor
+alone has, and never a fast-math flag: a lane's bits depend on that lane's inputs alone.
 """
 
 from __future__ import annotations

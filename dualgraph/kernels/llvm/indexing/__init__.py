@@ -1,0 +1,1 @@
+"""Kernels that read or write where an index says: gathers, scatters, range checks. `selection` first, then `code`."""

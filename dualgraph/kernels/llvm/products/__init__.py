@@ -1,0 +1,1 @@
+"""Products of matrices by BLAS. `selection` first, then `code`."""
