@@ -22,8 +22,7 @@ from dualgraph.spec import Spec, fitting
 if TYPE_CHECKING:
     from typing import Self
 
-    from dualgraph.ops.tensor import Tensor
-    from dualgraph.ops.types import P, R
+    from dualgraph.ops.types import P, R, Tensor
 
 Literal = tuple[int, str]  # (bits, dtype): a scalar operand known while lowering
 Operand = View | Literal
