@@ -195,12 +195,7 @@ def test_every_room_is_there():
         assert {f"{package}.{room}" for row in rows for room in row} <= FILES.keys()
 
 
-TANGLED = pytest.mark.xfail(strict=True, reason="executable, report and verify import one another")
-
-
-@pytest.mark.parametrize(
-    "part", [pytest.param(part, marks=TANGLED) if part == "static" else part for part in sorted(FLOOR)]
-)
+@pytest.mark.parametrize("part", sorted(FLOOR))
 def test_no_circles(part):
     """Not even among imports that are inside functions or for type checkers."""
     assert [ring for ring in circles(edges()) if any(folder(name) == part for name in ring)] == []

@@ -347,21 +347,21 @@ class Executable(Generic[R]):
     @property
     def kernels(self) -> list[report.Kernel]:
         """Every kernel: loop pseudo-code, LLVM IR, assembly."""
-        return report.kernels(self)
+        return report.kernels(self.compilation, self._loaded)
 
     @property
     def memory(self) -> report.Memory:
         """The memory plan."""
-        return report.memory_report(self)
+        return report.memory_report(self.compilation)
 
     @property
     def cost(self) -> report.Cost:
         """Floating-point operations, bytes and launches of one run."""
-        return report.cost(self)
+        return report.program_cost(self.program)
 
     def explain(self) -> str:
         """What was compiled and why, in words."""
-        return report.explain(self)
+        return report.explain(self.compilation, self._loaded, self.times, self.ulp_distance)
 
     def watch(self, *what: str | Tensor | Call | Sequence[str | Tensor | Call]) -> Watched:
         """An executable that also returns the values of the named calls (`"tanh_12"`, a symbol, or a call)."""

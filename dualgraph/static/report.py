@@ -13,7 +13,10 @@ from dualgraph.spec import ITEMSIZE
 from dualgraph.static import dag as dags
 
 if TYPE_CHECKING:
-    from dualgraph.static.executable import Executable
+    from collections.abc import Mapping
+
+    from dualgraph.kernels.provider import Loaded
+    from dualgraph.static.pipeline import Compilation
 
 
 @dataclass(frozen=True)
@@ -76,9 +79,10 @@ class Cost:
     launches: int
 
 
-def kernels(executable: Executable) -> list[Kernel]:
-    names = {c.serial: c.name for c in executable.compilation.differentiated}
-    commands = getattr(executable._loaded, "commands", (None,) * len(executable.program.steps))
+def kernels(compilation: Compilation, loaded: Loaded) -> list[Kernel]:
+    steps = compilation.program.steps
+    names = {c.serial: c.name for c in compilation.differentiated}
+    commands = getattr(loaded, "commands", (None,) * len(steps))
     return [
         Kernel(
             number,
@@ -87,7 +91,7 @@ def kernels(executable: Executable) -> list[Kernel]:
             step,
             command.variant if command is not None else None,
         )
-        for number, (step, command) in enumerate(zip(executable.program.steps, commands, strict=True))
+        for number, (step, command) in enumerate(zip(steps, commands, strict=True))
     ]
 
 
@@ -100,24 +104,20 @@ def kernel_name(step: Step) -> str:
     return kernel.name if isinstance(kernel, External) else type(kernel).__name__.lower()
 
 
-def memory_report(executable: Executable) -> Memory:
-    program, arena = executable.program, executable.compilation.arena
+def memory_report(compilation: Compilation) -> Memory:
+    program, arena = compilation.program, compilation.arena
     scratch = [spec.nbytes for buffer, spec in enumerate(program.buffers) if buffer in arena.offsets]
-    first = executable.compilation.feeds
-    last = first + len(executable.compilation.variables)
+    first = compilation.feeds
+    last = first + len(compilation.variables)
     return Memory(
         arena.size,
         arena.lower_bound,
-        executable.compilation.schedule.program_peak,
+        compilation.schedule.program_peak,
         sum(scratch),
         sum(program.buffers[b].nbytes for b in program.inputs[first:last]),
         sum(program.buffers[b].nbytes for b in program.outputs),
         sum(a.nbytes for a in program.constants.values()),
     )
-
-
-def cost(executable: Executable) -> Cost:
-    return program_cost(executable.program)
 
 
 def program_cost(program: Program) -> Cost:
@@ -135,23 +135,23 @@ def _touched(view: View) -> int:
     return distinct * ITEMSIZE[view.dtype]
 
 
-def explain(executable: Executable) -> str:
+def explain(compilation: Compilation, loaded: Loaded, times: Mapping[str, float], distance: int | None) -> str:
     """What was compiled and why, in words."""
-    memory, work = memory_report(executable), cost(executable)
-    defined = dags.calculations(executable.compilation.differentiated)
+    memory, work = memory_report(compilation), program_cost(compilation.program)
+    defined = dags.calculations(compilation.differentiated)
     lines = [
         f"{len(defined)} calls defined → {work.launches} kernels ({provider.name()})",
         "",
         "passes",
     ]
-    for p in executable.passes:
+    for p in compilation.passes:
         lines.append(f"  {p.name:24s}{p.before:>6} → {p.after:<6} {p.seconds * 1e3:8.2f} ms  {p.numerics}: {p.reason}")
     lines += ["", "kernels"]
-    for k in kernels(executable):
+    for k in kernels(compilation, loaded):
         calls = ", ".join(k.calls[:6]) + (f" and {len(k.calls) - 6} more" if len(k.calls) > 6 else "")
         shape = "×".join(map(str, k.step.domain or (k.step.outs[0].shape if k.step.outs else k.step.ins[0].shape)))
         lines.append(f"  {k.number:>3} {k.name:14s}{shape or 'scalar':>14}  {calls}")
-    notes = dict.fromkeys(n for p in executable.passes for n in p.notes if n.startswith("not fused"))
+    notes = dict.fromkeys(n for p in compilation.passes for n in p.notes if n.startswith("not fused"))
     refusals = [n for n in notes if not n.endswith("is not a loop")]  # products never fuse: no news
     if refusals:
         lines += ["", f"not fused ({len(refusals)})"] + [f"  {n.removeprefix('not fused: ')}" for n in refusals[:20]]
@@ -163,11 +163,11 @@ def explain(executable: Executable) -> str:
         f"the order that runs, {memory.program_order:,} in program order), "
         f"{memory.results:,} of results, {memory.state:,} of state",
         f"work     {work.flops:,} floating-point operations, {work.bytes:,} bytes touched",
-        "compile  " + ", ".join(f"{name} {seconds * 1e3:.1f} ms" for name, seconds in executable.times.items()),
+        "compile  " + ", ".join(f"{name} {seconds * 1e3:.1f} ms" for name, seconds in times.items()),
     ]
-    if executable.ulp_distance is not None:
-        lines.append(f"bits     results up to {executable.ulp_distance:,} ULP from those of the graph as defined")
+    if distance is not None:
+        lines.append(f"bits     results up to {distance:,} ULP from those of the graph as defined")
     return "\n".join(lines)
 
 
-__all__ = ["Cost", "Kernel", "Memory", "cost", "explain", "kernels", "memory_report", "program_cost"]
+__all__ = ["Cost", "Kernel", "Memory", "explain", "kernels", "memory_report", "program_cost"]

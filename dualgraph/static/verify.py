@@ -12,7 +12,7 @@ Functions from outside are called by the first stage only; the others get what i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -25,7 +25,8 @@ from dualgraph.static import kernel_dag
 from dualgraph.static.lowering import lower
 
 if TYPE_CHECKING:
-    from dualgraph.static.executable import Executable
+    from dualgraph.kernels.program import Program
+    from dualgraph.static.pipeline import Compilation
 
 Array = np.ndarray[Any, Any]
 Dag = Any  # networkx.MultiDiGraph of calls
@@ -33,7 +34,20 @@ REPORT = "this is a fault of dualgraph, please report it"
 MEND = 'keep every bit, or say numerics="reassociates"'
 
 
-def verify(executable: Executable, feeds: Sequence[Array], passed: Mapping[int, Any]) -> None:
+class Compiled(Protocol):
+    """What is verified: an executable."""
+
+    @property
+    def compilation(self) -> Compilation: ...
+
+    def state(
+        self, feeds: Sequence[Array], passed: Mapping[int, Any] = ..., leaves: Sequence[Call] | None = None
+    ) -> list[Array]: ...
+
+    def failure(self, program: Program, failed: int, arrays: Sequence[Array]) -> Exception: ...
+
+
+def verify(executable: Compiled, feeds: Sequence[Array], passed: Mapping[int, Any]) -> None:
     """Compare all stages of `executable` on the given inputs, which stay as they are."""
     compilation = executable.compilation
     leaves = compilation.every_leaf
@@ -50,10 +64,10 @@ def verify(executable: Executable, feeds: Sequence[Array], passed: Mapping[int, 
         if compilation.exact:
             _compare_values(executable, name, earlier, values, _remedy(executable, name))
             _compare(name, before, results, _remedy(executable, name))
-    faults = memory.check(executable.program, compilation.arena)
+    faults = memory.check(executable.compilation.program, compilation.arena)
     if faults:
         raise GraphError(f"verify: memory plan: {'; '.join(faults)}; {REPORT}")
-    loaded = provider.load(executable.program, compilation.arena, poisoned=True)
+    loaded = provider.load(executable.compilation.program, compilation.arena, poisoned=True)
     arrays = executable.state(feeds, passed)
     kernels, steps = [], None
     for name, dag in compilation.kernel_stages.items():
@@ -71,7 +85,7 @@ def _stepwise(loaded: provider.Loaded) -> Callable[..., Any]:
     return lambda *arrays: loaded.stepwise(arrays)
 
 
-def ulp_distance(executable: Executable, feeds: Sequence[Array], passed: Mapping[int, Any]) -> int:
+def ulp_distance(executable: Compiled, feeds: Sequence[Array], passed: Mapping[int, Any]) -> int:
     """The largest distance, in units in the last place, between the results as defined and as compiled.
 
     Counted as the number of floats of the result's dtype between the two; a NaN against a number counts as the whole
@@ -79,11 +93,11 @@ def ulp_distance(executable: Executable, feeds: Sequence[Array], passed: Mapping
     """
     compilation = executable.compilation
     leaves = compilation.every_leaf
-    loaded = provider.load(executable.program, compilation.arena)
+    loaded = provider.load(executable.compilation.program, compilation.arena)
     arrays = executable.state(feeds, passed)
     compiled = loaded.launch(*(np.array(a) for a in arrays))
     if compiled.__class__ is int:
-        raise executable.failure(executable.program, compiled, arrays)
+        raise executable.failure(executable.compilation.program, compiled, arrays)
     compiled = _listed(compiled)
     defined, _ = _run_stage(executable, compilation.differentiated, leaves, executable.state(feeds, passed, leaves))
     pairs = zip(defined[: compilation.results], compiled, strict=True)
@@ -106,7 +120,7 @@ def _ulps(x: Array, y: Array) -> int:
 
 
 def _run_stage(
-    executable: Executable, dag: Dag, leaves: Sequence[Call], inputs: Sequence[Array], transposed: bool = False
+    executable: Compiled, dag: Dag, leaves: Sequence[Call], inputs: Sequence[Array], transposed: bool = False
 ) -> tuple[list[Array], dict[int, Array]]:
     """Results of a stage, unfused, and the values of its calls by serial number.
 
@@ -134,9 +148,9 @@ def _listed(results: Any) -> list[Array]:
     return list(results) if isinstance(results, tuple) else [] if results is None else [results]
 
 
-def _remedy(executable: Executable, name: str) -> str:
+def _remedy(executable: Compiled, name: str) -> str:
     """What to do about a stage that changed bits: it is the user's pass, or ours."""
-    own = any(p.name == name and not p.built_in for p in executable.passes)
+    own = any(p.name == name and not p.built_in for p in executable.compilation.passes)
     return MEND if own else REPORT
 
 
@@ -147,7 +161,7 @@ def _compare(name: str, before: Sequence[Array], after: Sequence[Array], remedy:
 
 
 def _compare_values(
-    executable: Executable, name: str, before: dict[int, Array], after: dict[int, Array], remedy: str
+    executable: Compiled, name: str, before: dict[int, Array], after: dict[int, Array], remedy: str
 ) -> None:
     for serial in sorted(before.keys() & after.keys()):
         x, y = before[serial], after[serial]
