@@ -28,5 +28,9 @@ def command(workload: Workload, stage: str, mode: str, form: str, what: str) -> 
     In static mode the graph as it was defined, after the passes (optimised), or as kernels (fused); in eager mode the
     recorded tape, in the same form.
     """
+    if mode == "eager" and stage != "defined":
+        raise click.UsageError(
+            f"--stage {stage} needs --mode static: a tape is run as it is recorded, and has no stages"
+        )
     drawing = FORMATS[form](draw(workload, mode, stage, what))
     click.echo(drawing if isinstance(drawing, str) else json.dumps(drawing, indent=2))

@@ -41,11 +41,11 @@ from dualgraph.spec import Spec as Spec
 
 __version__ = "0.1.0"
 
-bool = _np.dtype("bool")
-int32 = _np.dtype("int32")
-int64 = _np.dtype("int64")
-float32 = _np.dtype("float32")
-float64 = _np.dtype("float64")
+bool: _np.dtype[_np.bool_] = _np.dtype("bool")
+int32: _np.dtype[_np.int32] = _np.dtype("int32")
+int64: _np.dtype[_np.int64] = _np.dtype("int64")
+float32: _np.dtype[_np.float32] = _np.dtype("float32")
+float64: _np.dtype[_np.float64] = _np.dtype("float64")
 
 if not _typing.TYPE_CHECKING:
     from dualgraph.ops import public as _public

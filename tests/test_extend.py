@@ -494,3 +494,29 @@ def test_derivatives_of_every_order(name: str, order: int, number: int) -> None:
     found = derivative(DERIVED[name])(x, y)
     assert static.jit(derivative(DERIVED[name]))(x, y).numpy().tobytes() == found.numpy().tobytes()
     np.testing.assert_allclose(found.item(), derivative(plain)(x, y).item(), rtol=1e-9)
+
+
+OF_CONSTANTS: dict[str, Any] = {
+    "array": lambda x: np.hanning(x.shape[0]).astype(np.float32),
+    "tensor": lambda x: dg.tensor(np.hanning(x.shape[0]).astype(np.float32)),
+    "view": lambda x: dg.tensor([1.0, 2.0, 3.0])[::-1],
+    "number": lambda x: 3.0,
+    "broadcast": lambda x: dg.broadcast_to(3.0, x.shape),
+    "beside": lambda x: (x * 2.0, dg.tensor([1.0, 2.0, 3.0])),
+    "itself": lambda x: (x, x[::-1]),
+}
+
+
+@pytest.mark.parametrize("level", ["none", "exact", "fast"])
+@pytest.mark.parametrize("name", OF_CONSTANTS)
+def test_composites_that_return_constants_of_constants(name: str, level: str) -> None:
+    op = extend.composite(f"returns_{name}", OF_CONSTANTS[name])
+    captured = dg.tensor([1.0, -2.0, 0.5])
+
+    def function(x: Any) -> Any:
+        found = op(captured)
+        return [x * y for y in (found if isinstance(found, tuple) else (found,))]
+
+    x = dg.tensor([2.0, 3.0, 4.0])
+    expected = [y.numpy().tobytes() for y in function(x)]
+    assert [y.numpy().tobytes() for y in static.jit(function, optimize=level, verify=True)(x)] == expected

@@ -36,6 +36,7 @@ EXCEPTIONS = {
     "Tensor.hooks": FRONT_END,
     "Tensor.layout": FRONT_END,
     "Tensor.source": FRONT_END,
+    "EagerTensor.layout": FRONT_END,
     "EagerTensor.source": FRONT_END,
     "EagerTensor.tolist": "lists nested as deep as there are axes, which is known only when the program runs",
     "EagerTensor.__dlpack__": "a capsule: Python has a name for its type from 3.13 on",

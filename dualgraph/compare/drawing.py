@@ -23,7 +23,8 @@ from dualgraph.kernels.program import Program
 from dualgraph.ops.op import Op, within
 from dualgraph.ops.symbol import CONSTANT, PLACEHOLDER
 from dualgraph.spec import Spec
-from dualgraph.static.graph import GRADIENT, VARIABLE
+from dualgraph.static import dag as dags
+from dualgraph.static.dag import GRADIENT, VARIABLE
 from dualgraph.static.report import kernel_name
 
 SCHEMA_VERSION = 1
@@ -118,8 +119,8 @@ def draw(workload: Workload, mode: str = "static", stage: str = "defined", what:
     names = {id(v): (name.rpartition(" ")[2], name.partition(" ")[0]) for name, v in instance.variables()}
     if stage == "fused":
         return _kernels(title, executable, names)
-    flow = executable.compilation.defined if stage == "defined" else executable.flow
-    return _flow(title, executable, flow, names)
+    compilation = executable.compilation
+    return _calls(title, compilation.differentiated if stage == "defined" else compilation.optimised, names)
 
 
 # ---- eager -----------------------------------------------------------------------------------------------------------
@@ -212,9 +213,9 @@ def _eager_step(arm: Arm, title: str) -> Drawing:
 # ---- static ----------------------------------------------------------------------------------------------------------
 
 
-def _flow(title: str, executable: Any, flow: Any, names: dict[int, tuple[str, str]]) -> Drawing:
+def _calls(title: str, dag: Any, names: dict[int, tuple[str, str]]) -> Drawing:
     builder = _Builder()
-    for call in flow.calls:
+    for call in dags.calculations(dag):
         keys = [(id(call), n) for n in range(len(call.specs))]
         leaf = _leaf_of(call, names)
         if leaf is not None:
@@ -222,7 +223,8 @@ def _flow(title: str, executable: Any, flow: Any, names: dict[int, tuple[str, st
             continue
         operands = [builder.names[id(x.node), x.index] for x in call.inputs]
         builder.results(builder.node(call.op.name, operands, call.specs, "operation", call.where), keys)
-    return _used(title, builder, [builder.names[id(x.node), x.index] for x in flow.results])
+    wanted = [*dags.results(dag), *(x for _, x in dags.updates(dag))]
+    return _used(title, builder, [builder.names[id(x.node), x.index] for x in wanted])
 
 
 def _leaf_of(call: Any, names: dict[int, tuple[str, str]]) -> tuple[str, str] | None:
@@ -248,7 +250,7 @@ def _kernels(title: str, executable: Any, names: dict[int, tuple[str, str]]) -> 
         builder.leaf(buffer, *leaf, program.buffers[buffer])
     for buffer, array in program.constants.items():
         builder.leaf(buffer, repr(array.item()) if array.size == 1 else "constant", "constant", program.buffers[buffer])
-    calls = {c.serial: c for c in executable.compilation.defined.calls}
+    calls = {c.serial: c for c in executable.compilation.differentiated}
     for step in program.steps:
         operands = [builder.names[b] for b in dict.fromkeys(v.buffer for v in step.ins)]
         written = list(dict.fromkeys(v.buffer for v in step.outs))

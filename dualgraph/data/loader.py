@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import numpy as np
@@ -44,6 +44,13 @@ class DataLoader(Generic[Batch]):
     >>> len(loader), loader.epoch
     (3, 1)
     """
+
+    dataset: Dataset[object]
+    batch_size: int
+    shuffle: bool
+    seed: int
+    drop_last: bool
+    epoch: int
 
     @overload
     def __init__(
@@ -112,11 +119,12 @@ class DataLoader(Generic[Batch]):
 
     def _batches(self, start: int, order: np.ndarray[Any, Any], epoch: int) -> Iterator[Any]:
         for number in range(start, len(self)):
+            batch = self._batch(order[number * self.batch_size : (number + 1) * self.batch_size])
             self._position = number + 1
             if number + 1 == len(self):
                 # With the last batch the epoch is over: a state saved after it starts the next.
                 self.epoch, self._position = epoch + 1, 0
-            yield self._batch(order[number * self.batch_size : (number + 1) * self.batch_size])
+            yield batch
 
     def _batch(self, numbers: np.ndarray[Any, Any]) -> Any:
         if isinstance(self.dataset, TensorDataset):
@@ -135,9 +143,9 @@ class DataLoader(Generic[Batch]):
             ).at(here())
         epoch, position, seed = (state.get(key, -1) for key in ("epoch", "position", "seed"))
         whole = _whole(epoch) and _whole(position) and _whole(seed)
-        if not whole or epoch < 0 or seed < 0 or not 0 <= position < len(self):
+        if not whole or not 0 <= epoch < 2**64 or not 0 <= seed < 2**64 or not 0 <= position < len(self):
             raise ArgumentError(
-                f"DataLoader.load_state_dict: got {shown(dict(state))}; it must hold epoch and seed of at least 0, and a "
+                f"DataLoader.load_state_dict: got {shown(dict(state))}; it must hold epoch and seed in [0, 2**64), and a "
                 f"position in [0, {len(self)}); use the state of a loader with the same dataset and batch size"
             ).at(here())
         self.epoch, self._position, self.seed, self._resumed = int(epoch), int(position), int(seed), True
@@ -153,6 +161,15 @@ def _stacked(examples: list[Any]) -> Any:
     structure = flat[0][1]
     if any(other != structure for _, other in flat):
         raise ArgumentError("DataLoader: got examples of different structures; all must be built alike").at(here())
-    return unflatten(
-        structure, iter([np.stack([np.asarray(x) for x in row]) for row in zip(*(x for x, _ in flat), strict=True)])
-    )
+    return unflatten(structure, iter([_stack(row) for row in zip(*(x for x, _ in flat), strict=True)]))
+
+
+def _stack(row: Sequence[Any]) -> np.ndarray[Any, Any]:
+    arrays = [np.asarray(x) for x in row]
+    shapes = dict.fromkeys(a.shape for a in arrays)
+    if len(shapes) > 1:
+        raise ArgumentError(
+            f"DataLoader: got examples of shapes {' and '.join(map(str, [*shapes][:3]))}; those of a batch must be equal; pad "
+            "them in the dataset, or take batches of one"
+        ).at(here())
+    return np.stack(arrays)

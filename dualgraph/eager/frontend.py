@@ -14,7 +14,7 @@ import numpy as np
 from dualgraph.eager.tensor import EagerTensor, Earlier, Variable, Window, array_of, layout_of, tensor, view_of
 from dualgraph.errors import DualgraphError, GraphError, OutOfMemoryError, here
 from dualgraph.kernels import memory, provider
-from dualgraph.kernels.failure import checked_operand, explain
+from dualgraph.kernels.failure import check_of, explain
 from dualgraph.kernels.fusion import fuse
 from dualgraph.kernels.program import Program
 from dualgraph.ops.arrays import as_array
@@ -192,7 +192,7 @@ class Eager:
 
         assert plan.loaded is not None
         plan.loaded.stepwise(saved, observe)
-        view = checked_operand(step)
+        view = check_of(step).operand
         values = array_of(seen[view.buffer], Window(view.shape, view.dtype, view.strides, view.offset))
         return explain(op.name, step, values).at(here(3))
 

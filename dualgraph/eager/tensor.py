@@ -44,6 +44,11 @@ class EagerTensor(Tensor):
 
     __slots__ = ("__weakref__", "_grad", "call", "hooks", "index", "layout", "storage", "tracked")
 
+    storage: Array
+    layout: Any
+    tracked: bool
+    call: Call | None
+    index: int
     source: Any = None  # symbols and earlier values may stand for a tensor; tensors stand for themselves
 
     def __init__(
@@ -184,6 +189,7 @@ class Variable(EagerTensor):
     __slots__ = ("name",)
 
     is_variable = True
+    name: str
 
     def __init__(self, value: ArrayLike, requires_grad: bool = False, name: str = ""):
         current().created(self)

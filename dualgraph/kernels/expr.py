@@ -51,8 +51,17 @@ class Expr:
     """A scalar expression. Build with operators and the functions of this module (`call`, `literal`, …)."""
 
     __slots__ = ("args", "attr", "dtype", "op")
-    __array_ufunc__ = None  # NumPy's scalars and arrays on the left leave the operators to us
-    __hash__ = object.__hash__
+    __array_ufunc__: None = None  # NumPy's scalars and arrays on the left leave the operators to us
+    if TYPE_CHECKING:
+
+        def __hash__(self) -> int: ...
+    else:
+        __hash__ = object.__hash__
+
+    op: str
+    args: tuple[Expr, ...]
+    dtype: str
+    attr: Any
 
     def __init__(self, op: str, args: tuple[Expr, ...], dtype: str, attr: Any = None):
         self.op, self.args, self.dtype, self.attr = op, args, dtype, attr

@@ -8,46 +8,35 @@ from typing import Any
 import numpy as np
 
 from dualgraph.errors import RangeError
-from dualgraph.kernels.kinds import CheckIndex, External, Gather, GatherAlong, Loop, MatMul, ScatterAdd, ScatterAddAlong
+from dualgraph.kernels.kinds import Check, CheckIndex
 from dualgraph.kernels.program import Program, Step, View, writes
 
 
 def searches_call_functions(program: Program) -> bool:
     """Whether finding the words of a failed check, by running the steps again, would call functions from outside again."""
-    kinds = {type(step.kernel) for step in program.steps}
-    return External in kinds and bool(kinds - {External, Loop, MatMul})
+    kernels = [step.kernel for step in program.steps]
+    return any(k.outside for k in kernels) and any(k.may_fail and not k.outside for k in kernels)
 
 
-def checked_operand(step: Step) -> View:
-    """The operand whose values a checking step looks at."""
-    return step.ins[0] if isinstance(step.kernel, CheckIndex) else step.ins[1]
-
-
-def bounds(step: Step) -> tuple[str, int, int]:
-    """What is checked, and the half-open range it must lie in."""
-    kernel = step.kernel
-    if isinstance(kernel, CheckIndex):
-        return kernel.what, kernel.low, kernel.high
-    if isinstance(kernel, (Gather, GatherAlong)):
-        n = step.ins[0].shape[1]
-    elif isinstance(kernel, (ScatterAdd, ScatterAddAlong)):
-        n = step.outs[0].shape[1]
-    else:
-        raise TypeError(f"{type(kernel).__name__} has no check")
-    return "index", -n, n
+def check_of(step: Step) -> Check:
+    """What a step refuses that failed."""
+    found = step.kernel.check(step)
+    if found is None:
+        raise TypeError(f"{type(step.kernel).__name__} has no check")
+    return found
 
 
 def last_that_may_fail(program: Program) -> int:
     """The number of the last step that may fail, -1 if none: not those that check once more what was checked."""
     last, passed = -1, dict[View, tuple[int, int]]()
     for number, step in enumerate(program.steps):
-        if isinstance(step.kernel, External):
+        check = step.kernel.check(step)
+        if check is not None:
+            known = passed.get(check.operand)
+            if known is None or known[0] < check.low or known[1] > check.high:
+                last, passed[check.operand] = number, (check.low, check.high)
+        elif step.kernel.may_fail:
             last = number
-        elif not isinstance(step.kernel, (Loop, MatMul)):
-            view, (_, low, high) = checked_operand(step), bounds(step)
-            known = passed.get(view)
-            if known is None or known[0] < low or known[1] > high:
-                last, passed[view] = number, (low, high)
         written = writes(step)
         passed = {view: found for view, found in passed.items() if view.buffer not in written}
     return last
@@ -62,7 +51,7 @@ def written_at_the_end(program: Program) -> frozenset[int]:
 
 def explain(name: str, step: Step, values: np.ndarray[Any, Any]) -> RangeError:
     """The error of a failed check, naming the first bad value."""
-    what, low, high = bounds(step)
+    _, what, low, high = check_of(step)
     by, _, what = what.rpartition(": ")  # a check may name the function that it was made for
     if math.prod(step.domain) == values.size and not isinstance(step.kernel, CheckIndex):
         values = values.reshape(step.domain)  # the user's indices, which kernels see in another shape

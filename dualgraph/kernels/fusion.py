@@ -15,7 +15,7 @@ comparison of numbers, and the whole is near-linear. What is refused is recorded
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from heapq import heapify, heappop, heappush
 from itertools import accumulate, pairwise
@@ -34,8 +34,8 @@ from dualgraph.kernels.fusion_group import (
     uses_of,
 )
 from dualgraph.kernels.fusion_layout import extents, lift, repeated_axes, reshape, tidy
-from dualgraph.kernels.kinds import Loop, MatMul
-from dualgraph.kernels.program import Program, View, reads, replace, writes
+from dualgraph.kernels.kinds import Loop
+from dualgraph.kernels.program import Program, Step, View, reads, replace, writes
 from dualgraph.spec import Shape
 
 
@@ -71,17 +71,37 @@ class Decision(NamedTuple):
 
 def fuse(program: Program, limits: Limits = Limits()) -> tuple[Program, list[Decision]]:  # noqa: B008 (immutable)
     """The same program with Loop steps merged, and every decision. Values keep their bits; buffers their numbers."""
-    fuser = _Fuser(program, limits)
+    merged, decisions = merge(program, dependences(program), limits)
+    return replace(program, steps=[step for step, _ in merged]), decisions
+
+
+class Merged(NamedTuple):
+    """A step after fusion, and the numbers of the steps that it does the work of."""
+
+    step: Step
+    numbers: tuple[int, ...]
+
+
+def merge(
+    program: Program,
+    needs: Dependences,
+    limits: Limits = Limits(),  # noqa: B008 (immutable)
+) -> tuple[list[Merged], list[Decision]]:
+    """The steps after fusion, in an order in which they can run, and every decision."""
+    fuser = _Fuser(program, needs, limits)
     fuser.merge_chains()
     fuser.merge_siblings()
     return fuser.result(), fuser.decisions
+
+
+STALE = 16  # names of groups that a set may hold before those that became one are counted once
 
 
 class Dependences(NamedTuple):
     """For each step: the steps that must run before it, and those of them whose results it reads."""
 
     before: list[set[int]]
-    producers: list[dict[int, int]]  # step -> a buffer it wrote
+    producers: list[dict[int, list[int]]]  # step -> the buffers that it wrote
 
 
 def dependences(program: Program) -> Dependences:
@@ -96,19 +116,23 @@ def dependences(program: Program) -> Dependences:
     readers: dict[int, list[int]] = {}
     fallible, updates = list[int](), list[int]()  # the latest that may fail, and the updates since
     for number, step in enumerate(program.steps):
-        producers = {writer[b]: b for b in sorted(reads(step)) if b in writer}
+        read, written = reads(step), writes(step)
+        producers: dict[int, list[int]] = {}
+        for buffer in sorted(read):
+            if buffer in writer:
+                producers.setdefault(writer[buffer], []).append(buffer)
         before = set(producers)
-        for buffer in writes(step):
+        for buffer in written:
             before.update(readers.pop(buffer, ()))
             if buffer in writer:
                 before.add(writer[buffer])
             writer[buffer] = number
-        for buffer in reads(step) - writes(step):
+        for buffer in read - written:
             readers.setdefault(buffer, []).append(number)
-        if not isinstance(step.kernel, (Loop, MatMul)):
+        if step.kernel.may_fail:
             before.update(fallible, updates)
             fallible, updates = [number], []
-        elif not inputs.isdisjoint(writes(step)):
+        elif not inputs.isdisjoint(written):
             before.update(fallible)
             updates.append(number)
         result.before.append(before)
@@ -117,17 +141,18 @@ def dependences(program: Program) -> Dependences:
 
 
 class _Fuser:
-    def __init__(self, program: Program, limits: Limits):
+    def __init__(self, program: Program, needs: Dependences, limits: Limits):
         self.program, self.limits = program, limits
         self.decisions: list[Decision] = []
+        self.facts: dict[int, tuple[int, int, set[str]]] = {}  # by identity of the kernel: steps share kernels
         self.touches = [0] * len(program.buffers)
-        loops = (isinstance(step.kernel, Loop) for step in program.steps)
-        self.clock = list(accumulate((not loop for loop in loops), initial=0))  # time, in steps that are no loops
+        apart = (not step.kernel.composes for step in program.steps)
+        self.clock = list(accumulate(apart, initial=0))  # time, in steps that are no loops
         self.kept = {*program.inputs, *program.outputs, *program.constants}
         for step in program.steps:
-            for buffer in reads(step) | writes(step):
+            for buffer in {view.buffer for view in (*step.ins, *step.outs)}:
                 self.touches[buffer] += 1
-        before, self.producers = dependences(program)
+        before, self.producers = needs
         self.groups = [self._single(number) for number in range(len(program.steps))]
         self.parent = list(range(len(program.steps)))
         for number, earlier in enumerate(before):
@@ -141,10 +166,12 @@ class _Fuser:
         step = self.program.steps[number]
         if not isinstance(step.kernel, Loop):
             return Group(0, number, number, [], barrier=f"a {type(step.kernel).__name__} is not a loop")
-        cost, ops = _facts(step.kernel)
+        facts = self.facts.get(id(step.kernel))
+        if facts is None:
+            facts = self.facts[id(step.kernel)] = _facts(step.kernel)
+        cost, folds, ops = facts
         if POSITION in ops and not step.fold_axes:
             return Group(0, number, number, [], barrier="a position along no axes means nothing in another loop")
-        folds = len(step.kernel.folds)
         ins, outs = tuple(map(tidy, step.ins)), tuple(map(tidy, step.outs))
         members = [Member(number, step.kernel, ins, outs, folds > 0, False)]
         uses = uses_of(members)
@@ -260,26 +287,28 @@ class _Fuser:
         for group in (a, b):
             if group.barrier:
                 return group.barrier
-        place = self._place(a, b, {first, second})
+        before = list(map(self.find, b.before))
+        place = self._place(a, b, before, {first, second})
         if place is None:
             return "another step must run between them"
         early, late = (a, b) if a.first < b.first else (b, a)
         apart = self.clock[late.first] - self.clock[early.last]
         if siblings and apart > self.limits.distance and self._stores_scratch(late):
             return f"{apart} steps that are no loops lie between them"
-        ready = max(self.groups[g].last for g in (first, *map(self.find, b.before)) if g != second)
+        ready = max(self.groups[g].last for g in (first, *before) if g != second)
         waiting = self.clock[b.first] - self.clock[ready]
         reason: str | None = _domains(a, b)
         for x, y in self._meet(a, b):
-            reason = clash(x, y) or self._loss(x, y, waiting) or self._row_clash(x, y)
+            operands = self._operands(x, y)
+            reason = clash(x, y) or self._loss(x, y, operands, waiting) or self._row_clash(x, y)
             if reason is None:
-                self._commit(first, second, x, y, place)
+                self._commit(first, second, x, y, operands, place)
                 return None
         return reason
 
-    def _place(self, a: Group, b: Group, both: set[int]) -> float | None:
+    def _place(self, a: Group, b: Group, before: Sequence[int], both: set[int]) -> float | None:
         """A place for the two as one: late where possible, so that what comes later can still join."""
-        needed = max((self.groups[g].place for g in map(self.find, b.before) if g not in both), default=-1.0)
+        needed = max((self.groups[g].place for g in before if g not in both), default=-1.0)
         if len(a.after) <= 8 * self.limits.operands:
             needing = [self.groups[g].place for g in map(self.find, a.after) if g not in both]
             wanted = min(needing, default=b.place + 1)
@@ -373,14 +402,14 @@ class _Fuser:
         if repeated:
             yield repeated, b
 
-    def _loss(self, a: Group, b: Group, waiting: int) -> str | None:
-        """`waiting`: for how long the results of b would be ready before they were asked for."""
+    def _loss(self, a: Group, b: Group, operands: int, waiting: int) -> str | None:
+        """`operands` of the two as one; `waiting`: for how long the results of b would be ready before they were asked for."""
         limits = self.limits
         if a.cost + b.cost > limits.instructions:
             return f"limit of {limits.instructions} instructions"
         if a.folds + b.folds > limits.folds:
             return f"limit of {limits.folds} folds"
-        if self._operands(a, b) > limits.operands:
+        if operands > limits.operands:
             return f"limit of {limits.operands} operands"
         if waiting > limits.distance:
             common = a.uses.keys() & b.uses.keys()
@@ -413,9 +442,8 @@ class _Fuser:
         members = [*a.members, *b.members]
         return row_clash(members, uses, a.domain, fold_axes, self.stored, self.limits.row, self.limits.column)
 
-    def _commit(self, first: int, second: int, a: Group, b: Group, place: float) -> None:
+    def _commit(self, first: int, second: int, a: Group, b: Group, operands: int, place: float) -> None:
         """Make one group of the two; `a` and `b` are groups `first` and `second` on their common domain."""
-        operands = self._operands(a, b)
         for relaid_group, number in ((a, first), (b, second)):
             relaid_group.before, relaid_group.after = self.groups[number].before, self.groups[number].after
         small, large = (a, b) if len(a.members) < len(b.members) else (b, a)
@@ -433,27 +461,29 @@ class _Fuser:
             x, y = getattr(small, name), getattr(large, name)
             y, x = (x, y) if len(x) > len(y) else (y, x)
             y.update(x)
-            setattr(large, name, {group for group in map(self.find, y) if group != stays} if len(y) > 64 else y)
+            setattr(large, name, {group for group in map(self.find, y) if group != stays} if len(y) > STALE else y)
 
     # The result.
 
-    def result(self) -> Program:
+    def result(self) -> list[Merged]:
         steps = self.program.steps
         done = []
         for head in self._in_order():
             group = self.groups[head]
             if len(group.members) <= 1:
-                done.append(steps[head])
+                done.append(Merged(steps[head], (head,)))
                 continue
-            serials = (serial for m in sorted(group.members) for serial in steps[m.number].origins)
-            done.append(compose(group, self.stored, tuple(dict.fromkeys(serials))))
-        return replace(self.program, steps=done)
+            numbers = tuple(m.number for m in sorted(group.members))
+            origins = tuple(dict.fromkeys(serial for n in numbers for serial in steps[n].origins))
+            serial = min(steps[n].serial for n in numbers)
+            done.append(Merged(compose(group, self.stored, origins, serial), numbers))
+        return done
 
 
-def _facts(kernel: Loop) -> tuple[int, set[str]]:
-    """Cost in instructions, and the instructions."""
+def _facts(kernel: Loop) -> tuple[int, int, set[str]]:
+    """Cost in instructions, number of folds, and the instructions."""
     cost = sum(INSTRUCTIONS[i.op].cost if i.op in INSTRUCTIONS else 1 for i in kernel.code if i.args)
-    return cost, {i.op for i in kernel.code}
+    return cost, len(kernel.folds), {i.op for i in kernel.code}
 
 
 def _loaded(group: Group) -> set[int]:

@@ -209,7 +209,7 @@ def _levels(member: Member, known: dict[int, Level], fold_axes: tuple[int, ...])
     return levels
 
 
-def compose(group: Group, stored: Stored, origins: tuple[int, ...]) -> Step:
+def compose(group: Group, stored: Stored, origins: tuple[int, ...], serial: int) -> Step:
     """The group as one Loop step.
 
     Operands are numbered as the code meets them and results as they are first written: equal groups give equal code.
@@ -239,4 +239,4 @@ def compose(group: Group, stored: Stored, origins: tuple[int, ...]) -> Step:
     keys = list(operands)
     ins = tuple(keys[old][0] for old in order)
     kernel = Loop(code, results, tuple(v.dtype for v in ins), tuple(keys[old][1] for old in order))
-    return Step(kernel, tuple(kept), ins, group.domain, group.fold_axes, origins)
+    return Step(kernel, tuple(kept), ins, group.domain, group.fold_axes, origins, serial)

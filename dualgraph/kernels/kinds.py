@@ -6,23 +6,57 @@ whose axes are folded. A value of its code is *full* (one per element of the dom
 computed from folds and from operands that do not vary along the folded axes).
 
 The other records stand for work that is not scalar code. Two lowerings exist of each: `reference` (NumPy) and `llvm`.
+What the rest of the house has to know of a kind is said by the kind itself: see `Kind`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from dualgraph.kernels.expr import FOLD, INDEX, INPUT, LITERAL, POSITION, Code
+from dualgraph.kernels.expr import FOLD, INDEX, INPUT, INSTRUCTIONS, LITERAL, POSITION, Code
 
 if TYPE_CHECKING:
-    from dualgraph.kernels.program import View
+    from dualgraph.kernels.program import Step, View
+
+
+class Check(NamedTuple):
+    """A kernel refuses values of an operand that are outside of `low <= value < high`."""
+
+    operand: View
+    what: str  # for the message: "label", "index"
+    low: int
+    high: int
+
+
+class Kind:
+    """What is known of a kind of kernel. Each kind says all of it; there are no defaults."""
+
+    composes: ClassVar[bool]
+    """Scalar code: fusion may make one of several."""
+    may_fail: ClassVar[bool]
+    """It refuses some values of its operands, or calls what may raise: it keeps its place among the others that do."""
+    outside: ClassVar[bool]
+    """It is a Python function from outside: not native, and perhaps with effects."""
+
+    def flops(self, step: Step) -> int:
+        """Floating-point operations of one launch; every instruction of a float counts as one."""
+        raise NotImplementedError
+
+    def check(self, step: Step) -> Check | None:
+        """What it refuses."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class Loop:
+class Loop(Kind):
     """Scalar code over a domain. `row_inputs[i]`: operand i does not vary along the folded axes."""
+
+    composes: ClassVar[bool] = True
+    may_fail: ClassVar[bool] = False
+    outside: ClassVar[bool] = False
 
     code: Code
     results: tuple[int, ...]  # positions in `code`, one per output
@@ -51,14 +85,31 @@ class Loop:
     def folds(self) -> tuple[int, ...]:
         return tuple(i for i, instr in enumerate(self.code) if instr.op == FOLD)
 
+    def flops(self, step: Step) -> int:
+        size, rows = math.prod(step.domain), math.prod(n for a, n in enumerate(step.domain) if a not in step.fold_axes)
+        total = 0
+        for instr, row in zip(self.code, self.is_row(), strict=True):
+            if instr.op == FOLD:
+                total += size
+            elif instr.op in INSTRUCTIONS and instr.dtype.startswith("float"):
+                total += rows if row else size
+        return total
+
+    def check(self, step: Step) -> None:
+        return None
+
 
 @dataclass(frozen=True)
-class MatMul:
+class MatMul(Kind):
     """`c[i] = a[i] @ b[i]` for each matrix of a batch, of matrices as they are or transposed.
 
     Bits of BLAS depend on how its operands lie. So each matrix of an operand is row-major, whole and with nothing between
     its rows (`View.row_major`), and whether it is transposed is said here, not by strides. Batch axes may have any strides.
     """
+
+    composes: ClassVar[bool] = False
+    may_fail: ClassVar[bool] = False
+    outside: ClassVar[bool] = False
 
     dtype: str
     transpose_a: bool = False
@@ -72,56 +123,108 @@ class MatMul:
         a, b = ins
         return a.transposed if self.transpose_a else a, b.transposed if self.transpose_b else b
 
+    def flops(self, step: Step) -> int:
+        *batch, m, n = step.outs[0].shape
+        return 2 * math.prod(batch) * m * n * self.factors(step.ins)[0].shape[-1]
+
+    def check(self, step: Step) -> None:
+        return None
+
+
+class _Indexed(Kind):
+    """Its second operand is an index into axis 1 of the first operand, or of the result."""
+
+    composes: ClassVar[bool] = False
+    may_fail: ClassVar[bool] = True
+    outside: ClassVar[bool] = False
+    scatters: ClassVar[bool]
+
+    def flops(self, step: Step) -> int:
+        adds = self.scatters and step.outs[0].dtype.startswith("float")
+        return math.prod(step.ins[0].shape) if adds else 0
+
+    def check(self, step: Step) -> Check:
+        n = (step.outs if self.scatters else step.ins)[0].shape[1]
+        return Check(step.ins[1], "index", -n, n)
+
 
 @dataclass(frozen=True)
-class Gather:
+class Gather(_Indexed):
     """`out[a, i, b] = x[a, index[i], b]`; operands (x, index) with domains (A, N, B) and (I,)."""
 
+    scatters: ClassVar[bool] = False
+
     dtype: str
     index_dtype: str
 
 
 @dataclass(frozen=True)
-class ScatterAdd:
+class ScatterAdd(_Indexed):
     """`out[a, index[i], b] += g[a, i, b]` from zero, in the order of i; operands (g, index), output (A, N, B)."""
 
+    scatters: ClassVar[bool] = True
+
     dtype: str
     index_dtype: str
 
 
 @dataclass(frozen=True)
-class GatherAlong:
+class GatherAlong(_Indexed):
     """`out[a, i, b] = x[a, index[a, i, b], b]` (take_along_axis)."""
 
+    scatters: ClassVar[bool] = False
+
     dtype: str
     index_dtype: str
 
 
 @dataclass(frozen=True)
-class ScatterAddAlong:
+class ScatterAddAlong(_Indexed):
     """`out[a, index[a, i, b], b] += g[a, i, b]` from zero, in the order of i."""
 
+    scatters: ClassVar[bool] = True
+
     dtype: str
     index_dtype: str
 
 
 @dataclass(frozen=True)
-class CheckIndex:
+class CheckIndex(Kind):
     """Fails unless every element of the operand lies in `low <= value < high`; no outputs."""
+
+    composes: ClassVar[bool] = False
+    may_fail: ClassVar[bool] = True
+    outside: ClassVar[bool] = False
 
     dtype: str
     low: int
     high: int
     what: str  # for the message: "label", "index"
 
+    def flops(self, step: Step) -> int:
+        return 0
+
+    def check(self, step: Step) -> Check:
+        return Check(step.ins[0], self.what, self.low, self.high)
+
 
 @dataclass(frozen=True)
-class External:
-    """A Python function over arrays: `function(*arrays, **params) -> tuple of arrays`."""
+class External(Kind):
+    """A Python function over arrays: `function(*arrays, **params) -> tuple of arrays`. What it computes nobody counts."""
+
+    composes: ClassVar[bool] = False
+    may_fail: ClassVar[bool] = True
+    outside: ClassVar[bool] = True
 
     name: str
     function: Callable[..., Any]
     params: tuple[tuple[str, Any], ...] = ()
+
+    def flops(self, step: Step) -> int:
+        return 0
+
+    def check(self, step: Step) -> None:
+        return None
 
 
 Kernel = Loop | MatMul | Gather | ScatterAdd | GatherAlong | ScatterAddAlong | CheckIndex | External

@@ -64,7 +64,7 @@ class View:
         return self.with_layout(shape, strides)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Step:
     """One kernel application. For a `Loop`, every view has the rank of `domain`; see `loop_step`."""
 
@@ -74,6 +74,7 @@ class Step:
     domain: Shape = ()
     fold_axes: tuple[int, ...] = ()
     origins: tuple[int, ...] = ()  # serial numbers of the calls this step computes
+    serial: int = 0  # its place in the program that was lowered; of a fused step that of its first
 
 
 @dataclass
@@ -112,7 +113,7 @@ class Program:
         domain: Shape = (),
         fold_axes: tuple[int, ...] = (),
     ) -> None:
-        self.steps.append(Step(kernel, tuple(outs), tuple(ins), domain, fold_axes, self.origin))
+        self.steps.append(Step(kernel, tuple(outs), tuple(ins), domain, fold_axes, self.origin, len(self.steps)))
 
 
 def reads(step: Step) -> set[int]:

@@ -6,16 +6,20 @@ all of them at once, between two bytecodes, so that neither another thread nor a
 
 `kernels.llvm.runtime_state` does it natively and writes into the arrays themselves where the slot alone holds them.
 `with_state` does it in Python for programs that run Python functions: there other threads may look at any time, so it
-writes into copies.
+writes into copies. So it does where there is more to change at once than the launch knows of: whoever launches gets the
+`Changes` then, adds his own, and does them all.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import chain
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 VALUE, GRADIENT, LAYOUT = "storage", "_grad", "layout"  # the slots
+_value_of = attrgetter(VALUE)
 
 
 class State(NamedTuple):
@@ -28,6 +32,22 @@ class State(NamedTuple):
     cleared: list[Any] = []  # noqa: RUF012 - those where it becomes None
     wrapper: type | None = None  # what may stand for an array in `GRADIENT`: it holds one in `VALUE`, all of it if
     whole: type | None = None  # what is in its slot `LAYOUT` has this type
+    apart: bool = False  # a launch changes nothing: it returns its results and the `Changes`
+
+
+class Changes(NamedTuple):
+    """What is to be put into slots: of these objects, these slots, these values."""
+
+    owners: tuple[Any, ...]
+    slots: tuple[str, ...]
+    values: tuple[Any, ...]
+
+    def commit(self, *others: Iterable[Any]) -> None:
+        """Make the changes, and go through `others`, which are to be iterators of C as well."""
+        before = list(map(getattr, self.owners, self.slots))  # finalisers run when all is done
+        # One call of C: no other thread, no handler of a signal comes in between.
+        deque(chain(map(setattr, *self), *others), maxlen=0)
+        del before
 
 
 def redirect(state: State, number: int, receiver: Any) -> Any:
@@ -46,18 +66,21 @@ def with_state(launch: Callable[..., Any], state: State, outputs: int) -> Callab
 
     def run(*given: Any) -> Any:
         owners = (*(state.cells[n] for n in written), *state.left, *state.cleared)
-        values = [cell.storage for cell in state.cells]
+        values = list(map(_value_of, state.cells))  # one call of C: no other step ends in between
         for number in written:
             values[number] = values[number].copy()
         results = launch(*given[: state.first], *values, *given[state.first :])
         if results.__class__ is int:
             return results
         found: tuple[Any, ...] = results if outputs > 1 else () if results is None else (results,)
-        # One call of C: no other thread, no handler of a signal comes in between.
-        deque(map(setattr, owners, slots, (*(values[n] for n in written), *found[returned:], *nothing)), maxlen=0)
-        return None if not returned else found[0] if returned == 1 else found[:returned]
+        shown = None if not returned else found[0] if returned == 1 else found[:returned]
+        changes = Changes(owners, slots, (*(values[n] for n in written), *found[returned:], *nothing))
+        if state.apart:
+            return shown, changes
+        changes.commit()
+        return shown
 
     return run
 
 
-__all__ = ["GRADIENT", "LAYOUT", "VALUE", "State", "redirect", "with_state"]
+__all__ = ["GRADIENT", "LAYOUT", "VALUE", "Changes", "State", "redirect", "with_state"]

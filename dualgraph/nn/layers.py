@@ -31,6 +31,8 @@ class Linear(Module):
     (5, 4, 2)
     """
 
+    in_features: int
+    out_features: int
     weight: Parameter
     bias: Parameter | None
 
@@ -67,6 +69,8 @@ class Dropout(Module):
     >>> Dropout(0.5).eval()(dg.ones(3)).tolist()
     [1.0, 1.0, 1.0]
     """
+
+    p: float
 
     def __init__(self, p: float = 0.5):
         super().__init__()
@@ -126,6 +130,9 @@ class LayerNorm(Module):
 
 class Flatten(Module):
     """The axes from start_axis to end_axis as one; by default all but the first."""
+
+    start_axis: int
+    end_axis: int
 
     def __init__(self, start_axis: int = 1, end_axis: int = -1):
         super().__init__()

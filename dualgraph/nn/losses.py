@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 
 class _Loss(Module):
+    reduction: Reduction
+
     def __init__(self, reduction: Reduction = "mean"):
         super().__init__()
         self.reduction = checked_reduction(type(self).__name__, reduction)

@@ -133,7 +133,7 @@ class Module(Observed):
                 buffer.assign(asarray(np.asarray(value), dtype=buffer.dtype))
         elif value is not None and name in self.__dict__.get("_parameters", ()):
             raise DTypeError(
-                f"{type(self).__name__}.{name}: got {type(value).__name__} for a parameter; only a Parameter or None "
+                f"{type(self).__name__}.{name}: got {_kind(value)} for a parameter; only a Parameter or None "
                 f"can take its place; to change the value, write {name}.assign(new)"
             ).at(here())
         else:
@@ -443,3 +443,8 @@ def _present(items: Iterable[tuple[str, Named | None]], seen: set[int] | None) -
             if seen is not None:
                 seen.add(id(x))
             yield name, x
+
+
+def _kind(value: Any) -> str:
+    """What something is called, the same in both modes."""
+    return "a tensor" if isinstance(value, Tensor) else type(value).__name__

@@ -7,6 +7,7 @@ count as numbers; a bool does not, nor does a tensor: its value may be known onl
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Sequence
 from numbers import Real
@@ -85,9 +86,9 @@ def text(name: str, what: str, value: Any) -> str:
 def choice(name: str, what: str, value: Any, options: Sequence[str]) -> str:
     """One of a few words."""
     if not isinstance(value, str) or value not in options:
-        raise ArgumentError(
-            f"{name}: got {what} {shown(value)}; it must be one of {', '.join(options)}; choose one of these"
-        )
+        near = difflib.get_close_matches(value, options, 1) if isinstance(value, str) else []
+        remedy = f"did you mean {near[0]!r}?" if near else "choose one of these"
+        raise ArgumentError(f"{name}: got {what} {shown(value)}; it must be one of {', '.join(options)}; {remedy}")
     return value
 
 

@@ -28,6 +28,13 @@ MOST_TRACES = 4096  # of one composite: shapes and options that keep changing mu
 class _Composition(Recorder):
     """Records what is run for many shapes and options."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[Call] = []
+
+    def add(self, call: Call) -> None:
+        self.calls.append(call)
+
     def number(self, value: float, dtype: str) -> Symbol:
         with np.errstate(over="ignore"):  # what float32 cannot hold is infinite
             return self.constant_array(np.array(value, NUMPY_DTYPES[dtype]), operand=True)

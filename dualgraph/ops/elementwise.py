@@ -58,6 +58,7 @@ class Scalar:
         self.conditions = conditions  # this many leading operands are bool and do not take part in promotion
         self._loops: dict[Any, Loop] = {}
         self._rules: dict[Any, Any] = {}
+        self._dtypes: dict[Any, str] = {}
 
     def common(self, dtypes: tuple[str, ...]) -> str:
         """The dtype in which the operands meet."""
@@ -72,8 +73,13 @@ class Scalar:
 
     def spec(self, *specs: Any, **params: Any) -> Spec:
         shape = broadcast_shapes(self.name, *[s[0] for s in specs])
-        leaves = [E.input(i, s[1]) for i, s in enumerate(specs)]
-        return Spec(shape, self.result(leaves, params).dtype)
+        dtypes = tuple([s[1] for s in specs])
+        key = (dtypes, *params.values())
+        dtype = self._dtypes.get(key)
+        if dtype is None:
+            leaves = [E.input(i, dtype) for i, dtype in enumerate(dtypes)]
+            dtype = self._dtypes[key] = self.result(leaves, params).dtype
+        return Spec(shape, dtype)
 
     def lower(
         self, program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]

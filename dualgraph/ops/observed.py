@@ -7,6 +7,7 @@ of any of them moves `VERSION` on: as long as it stands still, nothing that was 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from dualgraph.locks import lock
@@ -15,7 +16,7 @@ from dualgraph.ops.op import current
 MISSING: Any = type("Missing", (), {"__repr__": lambda _: "nothing", "__slots__": ()})()
 VERSION = [0]  # in a list, which is read without a call
 _lock = lock()
-_observing = 0
+_open: set[object] = set()  # one for each time that attributes are being observed
 
 
 def changed() -> None:
@@ -91,24 +92,27 @@ def _reported(owner: Any, name: str) -> Any:
     if name.startswith("__") and name != "__dict__":
         return object.__getattribute__(owner, name)
     current().observe(owner, name)
+    if not _open:  # Ctrl-C came when the last one had ended
+        _settle()
     return object.__getattribute__(owner, name)
 
 
-class observing:
-    """Context manager: attributes that are read are reported. May be nested, and open in several threads."""
+def observing(run: Callable[[], Any]) -> Any:
+    """Call a function; attributes that are read meanwhile are reported. May be nested, and open in several threads."""
+    mine = object()
+    try:  # no `with` block, in whose own functions Ctrl-C might come
+        _open.add(mine)
+        _settle()
+        return run()
+    finally:
+        _open.discard(mine)  # one call of C; were the other not to happen, the next look-up would see to it
+        _settle()
 
-    def __enter__(self) -> None:
-        _count(1)
 
-    def __exit__(self, *exc: object) -> None:
-        _count(-1)
-
-
-def _count(by: int) -> None:
-    global _observing
+def _settle() -> None:
     with _lock:
-        _observing += by
-        if by > 0 and _observing == 1:
+        replaced = "__getattribute__" in vars(Observed)
+        if _open and not replaced:
             Observed.__getattribute__ = _reported  # type: ignore[method-assign]
-        elif _observing == 0:
+        elif replaced and not _open:
             del Observed.__getattribute__

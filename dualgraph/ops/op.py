@@ -99,6 +99,17 @@ class Call:
         "where",
     )
 
+    op: Op
+    inputs: tuple[Any, ...]
+    params: dict[str, Any]
+    specs: tuple[Any, ...]
+    where: Where | None
+    saved: Sequence[Any]
+    results: Sequence[Any]
+    plan: Any
+    tracked: tuple[bool, ...]
+    freed: bool
+    serial: int
     behind: Any
 
     def __init__(
@@ -129,16 +140,16 @@ class Call:
 
 def checks(call: Call) -> bool:
     """Whether a call refuses some values of its operands, it or one that it consists of."""
-    return call.op.checks or any(checks(part) for part in _parts(call))
+    return call.op.checks or (call.op.parts is not None and any(map(checks, _parts(call))))
 
 
 def pure(call: Call) -> bool:
     """Whether the results of a call depend on its inputs alone, and computing them has no effect."""
-    return call.op.pure and all(pure(part) for part in _parts(call))
+    return call.op.pure and (call.op.parts is None or all(map(pure, _parts(call))))
 
 
 def _parts(call: Call) -> Sequence[Call]:
-    return () if call.op.parts is None else call.op.parts([x.layout for x in call.inputs], call.params)
+    return call.op.parts([x.layout for x in call.inputs], call.params) if call.op.parts is not None else ()
 
 
 _serials = itertools.count()

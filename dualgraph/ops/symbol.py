@@ -147,10 +147,13 @@ class Recorder:
     """A front end that records calls in program order."""
 
     def __init__(self) -> None:
-        self.calls: list[Call] = []
         self.grad_enabled = True
         self.closed: str | None = None  # why nothing can be recorded any more
         self.differentiate_seconds = 0.0
+
+    def add(self, call: Call) -> None:
+        """Write a call down, behind those before it."""
+        raise NotImplementedError
 
     def apply(self, op: Op, inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:
         return self.record(op, inputs, params, self.grad_enabled)
@@ -166,7 +169,7 @@ class Recorder:
             raise error.at(where) from None
         tracked = tuple([x.tracked for x in symbols])
         call = Call(op, symbols, params, specs, where, tracked=tracked)
-        self.calls.append(call)
+        self.add(call)
         needs_grad = grad_enabled and any(tracked)
         results = tuple([self._result(call, i, needs_grad and is_float(spec.dtype)) for i, spec in enumerate(specs)])
         return results[0] if len(results) == 1 else results
@@ -255,7 +258,7 @@ class Recorder:
     def leaf(self, op: Op, spec: Spec, requires_grad: bool = False, **params: Any) -> Symbol:
         """A node without inputs, and its value as a leaf of differentiation."""
         call = Call(op, (), params, (spec,), here(2))
-        self.calls.append(call)
+        self.add(call)
         return Symbol(self, call, 0, requires_grad, leaf=True)
 
     def result(self, call: Call, number: int) -> Symbol:

@@ -48,7 +48,7 @@ class Tensor:
 
     __slots__ = ()
 
-    is_variable = False  # whether the value may be replaced: a graph reads it by reference
+    is_variable: bool = False  # whether the value may be replaced: a graph reads it by reference
     __array_ufunc__: Any = None  # NumPy leaves mixed expressions to our reflected operators
     layout: Any
     source: Any  # the tensor to whose gradient this one's belongs, if that is another one
@@ -235,7 +235,11 @@ class Tensor:
     def __ne__(self, other: ArrayLike | None) -> Tensor | bool:
         return True if other is None else FUNCTIONS["not_equal"](self, other)
 
-    __hash__ = object.__hash__
+    if TYPE_CHECKING:
+
+        def __hash__(self) -> int: ...
+    else:
+        __hash__ = object.__hash__
 
     def __neg__(self) -> Tensor:
         return FUNCTIONS["negative"](self)

@@ -80,8 +80,8 @@ class Adam(Optimizer):
     [0.9, -0.9]
     """
 
-    SLOTS = ("exp_avg", "exp_avg_sq")
-    DECOUPLED = False  # weight decay apart from the gradient
+    SLOTS: tuple[str, ...] = ("exp_avg", "exp_avg_sq")
+    DECOUPLED: bool = False  # weight decay apart from the gradient
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from dualgraph.eager.tensor import Variable
+from dualgraph.eager.tensor import EagerTensor, Variable
 from dualgraph.errors import ArgumentError, DTypeError, DualgraphError, here, shown
 from dualgraph.ops.arguments import flag, members, real
 from dualgraph.ops.creation import asarray
@@ -38,6 +38,13 @@ class Group(Observed):
     The learning rate may be changed at any time, also between runs of a compiled step. The other options are part of
     the update's formula and stay as they are.
     """
+
+    optimizer: str
+    params: tuple[Variable, ...]
+    rate: Variable
+    options: Table
+    state: list[dict[str, Variable]]
+    count: Variable | None
 
     def __init__(self, name: str, params: Sequence[Variable], options: Options, slots: Sequence[str], counted: bool):
         self.optimizer, self.params = name, tuple(params)
@@ -64,6 +71,11 @@ class Group(Observed):
             self.rate.assign(astype(value, "float64"))
         else:
             self.rate.assign(asarray(np.array(checked_number(self.optimizer, "lr", value), np.float64)))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in self.__dict__.get("options", ()):
+            self[name] = value  # type: ignore[assignment]  # raises, saying why
+        super().__setattr__(name, value)
 
     @overload
     def __getitem__(self, key: Literal["lr"]) -> float: ...
@@ -102,6 +114,7 @@ class Optimizer(Observed):
     `params` are parameters, or groups: dicts of "params" and the options in which they differ from the defaults.
     """
 
+    param_groups: tuple[Group, ...]
     SLOTS: tuple[str, ...] = ()  # state of a parameter: a variable of its shape for each
 
     def __init__(self, params: Params, defaults: Mapping[str, Option]):
@@ -109,6 +122,8 @@ class Optimizer(Observed):
         groups: list[Group] = []
         seen: dict[int, int] = {}
         for given in _groups(self._name, params):
+            if not isinstance(given, Mapping):
+                raise _no_group(self._name, given)
             unknown = [key for key in given if key != "params" and key not in defaults]
             if unknown:
                 raise unknown_option(self._name, unknown[0], ["params", *defaults])
@@ -219,9 +234,11 @@ class Optimizer(Observed):
             for key, value in group.options.items():
                 if _plain(options.get(key)) != value:
                     faults.append(f"group {place}: got {key} = {options.get(key)!r}, this optimiser has {value!r}")
+            _check_rate(f"group {place}: lr", options.get("lr"), faults)
             _collect(f"group {place}: lr", options.get("lr"), group.rate, values, faults)
             if group.count is not None:
                 counts = [slots.get(number, {}).get("step") for number in numbers]
+                _check_counts(f"group {place}: step", counts, faults)
                 _collect(f"group {place}: step", counts, group.count, values, faults)
             for number, own in zip(numbers, group.state, strict=True):
                 for slot, variable in own.items():
@@ -286,10 +303,14 @@ def _groups(name: str, params: Any) -> list[Mapping[str, Any]]:
     return [{"params": given}]
 
 
-def _members(name: str, given: Any, seen: dict[int, int]) -> list[Variable]:
+def _no_group(name: str, given: Any) -> DualgraphError:
+    return ArgumentError(f"{name}: got the group {shown(given)}; a group is a dict with the key 'params'").at(here())
+
+
+def _members(name: str, given: Mapping[str, Any], seen: dict[int, int]) -> list[Variable]:
     """The parameters of a group, checked; `seen` collects those of all groups."""
-    if not isinstance(given, Mapping) or "params" not in given:
-        raise ArgumentError(f"{name}: got the group {shown(given)}; a group is a dict with the key 'params'").at(here())
+    if "params" not in given:
+        raise _no_group(name, given)
     listed = given["params"]
     found: list[Any] | None = [listed] if isinstance(listed, Tensor) else members(listed)
     if found is None:
@@ -320,6 +341,22 @@ def _plain(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _check_rate(what: str, value: Any, faults: list[str]) -> None:
+    number = value.item() if isinstance(value, (EagerTensor, np.generic, np.ndarray)) and value.shape == () else value
+    if number is not None and not (_is_number(number, (int, float)) and 0.0 <= number < math.inf):
+        faults.append(f"unfit: {what}: got {shown(value)}, must be a number of at least 0")
+
+
+def _check_counts(what: str, counts: Sequence[Any], faults: list[str]) -> None:
+    wrong = [n for n in counts if n is not None and not (_is_number(n, (int, np.integer)) and 0 <= n < 2**63)]
+    if wrong:
+        faults.append(f"unfit: {what}: got {shown(wrong[0])}, must be a whole number of at least 0")
+
+
+def _is_number(value: Any, kinds: tuple[type, ...]) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool)
+
+
 def _collect(what: str, value: Any, variable: Variable, values: list[tuple[Variable, Any]], faults: list[str]) -> None:
     """Note a value to be assigned, or why it does not fit."""
     if value is None or (isinstance(value, list) and None in value):
@@ -327,8 +364,8 @@ def _collect(what: str, value: Any, variable: Variable, values: list[tuple[Varia
         return
     try:
         x = value if isinstance(value, (Tensor, np.ndarray)) else np.array(value, variable.dtype)
-        tensor = asarray(x)
-    except (DualgraphError, ValueError, TypeError) as error:
+        tensor = asarray(x).detach()
+    except (DualgraphError, ValueError, TypeError, OverflowError) as error:
         faults.append(f"unfit: {what}: {error}")
         return
     if tensor.spec == variable.spec:

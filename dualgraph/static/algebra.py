@@ -17,7 +17,7 @@ from dualgraph.ops.registry import OPS
 from dualgraph.ops.shape import FILL
 from dualgraph.ops.symbol import Symbol, literal_of
 from dualgraph.spec import NUMPY_DTYPES, is_float
-from dualgraph.static.dataflow import Rewriter
+from dualgraph.static.rewriter import Rewriter
 
 Result = "Symbol | None"
 

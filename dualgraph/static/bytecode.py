@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dis
 import functools
+import re
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Sequence
 from types import CodeType
@@ -26,19 +27,43 @@ STORED = "stored"  # x.name = 1: matters where the class does something about it
 CONTAINERS = (list, dict, set, deque, bytearray, Counter, OrderedDict, defaultdict)
 _VALUES = (int, float, complex, str, bytes, tuple, type(None))  # what x += 1 makes anew
 MUTATORS = frozenset("append appendleft extend extendleft insert add update clear".split())
-_SIMPLE = ("LOAD_CONST", "LOAD_SMALL_INT", "LOAD_FAST", "LOAD_FAST_BORROW", "LOAD_FAST_CHECK")
 _OWNERS = ("LOAD_FAST", "LOAD_FAST_BORROW", "LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF")
 _SUBSCRIPT = ("BINARY_SUBSCR", "BINARY_OP")
 _FREE = ("LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF")
 _GLOBAL = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
 _ATTRIBUTE = ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "IMPORT_FROM")
 _BY_STRING = frozenset("getattr hasattr vars attrgetter methodcaller __dict__ __getattribute__".split())
-# Names whose use reads all attributes of an object: those of functions, and those of attributes of modules and objects.
-# By which opcodes and names text is made of objects, and objects are compared.
-_SHOWING = frozenset("FORMAT_VALUE FORMAT_SIMPLE FORMAT_WITH_SPEC CONVERT_VALUE str repr format ascii".split())
-_COMPARING = frozenset("COMPARE_OP CONTAINS_OP sorted min max index count remove sort bisect hash".split())
-_WHOLE = frozenset("vars asdict astuple replace copy deepcopy dataclasses".split())
-_WHOLE_ATTRIBUTES = frozenset("asdict astuple deepcopy __dict__".split())
+
+# What a function asks objects for that it does not name: text, whether they are equal or less, their hash, a copy, their
+# class, all of their attributes.
+SHOWS, COMPARES, HASHES, COPIES, CLASSES, WHOLE = "shows", "compares", "hashes", "copies", "classes", "whole"
+# By which opcodes, and by which attributes of objects and of modules; what names of functions mean is looked up.
+_OPCODES = {
+    SHOWS: "FORMAT_VALUE FORMAT_SIMPLE FORMAT_WITH_SPEC CONVERT_VALUE",
+    HASHES: "BUILD_SET SET_ADD SET_UPDATE BUILD_MAP MAP_ADD DICT_UPDATE",
+}
+_NAMES = {
+    SHOWS: "format format_map",
+    COMPARES: "sort index count remove heappush heappop heapify heapreplace heappushpop nlargest nsmallest merge "
+    "bisect bisect_left bisect_right insort insort_left insort_right",
+    HASHES: "get pop setdefault add discard remove index count fromkeys "
+    "union intersection difference symmetric_difference issubset issuperset isdisjoint",
+    COPIES: "deepcopy",
+    CLASSES: "deepcopy replace _replace _make __replace__ evolve fromkeys __new__",
+    WHOLE: "asdict astuple deepcopy __dict__",
+}
+_BY_OPCODE = {name: ask for ask, names in _OPCODES.items() for name in names.split()}
+_BY_NAME: dict[str, set[str]] = {}
+for _ask, _names in _NAMES.items():
+    for _name in _names.split():
+        _BY_NAME.setdefault(_name, set()).add(_ask)
+_FIELD = re.compile(r"\{([^{}!:]+)")  # of a format string: "{0.name}"
+_CONSTANT = ("LOAD_CONST", "LOAD_SMALL_INT", "BUILD_SLICE")
+_OF_CLASS = ("__name__", "__qualname__", "__module__")  # of a class whose objects nobody makes for it
+_TELLING = ("IS_OP", "COMPARE_OP", "CONTAINS_OP")
+_OF_METHODS = ("LOAD_ATTR", "LOAD_METHOD")
+_SUBSCRIPTS = ("BINARY_SUBSCR", "BINARY_OP", "STORE_SUBSCR", "DELETE_SUBSCR")
+_ASKING = frozenset((*_BY_OPCODE, "LOAD_CONST", "LOAD_SMALL_INT", *_TELLING, *_SUBSCRIPTS, *_GLOBAL, *_ATTRIBUTE))
 
 # Whose attributes are got by computed names: those of the first argument, of what is held under a name as an attribute,
 # a closure variable or a global (before that name), of anything.
@@ -57,20 +82,20 @@ class Reads(NamedTuple):
     attributes: Uses
     modules: Uses  # that are imported inside
     strings: Uses  # that may be names of attributes
-    whole: bool  # all attributes of some object
-    shows: bool  # makes text of some object
-    compares: bool  # objects
+    asks: set[str]  # what objects are asked for, see SHOWS to WHOLE
+    members: set[tuple[str, str]]  # names, and attributes that are loaded of what they hold
     computed: frozenset[str]  # what has attributes that are got by computed names, see OWN to ANY
 
 
 @functools.lru_cache(maxsize=4096)
 def reads(code: CodeType) -> Reads:
     """The names that `code` loads, and the functions, lambdas and comprehensions written inside of it."""
-    found = Reads({}, {}, {}, {}, {}, False, False, False, frozenset())
+    found = Reads({}, {}, {}, {}, {}, set(), set(), frozenset())
     catches = _collect(code, found)
     if not _BY_STRING.isdisjoint((*found.globals, *found.attributes)):
         for name in found.strings:
             found.attributes.setdefault(name, set()).update((READ, MAYBE))
+        found.asks.update((CLASSES,) if "__class__" in found.strings else ())
     if not _IMPORTING.isdisjoint((*found.globals, *found.attributes)):
         for inner in _codes(code):
             found.modules.update({name: {READ} for name in inner.co_consts if isinstance(name, str)})
@@ -80,12 +105,91 @@ def reads(code: CodeType) -> Reads:
     if catches or "AttributeError" in found.globals:
         for uses in found.attributes.values():
             uses.add(MAYBE)
-    whole = not (_WHOLE.isdisjoint(found.globals) and _WHOLE_ATTRIBUTES.isdisjoint(found.attributes))
-    operators = {i.opname for inner in _codes(code) for i in _instructions(inner)}
-    shows = not (_SHOWING.isdisjoint(operators) and _SHOWING.isdisjoint(found.globals))
-    compares = not (_COMPARING.isdisjoint(operators) and _COMPARING.isdisjoint((*found.globals, *found.attributes)))
-    found = found._replace(shows=shows, compares=compares)
-    return found._replace(whole=whole, computed=frozenset().union(*(_computed(inner, code) for inner in _codes(code))))
+    if "format" in found.attributes or "format_map" in found.attributes:
+        for inner in _codes(code):
+            for field in (f for text in inner.co_consts if isinstance(text, str) for f in _FIELD.findall(text)):
+                for name in filter(str.isidentifier, field.replace("[", ".").split(".")[1:]):
+                    found.attributes.setdefault(name, set()).update((READ, MAYBE))
+    if not _BY_STRING.isdisjoint((*found.globals, *found.attributes)):
+        found.asks.update(*(_BY_NAME.get(name, ()) for name in found.strings))
+    for inner in _codes(code):
+        _note_asks(_instructions(inner), found)
+    return found._replace(computed=frozenset().union(*(_computed(inner, code) for inner in _codes(code))))
+
+
+def _note_asks(instructions: Sequence[dis.Instruction], found: Reads) -> None:
+    """Note what operators, methods and built-in functions ask objects for."""
+    plain: set[int] = set()  # the offsets of operators with a constant or a length, which no object's method sees
+    for number, i in enumerate(instructions):
+        if i.opname not in _ASKING:
+            continue
+        after = instructions[number + 1 : number + 40]
+        made = _plain_at(instructions, number)
+        if made:
+            rest = instructions[made : made + 40]
+            plain.update(j.offset for j in (*rest[:1], *_then(rest, (*_TELLING, "BINARY_OP"))[:1]))
+        asks = _asks(i, instructions[number - 1].opname if number else "", after, i.offset in plain)
+        found.asks.update(asks if SHOWS not in asks or not _is_raised(after) else asks - {SHOWS})
+
+
+def _asks(i: dis.Instruction, before: str, after: Sequence[dis.Instruction], is_plain: bool) -> set[str]:
+    if i.opname in _BY_OPCODE:
+        return {_BY_OPCODE[i.opname]}
+    if i.opname in ("COMPARE_OP", "CONTAINS_OP"):
+        return set() if is_plain else {COMPARES, HASHES}
+    if _is_subscript(i) or i.opname in ("STORE_SUBSCR", "DELETE_SUBSCR"):
+        return set() if before in _CONSTANT else {HASHES}
+    if i.opname == "BINARY_OP" and i.argrepr in ("%", "%="):
+        return set() if is_plain else {SHOWS}  # of what may be a string
+    if i.opname in _GLOBAL and i.argval == "type":
+        call = next((n for n, j in enumerate(after) if j.opname == "CALL"), len(after))
+        return set() if _only_told(after[call + 1 :]) else {CLASSES}
+    if i.opname in _ATTRIBUTE:
+        told = i.argval == "__class__" and _only_told(after)
+        return {CLASSES} if i.argval == "__class__" and not told else _BY_NAME.get(i.argval, set())
+    return set()
+
+
+def _plain_at(instructions: Sequence[dis.Instruction], number: int) -> int:
+    """After which instruction there is a plain value on the stack, if this one begins to make it; else 0."""
+    i, after = instructions[number], instructions[number + 1 : number + 12]
+    if i.opname in ("LOAD_CONST", "LOAD_SMALL_INT"):
+        return 0 if isinstance(i.argval, str) and _formats(after) else number + 1
+    if i.opname in _OF_METHODS and i.argval in ("ndim", "dtype"):
+        return number + 1
+    if i.opname in _OF_METHODS and i.argval == "shape" and len(after) > 1:
+        return number + 3 if after[0].opname in _CONSTANT and _is_subscript(after[1]) else 0
+    if i.opname in _GLOBAL and i.argval == "len":
+        return next((number + 2 + n for n, j in enumerate(after) if j.opname == "CALL"), 0)
+    return 0
+
+
+def _formats(after: Sequence[dis.Instruction]) -> bool:
+    """Whether a string is the left operand of an operator."""
+    operator = _then(after, "BINARY_OP")
+    return bool(operator) and operator[0].argrepr == "%"
+
+
+def _is_raised(after: Sequence[dis.Instruction]) -> bool:
+    """Whether a text goes into an exception and nowhere else."""
+    for i in after:
+        if i.opname == "RAISE_VARARGS":
+            return True
+        if i.opname.startswith(("STORE_", "RETURN_", "YIELD_", "POP_TOP")) or "JUMP" in i.opname:
+            return False
+    return False
+
+
+def _only_told(after: Sequence[dis.Instruction]) -> bool:
+    """Whether a class is only asked for its name, or which it is."""
+    first = after[0] if after else None
+    if first is None:
+        return False
+    return (
+        first.opname in _TELLING
+        or (first.opname in _OF_METHODS and first.argval in _OF_CLASS)
+        or bool(_then(after, _TELLING))
+    )
 
 
 def _codes(code: CodeType) -> list[CodeType]:
@@ -120,8 +224,14 @@ def _holder(expression: Sequence[dis.Instruction], code: CodeType, function: Cod
         return UNDER + str(attributes[-1].argval)
     local = load.opname.startswith("LOAD_FAST") and code is function
     if (local or load.opname in _FREE) and name in function.co_varnames[:1]:
-        return OWN
+        return ANY if _is_rebound(name, function) else OWN
     return FREE + name if load.opname in _FREE and name in function.co_freevars else ANY
+
+
+def _is_rebound(name: str, function: CodeType) -> bool:
+    """Whether a function, or one inside of it, stores to a variable of its own."""
+    stores = [i for code in _codes(function) for i in _instructions(code) if "STORE_" in i.opname]
+    return any(name in (i.argval if isinstance(i.argval, tuple) else (i.argval,)) for i in stores)
 
 
 def _arguments(after: Sequence[dis.Instruction], number: int) -> tuple[int, bool]:
@@ -146,12 +256,16 @@ def _collect(code: CodeType, found: Reads) -> bool:
     catches = False
     for number, instruction in enumerate(instructions):
         for names, loads in ((found.globals, _GLOBAL), (found.free, _FREE), (found.attributes, _ATTRIBUTE)):
-            if instruction.opname in loads:
+            if instruction.opname in loads and not _is_of_super(instructions, number):
                 names.setdefault(instruction.argval, set()).add(_use(instructions, number))
+        if instruction.opname in _OF_METHODS and number and instructions[number - 1].opname in (*_GLOBAL, *_FREE):
+            found.members.add((instructions[number - 1].argval, instruction.argval))
         if instruction.opname == "IMPORT_NAME":  # how many packages up, what of it, from where
             level, wanted = (i.argval for i in instructions[number - 2 : number])
-            for part in ("", *(f".{name}" for name in wanted or ())):
-                found.modules["." * level + (instruction.argval + part).lstrip("." if level else "")] = {READ}
+            parts = instruction.argval.split(".")
+            parents = [] if level else [".".join(parts[:n]) for n in range(1, len(parts))]
+            for module in (*parents, *(instruction.argval + part for part in ("", *(f".{n}" for n in wanted or ())))):
+                found.modules["." * level + module.lstrip("." if level else "")] = {READ}
         if instruction.opname == "PUSH_EXC_INFO":
             catches |= instructions[number + 1].opname != "WITH_EXCEPT_START"
         if instruction.opname in ("STORE_ATTR", "DELETE_ATTR"):
@@ -163,6 +277,12 @@ def _collect(code: CodeType, found: Reads) -> bool:
             if isinstance(name, str):
                 found.strings.update({part: {READ} for part in name.split(".") if part.isidentifier()})
     return catches
+
+
+def _is_of_super(instructions: Sequence[dis.Instruction], number: int) -> bool:
+    """Whether a load is of the class that `super()` begins at, which nobody else sees."""
+    before = instructions[number - 1]
+    return instructions[number].argval == "__class__" and before.opname in _GLOBAL and before.argval == "super"
 
 
 def is_read(uses: set[str], value: Any) -> bool:
@@ -198,16 +318,17 @@ def use(code: CodeType, offset: int) -> str:
 
 
 def _use(instructions: Sequence[dis.Instruction], number: int) -> str:
-    load, after = instructions[number], instructions[number + 1 : number + 10]
+    load, after = instructions[number], instructions[number + 1 : number + 80]
     names = [i.opname for i in after]
-    if after and names[0] in ("LOAD_ATTR", "LOAD_METHOD") and after[0].argval in MUTATORS:
+    if after and names[0] in _OF_METHODS and after[0].argval in MUTATORS:
         return CHANGED  # x.append(…)
-    if _match(names, _SIMPLE, _SUBSCRIPT, ("LOAD_ATTR", "LOAD_METHOD")) and after[2].argval in MUTATORS:
+    if after and names[0] in _OF_METHODS and after[0].argval == "setdefault":
+        return _of_default(after)
+    called = _then(after, _SUBSCRIPT, _OF_METHODS)
+    if called and _is_subscript(called[0]) and called[1].argval in MUTATORS:
         return ITEM  # x["a"].append(…)
-    if _match(names, _SIMPLE, "STORE_SUBSCR"):
-        return CHANGED  # x[0] = …
-    if _match(names, _SIMPLE, "COPY", "COPY", _SUBSCRIPT, _SIMPLE, "BINARY_OP", "SWAP", "SWAP", "STORE_SUBSCR"):
-        return CHANGED  # x[0] += 1
+    if "STORE_SUBSCR" in names and _is_stored_to(instructions, number, after):
+        return CHANGED
     store = _operated(instructions, number)
     if not store:
         return READ
@@ -224,12 +345,21 @@ def _use(instructions: Sequence[dis.Instruction], number: int) -> str:
     return READ
 
 
+def _is_stored_to(instructions: Sequence[dis.Instruction], number: int, after: Sequence[dis.Instruction]) -> bool:
+    if _then(after, "STORE_SUBSCR"):
+        return True  # x[0] = …
+    item = _then(after, "COPY", "COPY", _SUBSCRIPT)
+    if item and [i.opname for i in _operated(item, 2)][:3] == ["SWAP", "SWAP", "STORE_SUBSCR"]:
+        return True  # x[0] += …
+    return _is_set_again(instructions, number)  # x[0] = x[0] + …
+
+
 def _operated(instructions: Sequence[dis.Instruction], number: int) -> Sequence[dis.Instruction]:
     """What comes after the operator whose left operand is what is loaded; nothing if it is used in another way."""
     above = 0  # values on the stack above it
     for at, i in enumerate(instructions[number + 1 : number + 40], number + 1):
         if i.opname == "BINARY_OP" and above == 1:
-            return instructions[at + 1 : at + 3] if i.argrepr not in ("", "[]") else ()
+            return instructions[at + 1 : at + 20] if i.argrepr not in ("", "[]") else ()
         pushes = i.opname.startswith("LOAD_") and i.opname not in _ATTRIBUTE
         if (
             "JUMP" in i.opname
@@ -241,6 +371,58 @@ def _operated(instructions: Sequence[dis.Instruction], number: int) -> Sequence[
         if above < 1:
             return ()
     return ()
+
+
+def _then(after: Sequence[dis.Instruction], *pattern: str | tuple[str, ...]) -> Sequence[dis.Instruction]:
+    """What comes after the expression that begins here, where it is of this pattern."""
+    above = 0
+    for at, i in enumerate(after[:40]):
+        if "JUMP" in i.opname or i.opname in ("COPY", "SWAP"):
+            return ()
+        above += dis.stack_effect(i.opcode, i.arg, jump=False)
+        if above < 1:
+            return ()
+        follows = after[at + 1 : at + 1 + len(pattern)] if above == 1 else ()
+        if follows and _match([j.opname for j in follows], *pattern):
+            return after[at + 1 :]
+    return ()
+
+
+def _of_default(after: Sequence[dis.Instruction]) -> str:
+    """What `x.setdefault(…)` is good for."""
+    above = 0
+    for at, i in enumerate(after[:40]):
+        above += dis.stack_effect(i.opcode, i.arg, jump=False)
+        if above < 1 or "JUMP" in i.opname or i.opname in ("COPY", "SWAP"):
+            then = after[at + 1] if above == 0 and i.opname.startswith("CALL") else i
+            changes = then.opname in _OF_METHODS and then.argval in MUTATORS and then is not i
+            return CHANGED if then.opname == "POP_TOP" else ITEM if changes else READ
+    return READ
+
+
+def _is_set_again(instructions: Sequence[dis.Instruction], number: int) -> bool:
+    """Whether a load is that of `x[k] = x[k] + …` or of `x[k] = x.get(k, 0) + …`."""
+    after = instructions[number + 1 : number + 40]
+    if after and after[0].opname in _OF_METHODS and after[0].argval == "get":
+        end = next((n for n, i in enumerate(after) if i.opname == "CALL"), 0)
+        key = [i for i in after[1:end] if i.opname != "PRECALL"][:-1]  # all but the default, a constant
+        if len(key) + 2 > end or after[len(key) + 1].opname not in _CONSTANT or after[end].argval != 2:
+            return False
+    else:
+        rest = _then(after, _SUBSCRIPT)
+        end = len(after) - len(rest)
+        key = list(after[:end])
+        if not rest or not _is_subscript(rest[0]):
+            return False
+    stored = _operated(instructions, number + 1 + end)
+    load = instructions[number]
+    place = [*([instructions[number - 1]] if load.opname in _ATTRIBUTE else []), load, *key]
+    same = [(i.opname, i.argval) for i in stored[: len(place)]] == [(i.opname, i.argval) for i in place]
+    return same and [i.opname for i in stored[len(place) : len(place) + 1]] == ["STORE_SUBSCR"]
+
+
+def _is_subscript(i: dis.Instruction) -> bool:
+    return i.opname == "BINARY_SUBSCR" or (i.opname == "BINARY_OP" and i.argrepr == "[]")
 
 
 def _match(names: Sequence[str], *pattern: str | tuple[str, ...]) -> bool:

@@ -16,6 +16,7 @@ import numpy as np
 from dualgraph import tree
 from dualgraph.errors import ArgumentError, FeedError, RecompileWarning, here
 from dualgraph.locks import lock
+from dualgraph.ops.arguments import flag
 from dualgraph.ops.op import current, default
 from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import Spec
@@ -23,7 +24,7 @@ from dualgraph.static.conditions import worded
 from dualgraph.static.executable import Executable, R
 from dualgraph.static.graph import Graph
 from dualgraph.static.passes import Pass, chosen
-from dualgraph.static.tracing import PLAIN, Given, given_of, name_of, same_constant, trace_given, tracing
+from dualgraph.static.tracing import PLAIN, Given, GradSpec, given_of, name_of, same_constant, trace_given, tracing
 
 if TYPE_CHECKING:
     from dualgraph.ops.types import ArrayLike, Level
@@ -38,7 +39,7 @@ def compile(
     *,
     outputs: R,
     optimize: Level = "exact",
-    passes: Sequence[str] | None = None,
+    passes: Sequence[str | Pass] | None = None,
     verify: bool = False,
 ) -> Executable[R]: ...
 @overload
@@ -46,7 +47,7 @@ def compile(
     target: Callable[..., R],
     *specs: object,
     optimize: Level = "exact",
-    passes: Sequence[str] | None = None,
+    passes: Sequence[str | Pass] | None = None,
     verify: bool = False,
 ) -> Compiled[R]: ...
 def compile(
@@ -54,20 +55,21 @@ def compile(
     *specs: object,
     outputs: R | None = None,
     optimize: Level = "exact",
-    passes: Sequence[str] | None = None,
+    passes: Sequence[str | Pass] | None = None,
     verify: bool = False,
 ) -> Executable[R] | Compiled[R]:
     """Compile a graph (give its `outputs`) or a function (give the specs of its arguments).
 
     `optimize`: "none", "exact" (default; the same bits as eager mode) or "fast" (identities of real numbers as well).
-    `passes` names the passes to run instead. `verify=True` runs every stage once and compares all bits.
+    `passes`: the passes that there are, by name or as `static.Pass`, your own among them; of these the level runs those that
+    it allows. `verify=True` runs every stage once and compares all bits.
 
     >>> from dualgraph import static
     >>> double = static.compile(lambda x: x * 2.0, static.spec((3,)))
     >>> double([1.0, 2.0, 3.0]).tolist()
     [2.0, 4.0, 6.0]
     """
-    selected = chosen(optimize, passes)
+    selected, verify = chosen(optimize, passes), flag("compile", "verify", verify)
     if isinstance(target, Graph):
         if outputs is None or specs:
             raise ArgumentError("compile: a graph needs outputs=[…] and no specs; its inputs are its placeholders").at(
@@ -175,7 +177,7 @@ class Variant:
 def _captured(graph: Graph) -> set[int]:
     """The identities of the tensors that a function reaches by itself; where it switches arguments, of all that it may ask."""
     found = {id(v.tensor) for v in graph.variables.values()}
-    if any(v.value.tracked != v.tracked for v in graph.arguments.values()):
+    if any(id(v.tensor) in graph.switched for v in graph.arguments.values()):
         found |= {id(x) for x in graph.guards.leaves}
     return found
 
@@ -197,6 +199,9 @@ def _named(tensor: Any) -> str:
 
 class Compiled(Generic[R]):
     """A function compiled for one signature of its arguments, with a variant for each state it was traced in."""
+
+    function: Callable[..., R]
+    __wrapped__: Callable[..., R]
 
     def __init__(
         self,
@@ -256,8 +261,7 @@ class Compiled(Generic[R]):
 
     def __reduce__(self) -> tuple[object, ...]:
         """A copy is traced anew at its first call: it belongs to the copies of what this one belongs to."""
-        names = [p.name for p in self._passes]
-        return _remade, (self.function, self._specs, self._named, names, self._verify)
+        return Compiled, (self.function, self._specs, self._named, self._passes, self._verify)
 
     def __call__(self, *args: object, **named: object) -> R:
         if current() is default() and not named and self.variants:
@@ -295,6 +299,8 @@ class Compiled(Generic[R]):
         for value, want in zip(leaves, tree.flatten((self._specs, self._named))[0], strict=True):
             if isinstance(want, Spec):
                 value = feeds.symbol(number, value)
+                if isinstance(want, GradSpec) and not value.tracked:
+                    value = value.detach().requires_grad_()
                 number += 1
             checked.append(value)
         args, named = tree.unflatten(structure, iter(checked))
@@ -318,13 +324,6 @@ class Compiled(Generic[R]):
                     "of its graph; pass it as a tensor, or use static.jit"
                 ).at(here(3))
         return [value for value, want in zip(given, wanted, strict=True) if isinstance(want, Spec)]
-
-
-def _remade(
-    function: Callable[..., Any], specs: tuple[Any, ...], named: dict[str, Any], passes: list[str], verify: bool
-) -> Compiled:
-    """A copy, with the passes of these names."""
-    return Compiled(function, specs, named, chosen("exact", passes), verify)
 
 
 TENSOR: Any = type(default().constant(0.0, "float32"))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Mapping
 from enum import Enum
-from itertools import islice
+from itertools import islice, repeat
 from operator import is_, itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dualgraph.errors import shown
-from dualgraph.exact import PLAIN, elements, exact, store
+from dualgraph.exact import PLAIN, Identity, elements, exact, store, stored_slots
 from dualgraph.ops.observed import MISSING
 
 MOST_ELEMENTS = 4096  # of a container; of a longer one only the length is watched
@@ -20,9 +20,19 @@ MOST_RESULTS = 256  # of a cache without bounds, which forgets all of them or no
 MOST_BYTES = 1 << 16  # of an array; a larger one is watched by identity
 
 
+_PLAINEST = frozenset((*PLAIN, float, complex, tuple))
+
+
+def _may_hold_attributes(kind: type) -> bool:
+    """Whether objects of a kind may have attributes of their own: these count by identity, like every object's."""
+    return kind.__dictoffset__ != 0 or any(map(stored_slots, kind.__mro__))
+
+
 def is_plain(value: Any) -> bool:
     """Whether a value is a constant that counts by type and bits."""
     kind = type(value)  # not `isinstance`, which may ask a proxy for its `__class__`
+    if kind not in _PLAINEST and not issubclass(kind, Enum) and _may_hold_attributes(kind):
+        return False
     if issubclass(kind, (tuple, frozenset)):
         return all(is_plain(v) for v in elements(value))
     if issubclass(kind, np.void):  # a record, which may be changed in place
@@ -60,7 +70,10 @@ class Space:
             if not all(map(unchanged, now, self._then)):
                 return False
             self._then = now[: len(self._then)]  # equal, though not the same objects
-        return not self._absent or not any(name in names for name in self._absent)
+        for name in self._absent:  # noqa: SIM110 - a generator would cost more than the rest
+            if name in names:
+                return False
+        return True
 
     def broken(self) -> str | None:
         for name, then in self.values.items():
@@ -130,35 +143,76 @@ class Contents:
         return None if self.holds() else f"{self.what}: its contents changed"
 
 
+class Members(Contents):
+    """What a class holds. Names with two underscores come by themselves, with the first copy of an object say."""
+
+    def holds(self) -> bool:
+        if super().holds():
+            return True
+        now, then = self._now(), self._then
+        if not (isinstance(now, tuple) and isinstance(then, tuple) and _given(now) == _given(then)):
+            return False
+        self._then = now
+        return True
+
+
+def _given(contents: tuple[Any, ...]) -> list[Any]:
+    names, values = contents[: len(contents) // 2], contents[len(contents) // 2 :]
+    return [(n, Identity(v)) for n, v in zip(names, values, strict=True) if not str(n).startswith("__")]
+
+
 class Cached:
     """The results that `functools.cache` or `lru_cache` keeps: none may go, for it would be computed anew."""
 
     def __init__(self, function: Any):
         self.function = function
-        self._then = self.results()  # kept alive: their identities tell
-        self._ids = {id(x) for x in self._then}
+        self._keys, self._values = self._entries()  # kept alive: their identities tell
 
-    def results(self) -> list[Any]:
-        """What the cache holds; only the garbage collector is told of it."""
+    def _entries(self) -> tuple[list[Any], list[Any]]:
+        """The keys that the cache holds, and the results; only the garbage collector is told of them."""
         held = gc.get_referents(self.function)
         number = next((n for n in range(len(held) - 1, 0, -1) if held[n] is self.function.__wrapped__), 1)
         table = held[number - 1]  # of results, or of links: of each there is its key, its result and its type
         if type(table) is dict and type(next(iter(table.values()), None)).__name__ != "_lru_list_elem":
-            return list(islice(table.values(), MOST_RESULTS))
-        return held[2 : number - 1 : 3]
+            return list(islice(table, MOST_RESULTS)), list(islice(table.values(), MOST_RESULTS))
+        return held[1 : number - 1 : 3], held[2 : number - 1 : 3]
+
+    def results(self) -> list[Any]:
+        return self._entries()[1]
 
     def new(self) -> list[Any]:
         """What was put there since."""
-        return [x for x in self.results() if id(x) not in self._ids]
+        known = {*map(id, self._values)}
+        return [x for x in self.results() if id(x) not in known]
 
     def renewed(self) -> Cached:
         return Cached(self.function)
 
     def holds(self) -> bool:
-        return self._ids.issubset(map(id, self.results()))
+        keys, values = self._entries()
+        first = all(map(is_, self._keys, keys)) and all(map(is_, self._values, values))
+        if first and len(keys) >= len(self._keys):  # the others were put there since
+            return True
+        now = dict(zip(map(id, keys), values, strict=True))
+        if all(map(is_, map(now.get, map(id, self._keys), repeat(MISSING)), self._values)):
+            return True  # in another order
+        return self._has_again(keys, values)
+
+    def _has_again(self, keys: list[Any], values: list[Any]) -> bool:
+        """Whether what went was put there again: under an equal key, an equal result."""
+        now = {_key(key): (key, value) for key, value in zip(keys, values, strict=True)}
+        again = [now.get(_key(key), (key, MISSING)) for key in self._keys]
+        if not all(unchanged(value, then) for (_, value), then in zip(again, self._values, strict=True)):
+            return False
+        self._keys, self._values = [key for key, _ in again], [value for _, value in again]
+        return True
 
     def broken(self) -> str | None:
         return None if self.holds() else f"the cache of {self.function.__name__}: its contents changed"
+
+
+def _key(key: Any) -> Any:
+    return exact(key) if is_plain(key) else Identity(key)
 
 
 def worded(value: Any, other: Any = MISSING) -> str:

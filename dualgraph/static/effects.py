@@ -1,14 +1,13 @@
 """What a run meets in tensors besides their values: gradients that it reads and leaves, flags, hooks, histories.
 
 The values of variables, and gradients without a history, are the program's own state (`kernels.state`). What is kept
-here is looked at before the launch, so that nothing has happened where it is refused, and left after it in one piece.
+here is looked at before the launch, so that nothing has happened where it is refused. What it leaves is left together
+with the state, in one piece: the launch changes nothing by itself then.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
-from itertools import chain
 from operator import setitem
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 
 from dualgraph.autodiff import leads_to
 from dualgraph.errors import DualgraphError, FeedError, GraphError, here
+from dualgraph.kernels.state import GRADIENT, Changes
 from dualgraph.ops.op import current, default
 from dualgraph.ops.symbol import Symbol
 from dualgraph.ops.tensor import Tensor
@@ -42,7 +42,11 @@ class Effects:
         absent = [v.tensor for v in graph.with_gradients if v.gradient_was_none]
         self._without_gradient = absent if graph.spelled_out else []
         self._of_arguments: list[Argument] = []
-        self._changed = [v.tensor.position for v in graph.arguments.values() if v.touched or v.has_other_flags]
+        changed = [v.tensor for v in graph.with_gradients if v.touched or id(v.tensor) in graph.switched]
+        self._changed = [x.position for x in changed if isinstance(x, Argument)]
+        changed = [x for x in changed if not isinstance(x, Argument)]
+        self._plain_changed = {id(x) for x in changed if not x.is_variable}
+        self._used = [n for n, p in enumerate(graph.placeholders) if graph.dag.out_degree(p.node)]
         self._captured = {id(x) for x in (*(v.tensor for v in graph.variables.values()), *graph.constants)}
 
     @property
@@ -59,7 +63,12 @@ class Effects:
     @property
     def usual(self) -> bool:
         """Whether there is nothing to be done but what the launch does."""
-        return not (self.left or self._switched or self._flagged or self._of_arguments)
+        return not (self.more or self._of_arguments)
+
+    @property
+    def more(self) -> bool:
+        """Whether a run leaves something that the launch knows nothing of."""
+        return bool(self.left or self._switched or self._flagged)
 
     # Before the launch
 
@@ -74,6 +83,10 @@ class Effects:
         found = {id(argument): self._owner(argument, values) for argument in self._of_arguments}
         for position in self._changed:
             self._check_is_alone(position, values)
+        if self._plain_changed:
+            for position in self._used:
+                if id(values[position]) in self._plain_changed and position not in self._graph.known:
+                    self._check_is_alone(position, values)
         return found
 
     def _check_is_alone(self, position: int, values: Sequence[Any]) -> None:
@@ -86,6 +99,14 @@ class Effects:
                 "requires_grad or hooks are changed; the one would know nothing of the other: pass two tensors, or set "
                 "requires_grad before the call and use static.jit, which then sees that they are one"
             ).at(here())
+
+    def asked(self, values: Sequence[Any]) -> dict[int, Any]:
+        """The tensors that were passed for all arguments whose `.grad` is read, also where no result depends on it."""
+        return {
+            id(v.tensor): x
+            for x, v in zip(values, self._graph.arguments.values(), strict=True)
+            if v.gradient is not None and isinstance(x, Tensor)
+        }
 
     def _owner(self, argument: Argument, values: Sequence[Any]) -> Any:
         """The tensor in whose `.grad` a gradient is left."""
@@ -161,23 +182,21 @@ class Effects:
     # After it
 
     def leave(
-        self,
-        values: Sequence[Any],
-        passed: dict[int, Any],
-        arrays: Sequence[Array],
-        make: Callable[[Array, Symbol], Any],
+        self, passed: dict[int, Any], arrays: Sequence[Array], make: Callable[[Array, Symbol], Any], state: Changes
     ) -> None:
-        """Leave gradients with a history, made of `arrays`, and flags and hooks: all at once, in one call of C."""
+        """Leave gradients with a history, made of `arrays`, flags, hooks and the new `state`, all at once."""
         gradients = [make(array, g) for array, (_, g) in zip(arrays, self.left, strict=True)]
         owners = [passed.get(id(tensor), tensor) for tensor, _ in self.left]
-        flags = [(passed[id(v.tensor)], passed[id(v.tensor)], v) for v in self._switched]
-        flags += [(v.tensor, v.tensor, v) for v in self._flagged]
-        hooks = [(hooks_of(owner), v.final_hooks) for _, owner, v in flags if v.final_hooks != v.hooks]
-        left = map(setattr, owners, ["_grad"] * len(owners), gradients)
-        marked = [(x, v.final_tracked) for x, _, v in flags]
-        switched = map(setattr, [x for x, _ in marked], ["tracked"] * len(marked), [final for _, final in marked])
-        hooked = map(setitem, [held for held, _ in hooks], [slice(None)] * len(hooks), [final for _, final in hooks])
-        deque(chain(left, switched, hooked), maxlen=0)
+        flags = [(passed[id(v.tensor)], v) for v in self._switched] + [(v.tensor, v) for v in self._flagged]
+        changes = Changes(
+            (*state.owners, *owners, *(x for x, _ in flags)),
+            (*state.slots, *[GRADIENT] * len(owners), *["tracked"] * len(flags)),
+            (*state.values, *gradients, *(v.final_tracked for _, v in flags)),
+        )
+        hooks = [(hooks_of(x), v.final_hooks) for x, v in flags if v.final_hooks != v.hooks]
+        before = [list(held) for held, _ in hooks]  # finalisers run when all is done
+        changes.commit(map(setitem, [held for held, _ in hooks], [slice(None)] * len(hooks), [new for _, new in hooks]))
+        del before
 
 
 def held_gradient(tensor: Any, variable: Variable) -> Array:

@@ -8,6 +8,7 @@ whatever point, leaves all of it as it was.
 from __future__ import annotations
 
 import copy
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -18,7 +19,7 @@ import numpy as np
 from dualgraph import tree
 from dualgraph.errors import FeedError, GraphError, OutOfMemoryError, here
 from dualgraph.kernels import memory, provider
-from dualgraph.kernels.failure import checked_operand, explain, searches_call_functions
+from dualgraph.kernels.failure import check_of, explain, searches_call_functions
 from dualgraph.kernels.program import Program
 from dualgraph.kernels.replay import Recording
 from dualgraph.kernels.state import State
@@ -27,8 +28,9 @@ from dualgraph.ops.op import Call, Op, current, default
 from dualgraph.ops.symbol import Symbol
 from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import Spec, is_float
-from dualgraph.static import report
-from dualgraph.static.dataflow import Dataflow
+from dualgraph.static import dag as dags
+from dualgraph.static import export, report
+from dualgraph.static.collector import uncollected
 from dualgraph.static.effects import Effects, held_gradient
 from dualgraph.static.feeds import Feeds
 from dualgraph.static.graph import Argument, Graph
@@ -38,6 +40,7 @@ from dualgraph.static.pipeline import Compilation, PassReport
 from dualgraph.static.verify import ulp_distance, verify
 
 if TYPE_CHECKING:
+    import networkx
     from typing_extensions import TypeVar
 
     from dualgraph.ops.types import ArrayLike
@@ -65,10 +68,11 @@ COMPILED = Op(
 class Executable(Generic[R]):
     """A graph compiled for its inputs. Call it with arrays or tensors, by position or by name.
 
-    Inspect it: `graph`, `flow` (after the graph passes), `program` (kernel steps), `passes`, `kernels`, `memory`,
+    Inspect it: `graph`, `stages` (the DAG of each), `program` (kernel steps in order), `passes`, `kernels`, `memory`,
     `cost`, `times`, `explain()`, `watch(name)`.
     """
 
+    @uncollected
     def __init__(
         self,
         graph: Graph,
@@ -86,6 +90,7 @@ class Executable(Generic[R]):
         self.compilation = Compilation(graph, [*wanted, *self._effects.gradients], passes)
         self._read_gradients = self.compilation.read_gradients
         self._effects.read(self._read_gradients)
+        self._apart = self._effects.more
         start = time.perf_counter()
         self._tensor: Any = type(default().constant(0.0, "float32"))
         self._bound = [_as_cell(v.tensor) for v in self.compilation.variables]
@@ -108,6 +113,8 @@ class Executable(Generic[R]):
         self._wanted = wanted
         self._histories = [_history(s) for s in wanted]
         self._leaves = [(number, s) for number, s in enumerate(wanted) if s.source is not None]
+        first = {id(s): number for number, s in reversed([*enumerate(wanted)]) if _is_new_leaf(s)}
+        self._again = [(n, first[id(s)]) for n, s in enumerate(wanted) if first.get(id(s), n) != n]
         self._single = self._structure is None and len(wanted) == 1
         self._lock = lock()
         self._first, self._verified = True, verified
@@ -130,7 +137,7 @@ class Executable(Generic[R]):
         arrays = self.feeds.arrays(values)
         passed, cut = self._effects.passed(values), self._effects.cut(values)
         with self._lock:
-            calls = self._first_run(arrays, passed) if self._first else None
+            calls = self._first_run(arrays, {**self._effects.asked(values), **passed}) if self._first else None
             if calls is None and self._keeps_calls:
                 calls = Recording(compared=False)
             launch = self._launch if calls is None else calls.inside(self._launch)
@@ -146,21 +153,27 @@ class Executable(Generic[R]):
             if results.__class__ is int:
                 search = self.failure if calls is None else calls.inside(self.failure)
                 raise search(self.program, results, self.state(arrays, passed))
+            if self._apart:
+                results, changes = results
             if len(self._result_specs) + len(self._effects.left) < 2:
                 results = () if results is None else (results,)
-            if not self._effects.usual:
-                self._effects.leave(values, passed, results[len(self._result_specs) :], self._made)
+            if self._apart:
+                self._effects.leave(passed, results[len(self._result_specs) :], self._made, changes)
         made = [self._result(array, number, cut) for number, array in enumerate(results[: len(self._result_specs)])]
         for number, symbol in self._leaves:
-            made[number] = self._leaf(made[number], symbol, values)
+            made[number] = self._leaf(made[number], symbol, values, passed)
+        for number, same in self._again:  # a leaf has one gradient
+            made[number] = made[same]
         found = iter(made)
         leaves = [next(found) if isinstance(x, Symbol) else _own(x) for x in self._outputs]
         return tree.unflatten(self._structure, iter(leaves))  # type: ignore[no-any-return]
 
-    def _leaf(self, result: Any, symbol: Symbol, values: Sequence[Any]) -> Any:
+    def _leaf(self, result: Any, symbol: Symbol, values: Sequence[Any], passed: dict[int, Any]) -> Any:
         """A result that was not computed: the tensor that was passed, or that lies outside."""
-        owner = values[symbol.source.position] if isinstance(symbol.source, Argument) else symbol.source
-        return owner if isinstance(owner, Tensor) else result
+        if not isinstance(symbol.source, Argument):
+            return symbol.source
+        given = values[symbol.source.position]
+        return given if isinstance(given, Tensor) else passed.get(id(symbol.source), result)
 
     def quick_path(self) -> Callable[[tuple[object, ...]], R] | None:
         """The usual step (one result, no gradient read, a launch that keeps the interpreter's lock) without detours."""
@@ -209,6 +222,7 @@ class Executable(Generic[R]):
             [self._receiver(tensor) for tensor, g in self._effects.graded if g is None],
             self._tensor,
             Spec,
+            apart=self._apart,
         )
 
     def _receiver(self, tensor: Any) -> Any:
@@ -226,7 +240,7 @@ class Executable(Generic[R]):
 
     def _result(self, array: Array, number: int, cut: bool = False) -> Any:
         symbol, history = self._wanted[number], self._histories[number]
-        if history is not None and not current().grad_enabled:
+        if history is not None and self.graph.grad_enabled and not current().grad_enabled:
             return self._tensor(array, symbol.spec)
         if cut and history is None:
             return self._made(array, symbol, cut)
@@ -290,7 +304,7 @@ class Executable(Generic[R]):
         """The error of a failed check, at the line that defined the operation."""
         step = program.steps[failed]
         seen: dict[int, Array] = {**program.constants, **dict(zip(program.inputs, arrays, strict=False))}
-        view = checked_operand(step)
+        view = check_of(step).operand
         if view.buffer not in seen:
             copies = [np.array(a) for a in arrays]
             provider.load(program).stepwise(copies, lambda number, buffers: seen.update(buffers))
@@ -303,13 +317,26 @@ class Executable(Generic[R]):
     # Looking inside
 
     @property
-    def flow(self) -> Dataflow:
-        """The calls after the graph passes."""
-        return self.compilation.flow
+    def stages(self) -> dict[str, networkx.MultiDiGraph[Any]]:
+        """The DAG of each stage: defined, differentiated, after each pass, lowered, after each pass, fused: what runs."""
+        return self.compilation.stages
+
+    def save_graph(self, path: str | os.PathLike[str], *, stage: str = "fused") -> None:
+        """Write the DAG of a stage to a file: `.json` (node-link), `.graphml` or `.dot`. Attributes are plain data.
+
+        >>> import networkx, tempfile, os
+        >>> from dualgraph import static
+        >>> double = static.compile(lambda x: x + x, static.spec((3,)))
+        >>> path = os.path.join(tempfile.mkdtemp(), "double.graphml")
+        >>> double.save_graph(path, stage="differentiated")
+        >>> sorted(op for _, op in networkx.read_graphml(path).nodes(data="op"))
+        ['add', 'placeholder', 'result']
+        """
+        export.save(path, stage, self.stages)
 
     @property
     def program(self) -> Program:
-        """The kernel steps after the program passes."""
+        """The kernel steps, in the order in which they run."""
         return self.compilation.program
 
     @property
@@ -349,7 +376,7 @@ class Watched:
 
     def __init__(self, executable: Executable, what: Sequence[Any]):
         self.executable = executable
-        calls = {c.name: c for c in executable.compilation.defined.calls}
+        calls = {c.name: c for c in dags.calculations(executable.compilation.differentiated)}
         what = tuple(what[0]) if len(what) == 1 and isinstance(what[0], (list, tuple)) else what
         self._symbols = [(symbol.node.name, symbol) for symbol in (_found(item, calls) for item in what)]
 
@@ -361,8 +388,8 @@ class Watched:
         exe = self.executable
         given = exe.feeds.matched(args, named)
         feeds, passed = exe.feeds.arrays(given), exe._effects.passed(given)
-        flow = Dataflow(exe.compilation.defined.calls, tuple(symbol for _, symbol in self._symbols))
-        program = lower(flow, exe.compilation.leaves, len(self._symbols), ()).program
+        calls = dags.in_order(exe.compilation.differentiated)
+        program = lower(calls, exe.compilation.leaves, [symbol for _, symbol in self._symbols]).program
         state = exe.state(feeds, passed)
         values = provider.load(program, memory.plan(program)).launch(*state)
         if values.__class__ is int:

@@ -6,21 +6,28 @@ objects that are met are watched under the names that functions load, whichever 
 
 from __future__ import annotations
 
+import bisect
 import builtins
+import collections
+import copy
+import dataclasses
 import functools
 import gc
+import heapq
 import inspect
+import itertools
+import operator
+import pickle  # noqa: TID251 - to know its functions where a traced one calls them
 import sys
 import sysconfig
 import types
 import weakref
 from array import array
-from collections import ChainMap, UserDict, UserList, deque
-from collections.abc import Callable, Mapping
+from collections import ChainMap, Counter, UserDict, UserList, UserString, defaultdict, deque
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from enum import Enum
-from operator import attrgetter, methodcaller
 from types import (
     BuiltinMethodType,
     CellType,
@@ -44,20 +51,26 @@ from dualgraph.ops.op import default
 from dualgraph.ops.tensor import Tensor
 from dualgraph.static.bytecode import (
     ANY,
+    CLASSES,
+    COMPARES,
     CONTAINERS,
+    COPIES,
     FREE,
     GLOBAL,
+    HASHES,
     MAYBE,
     OWN,
     READ,
+    SHOWS,
     STORED,
     UNDER,
+    WHOLE,
     Uses,
     is_read,
     items,
     reads,
 )
-from dualgraph.static.conditions import MOST_ELEMENTS, Cached, Contents, Slot, Space, is_plain
+from dualgraph.static.conditions import MOST_ELEMENTS, Cached, Contents, Members, Slot, Space, is_plain
 
 _MADE_IN_PYTHON = 1 << 9  # among the flags of a class
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
@@ -72,14 +85,32 @@ _VIEWS: tuple[type, ...] = (MappingProxyType, type({}.keys()), type({}.values())
 _CACHED = type(functools.lru_cache(lambda: None))
 # What Python calls by itself, besides methods with two underscores.
 _CALLED = ("keys", "_missing_")
-# What it calls only where a function makes, copies or shows an object.
+# What it calls only where a function makes or copies an object, or asks for all of its attributes.
 _MAKING = frozenset("__init__ __new__ __post_init__ __init_subclass__ __set_name__ __class_getitem__".split())
 _COPYING = frozenset(
     "__getstate__ __setstate__ __reduce__ __reduce_ex__ __copy__ __deepcopy__ __getnewargs__ __getnewargs_ex__".split()
 )
+_SELDOM = {**dict.fromkeys(_COPYING, COPIES), "__dir__": WHOLE, "__del__": None, "__sizeof__": None}
+# What decorators of classes write, which reads every field; what a user wrote is followed anyway.
 _SHOWING = frozenset("__repr__ __str__ __format__".split())
 _COMPARING = frozenset("__eq__ __ne__ __lt__ __le__ __gt__ __ge__ __hash__".split())
-_SELDOM = _MAKING | _COPYING | _SHOWING | _COMPARING | {"__del__", "__sizeof__", "__dir__"}
+_COPIED = frozenset((COPIES, CLASSES, WHOLE))
+# What asks objects for something that it does not name, under whatever name a function knows it.
+_ASKING: dict[int, tuple[Any, frozenset[str]]] = {
+    id(function): (function, frozenset(asks) if isinstance(asks, tuple) else asks)
+    for asks, functions in (
+        ((SHOWS,), (str, repr, format, ascii, print)),
+        ((COMPARES,), (sorted, min, max, heapq, bisect, operator, itertools.groupby)),
+        ((HASHES,), (hash, set, frozenset, dict, collections.OrderedDict, defaultdict, Counter)),
+        ((CLASSES,), (type,)),
+        ((WHOLE,), (vars, dir, dataclasses.asdict, dataclasses.astuple, dataclasses.fields)),
+        ((WHOLE, CLASSES), (dataclasses, dataclasses.replace)),
+        (_COPIED, (copy, copy.copy, copy.deepcopy, getattr(copy, "replace", copy), pickle, pickle.dump, pickle.dumps)),
+    )
+    for function in functions
+}
+for _library in (heapq, bisect, operator):
+    _ASKING |= {id(f): (f, frozenset((COMPARES,))) for n, f in vars(_library).items() if n[:1] != "_" and callable(f)}
 _OF_TENSORS = frozenset(dir(type(default().constant(0.0, "float32"))))  # known to the graph
 FUNCTIONS = (FunctionType, MethodType, functools.partial)
 # What else leads to functions, objects and containers, and to which.
@@ -94,12 +125,15 @@ _LEADS_TO: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     ((UserList, UserDict), lambda v: (v.data,)),
     (ChainMap, lambda v: (v.maps,)),
     (weakref.ref, lambda v: (v(),)),
+    (type(functools.cmp_to_key(lambda a, b: 0)), gc.get_referents),
     (_VIEWS, gc.get_referents),
     (Enum, lambda v: (v._value_,)),
     ((tuple, frozenset), elements),
 )
+# Classes of the library whose operators make objects of the class that an object has.
+_MAKE_MORE = (UserList, UserDict, UserString, collections.abc.Set)
 _METHOD_OF = ("__wrapped__", "function")  # what decorators keep
-_GETTERS = (attrgetter, methodcaller)  # which say what they get where they are pickled
+_GETTERS = (operator.attrgetter, operator.methodcaller)  # which say what they get where they are pickled
 _KNOWN = (MethodType, BuiltinMethodType, ContextVar, property, staticmethod, classmethod, weakref.ref)
 
 
@@ -139,13 +173,12 @@ class Following:
         self._modules: dict[str, None] = {}  # that are imported inside of functions
         self._names: Uses = {"__call__": {READ}}  # attributes that functions load, and what for
         self._new_names: Uses = {}
-        self._whole = False  # functions read all attributes of objects
-        self._besides: frozenset[str] = (
-            frozenset()
-        )  # special methods that are seldom called, and may be by these functions
-        self._kinds: set[type] = set()  # classes of modules and optimisers
-        self._kinds_of: list[Any] = []  # classes of objects that were looked at
+        self._asked: set[str] = set()  # what functions ask objects for without a name
+        self._kinds: dict[int, Any] = {}  # classes of objects that were looked at
+        self._classes: dict[int, Any] = {}  # those that may be called, for a function knows them
+        self._holders: dict[int, Any] = {}  # of watched names, kept alive by it
         self._computing: set[Any] = set()  # whose attributes are got by computed names: of the objects with a method, …
+        self._unbound: set[CodeType] = set()  # methods that functions get from a class: called with whatever object
         self._class_names: dict[type, tuple[int, set[str]]] = {}
         self._strings: Uses = {}  # in functions
         self._having: dict[Any, list[tuple[Any, str]]] = {}  # objects, by their methods and by names that hold them
@@ -178,6 +211,8 @@ class Following:
             self._to_visit.popleft()
 
     def _look_into(self, value: Any, what: str) -> None:
+        if id(value) in _ASKING:
+            self._ask(_ASKING[id(value)][1])
         if issubclass(type(value), Tensor):
             if value.call is None:
                 self._leaves.append(value)
@@ -186,7 +221,7 @@ class Following:
                 self._new_objects.append((value, f"{type(value).__name__}."))
             return
         if issubclass(type(value), Observed):  # which reports what is read of it
-            self.visit_kind(type(value))
+            self.visit_kind(type(value), True)
             for code in self._methods(type(value)):
                 self._having.setdefault(code, [])
             return
@@ -196,54 +231,86 @@ class Following:
         elif issubclass(type(value), (type, ModuleType)):
             if class_is_users(value) if issubclass(type(value), type) else is_users(_file(value)):
                 self._new_objects.append((value, f"{value.__name__}."))
-                self._visit_operators(value, _MAKING)
+                self._classes[id(value)] = value
+                self._visit_operators(value)
                 self.visit(type(value), what)  # of the user's, where it is a metaclass
             return
         elif issubclass(type(value), ContextVar):
             self._slot(functools.partial(value.get, MISSING), f"context variable {value.name}", value.name)
         elif issubclass(type(value), _GETTERS):
             self._load({name: {READ, MAYBE} for name in _gotten(value)})
+            self._ask({CLASSES} if "__class__" in _gotten(value) else set())
             return
         elif issubclass(type(value), _CONTENTS):
             self._visit_contents(value, what)
         elif issubclass(type(value), _CACHED):
             self._caches.append(cached := Cached(value))
+            self._ask({HASHES})
             for part in cached.results():
                 self.visit(part, what)
         else:
             parts = next((parts(value) for leading, parts in _LEADS_TO if issubclass(type(value), leading)), ())
             for part in parts:
                 self.visit(part, what)
+        if issubclass(type(value), classmethod):
+            self._ask({CLASSES})  # its first argument is one, of whatever it is called of
         if issubclass(type(value), _KNOWN):
             return
         for inner in ("__wrapped__", "__origin__"):
             self.visit(inspect.getattr_static(value, inner, None), what)
-        self._visit_operators(kind)
-        self._kinds_of.append(kind)
+        self.visit_kind(kind)
         if not is_plain(value) or class_is_users(kind):
             self._new_objects.append((value, f"{kind.__name__}."))
 
-    def visit_kind(self, kind: type) -> None:
-        """The class of an object that is there: it is not made any more."""
-        if class_is_users(kind) and kind not in self._kinds:
-            self._kinds.add(kind)
-            self._kinds_of.append(kind)
+    def visit_kind(self, kind: type, has_attributes: bool = False) -> None:
+        """The class of an object that is there; `has_attributes` of its own that functions read through the object."""
+        if id(kind) in self._kinds or not any(class_is_users(base) for base in kind.__mro__):
+            return
+        self._kinds[id(kind)] = kind
+        if has_attributes and class_is_users(kind):
             self._new_objects.append((kind, f"{kind.__name__}."))
-            self._visit_operators(kind)
+        self._visit_operators(kind)
+        if CLASSES in self._asked or any(base in _MAKE_MORE for base in kind.__mro__):
+            self.visit(kind, kind.__name__)
 
-    def _visit_operators(self, kind: Any, besides: frozenset[str] = frozenset()) -> None:
-        """What operators and built-in functions call of a user's class, and methods `besides`."""
-        besides |= self._besides
+    def _ask(self, asks: Collection[str]) -> None:
+        """Functions ask objects for something without a name: it may be any object of those that are met."""
+        if self._asked.issuperset(asks):
+            return
+        new = set(asks) - self._asked
+        self._asked |= new
+        if WHOLE in new:
+            self._new_objects, self._objects = [*self._objects, *self._new_objects], []
+        for kind in list({**self._kinds, **self._classes}.values()):
+            self._visit_operators(kind)
+        for kind in list(self._kinds.values()) if CLASSES in new else ():
+            self.visit(kind, kind.__name__)
+
+    def _visit_operators(self, kind: Any) -> None:
+        """What operators and built-in functions call of a user's class."""
         for base in filter(class_is_users, getattr(kind, "__mro__", ())):
             for name, method in list(vars(base).items()):
                 called = name.startswith("__") or name in _CALLED
-                called &= name not in _SELDOM or name in besides
                 called &= callable(method) or hasattr(type(method), "__get__")
-                if called and not isinstance(method, (GetSetDescriptorType, MemberDescriptorType, type)):
+                called = called and not isinstance(method, (GetSetDescriptorType, MemberDescriptorType, type))
+                if called and self._is_called(kind, base, name):
                     self._name(base, vars(base), name, f"{base.__name__}.")
 
-    def _visit_contents(self, value: Any, what: str) -> None:
-        contents = self._contents[id(value)] = self._before.get(id(value)) or Contents(value, what)
+    def _is_called(self, kind: Any, base: Any, name: str) -> bool:
+        """Whether functions ask for what calls a special method."""
+        if name in _MAKING:
+            return id(kind) in self._classes
+        if name in _SELDOM:
+            return _SELDOM[name] in self._asked
+        if name in _SHOWING and _is_generated(vars(base)[name]):
+            return SHOWS in self._asked
+        if name in _COMPARING and _is_generated(vars(base)[name]):
+            hashed = HASHES in self._asked and _is_generated(vars(base).get("__hash__"))
+            return COMPARES in self._asked or hashed
+        return True
+
+    def _visit_contents(self, value: Any, what: str, kind: type[Contents] = Contents) -> None:
+        contents = self._contents[id(value)] = self._before.get(id(value)) or kind(value, what)
         for part in contents.parts():
             self.visit(part, what)
 
@@ -258,39 +325,52 @@ class Following:
         for name in found.modules:
             absolute = _absolute(name, function.__globals__)
             self._modules[absolute] = None
-            self.visit(sys.modules.get(absolute), absolute)
+            self._name(sys.modules, sys.modules, absolute, "sys.modules: ")
         self._load(found.attributes)
         self._strings.update(found.strings)
         self._compute(function, found.computed)
-        if found.whole and not self._whole:
-            self._whole = True
-            self._new_objects, self._objects = [*self._objects, *self._new_objects], []
-        flags = ((found.whole, _COPYING), (found.shows, _SHOWING), (found.compares, _COMPARING))
-        besides = frozenset[str]().union(*(names for flag, names in flags if flag))
-        if not besides <= self._besides:
-            self._besides |= besides
-            for kind in list(self._kinds_of):
-                self._visit_operators(kind)
+        for name, member in found.members:
+            self._unbind(self._held(function, name), member)
+        self._ask(found.asks)
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             if name in found.free and self._is_read(found.free[name], _contents_of(cell), name, id(cell)):
                 self._slot(functools.partial(_contents_of, cell), f"closure variable {name}", name, id(cell))
         space = function.__globals__
         for name, uses in found.globals.items():
+            if name not in space and name != "type":  # what is asked of a class one sees at the call
+                self._ask(_ASKING.get(id(getattr(builtins, name, None)), (None, ()))[1])
             if (name in space or not hasattr(builtins, name)) and self._is_read(
                 uses, space.get(name), name, (id(space), name)
             ):
                 self._name(space, space, name, "global ")
         for attribute in ("__defaults__", "__kwdefaults__"):
-            if getattr(function, attribute):
+            only_named = attribute == "__kwdefaults__" and function.__code__.co_kwonlyargcount
+            if only_named or getattr(function, attribute):
                 read = functools.partial(getattr, function, attribute)
                 self._slot(read, f"defaults of {function.__name__}", function.__name__)
+
+    def _held(self, function: FunctionType, name: str) -> Any:
+        cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+        return _contents_of(cells[name]) if name in cells else function.__globals__.get(name)
+
+    def _unbind(self, kind: Any, name: str) -> None:
+        """A function gets a method from a class: its first argument may be any object."""
+        member = inspect.getattr_static(kind, name, None) if issubclass(type(kind), type) else None
+        if isinstance(member, FunctionType) and member.__code__ not in self._unbound:
+            self._unbound.add(member.__code__)
+            if member.__code__ in self._computing:
+                self._computing_of({ANY})
 
     def _compute(self, function: FunctionType, computed: frozenset[str]) -> None:
         """A function gets attributes by names that it computes, of some objects."""
         of: set[Any] = set()
         cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
         for whose in computed:
-            if whose == OWN and function.__qualname__.rpartition(".")[0].rpartition(".")[2] not in ("", "<locals>"):
+            if (
+                whose == OWN
+                and function.__code__ not in self._unbound
+                and function.__qualname__.rpartition(".")[0].rpartition(".")[2] not in ("", "<locals>")
+            ):
                 of.add(function.__code__)  # of a class
             elif whose.startswith(FREE):
                 self._by_names_of(_contents_of(cells[whose.removeprefix(FREE)]))
@@ -300,6 +380,9 @@ class Following:
                 of |= {UNDER + last} if last else set()
             else:
                 of.add(ANY if whose == OWN else whose)
+        self._computing_of(of)
+
+    def _computing_of(self, of: set[Any]) -> None:
         for whose in of - self._computing:
             self._again += self._objects if whose == ANY else self._having.get(whose, ())
         self._computing |= of
@@ -322,7 +405,7 @@ class Following:
     def _name(self, holder: Any, names: Mapping[str, Any], name: str, owner: str) -> None:
         space = self._spaces.get(id(holder))
         if space is None:
-            self._seen.setdefault(id(holder), holder)
+            self._holders[id(holder)] = holder
             space = self._spaces[id(holder)] = Space(names, owner)
         if name not in space.values:
             key = (id(holder), name)
@@ -349,7 +432,7 @@ class Following:
             self._objects += objects
             for value, owner in objects:
                 self._watch_attributes(value, owner, dict(self._names))
-                if self._whole:
+                if WHOLE in self._asked:
                     self._watch_whole(value, owner)
                 methods = self._methods(type(value))
                 for code in methods:
@@ -400,11 +483,12 @@ class Following:
     def _watch_whole(self, value: Any, owner: str) -> None:
         """All attributes of an object."""
         held = None if issubclass(type(value), (ModuleType, *FUNCTIONS)) else plainly(value, "__dict__")
+        kind = Contents
         if isinstance(held, MappingProxyType):
-            held = gc.get_referents(held)[0]
+            held, kind = gc.get_referents(held)[0], Members
         if held is not None and id(held) not in self._seen:
             self._seen[id(held)] = held
-            self._visit_contents(held, owner.rstrip("."))
+            self._visit_contents(held, owner.rstrip("."), kind)
         for base in () if issubclass(type(value), type) else type(value).__mro__:
             for name, member in list(vars(base).items()):
                 if isinstance(member, MemberDescriptorType) and class_is_users(base):
@@ -489,6 +573,15 @@ class Following:
         for base in filter(class_is_users, kind.__mro__):
             self._name(base, vars(base), name, f"{base.__name__}.")
         return holder is not None and class_is_users(holder)
+
+
+def _is_generated(method: Any) -> bool:
+    """Whether a decorator of the class wrote a method: one of `dataclasses` or of `attrs`."""
+    function = plainly(method, "__wrapped__", method)
+    code = plainly(function, "__code__")
+    if not isinstance(code, CodeType):
+        return False
+    return code.co_qualname.startswith("__create_fn__.") or code.co_filename.startswith("<attrs generated ")
 
 
 def _resolved(path: str, names: dict[str, Any]) -> tuple[Any, str]:

@@ -1,15 +1,18 @@
 """The static graph: calls written down first, run later.
 
 A `Graph` is a recorder with inputs (placeholders), variables (tensors whose value is read at every run), constants
-(everything else that is captured) and effects (new values of variables, gradients left in `.grad`). `Call.inputs` is the
-truth; `graph.dag` shows it as a networkx graph, on which networkx's own algorithms run.
+(everything else that is captured) and effects (new values of variables, gradients left in `.grad`). What it records is
+`graph.dag`, a networkx graph (see `dag.py`).
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import chain, starmap
+from operator import setitem
 from typing import TYPE_CHECKING, Any
 
 from dualgraph import autodiff
@@ -23,24 +26,18 @@ from dualgraph.errors import (
 )
 from dualgraph.ops.arguments import checked_shape, flag, members
 from dualgraph.ops.arrays import as_array
-from dualgraph.ops.op import Call, Chosen, Op, current
-from dualgraph.ops.symbol import CONSTANT, PLACEHOLDER, Constant, Recorder, Symbol
+from dualgraph.ops.op import Call, Chosen, current
+from dualgraph.ops.symbol import Recorder, Symbol
 from dualgraph.ops.tensor import Tensor, check_assigned, check_gradient
 from dualgraph.spec import DEFAULT_FLOAT, Spec, dtype_name, is_float
+from dualgraph.static import dag as dags
+from dualgraph.static.dag import GRADIENT, VARIABLE
 from dualgraph.static.guards import Guards
 
 if TYPE_CHECKING:
     import networkx
 
     from dualgraph.ops.types import ArrayLike, DTypeLike, ShapeLike, TensorHook
-
-
-def _leaf_rule(**_: Any) -> Any:
-    raise TypeError("variables are captured by the graph, not made by bind")
-
-
-VARIABLE = Op("variable", _leaf_rule, _leaf_rule)  # the value of a tensor when the graph starts
-GRADIENT = Op("gradient", _leaf_rule, _leaf_rule)  # what its `.grad` holds then
 
 
 class Variable:
@@ -75,11 +72,9 @@ class Variable:
         self.tracked, self.hooks = value.tracked, tuple(value.hooks or ())
         self.final_tracked, self.final_hooks = self.tracked, self.hooks
 
-    def restore(self) -> None:
-        """Keep what the definition left, and bring back what there was."""
-        tensor = self.tensor
-        self.final_tracked, self.final_hooks = tensor.tracked, tuple(tensor.hooks)
-        self.leave(self.tracked, self.hooks)
+    def conclude(self) -> None:
+        """Keep what the definition leaves."""
+        self.final_tracked, self.final_hooks = self.tensor.tracked, tuple(self.tensor.hooks)
 
     def leave(self, requires_grad: bool, hooks: tuple[Any, ...]) -> None:
         self.tensor.tracked = requires_grad
@@ -147,10 +142,21 @@ class Graph(Recorder):
 
     def __init__(self) -> None:
         super().__init__()
+        self.dag: networkx.MultiDiGraph[Call] = dags.empty()
+        """The calls, their operands and their effects: see `dualgraph.static.dag`."""
+        self._effect: Call | None = None  # the latest call that has one
+        self._defined = 0  # calls
+        self._sinks: list[Call] | None = None  # what a compilation wants of it
+        self._sweeping = 0
         self.variables: dict[int, Variable] = {}
         self.placeholders: list[Symbol] = []
         self.arguments: dict[int, Variable] = {}
+        self.switched: set[int] = (
+            set()
+        )  # arguments and captured tensors whose flag or hooks were changed, maybe back again
         self.known: set[int] = set()  # arguments of which it is known that they are another one, or are captured
+        self._flags_before: list[tuple[Any, str, bool]] = []  # what `setattr` gets
+        self._hooks_before: list[tuple[list[Any], slice, tuple[Any, ...]]] = []  # what `setitem` gets
         self.guards = Guards()
         self._contexts: list[Chosen] = []
         self.spelled_out = False  # in a `with` block; else traced
@@ -170,10 +176,56 @@ class Graph(Recorder):
 
     def __exit__(self, *exc: object) -> None:
         self._contexts.pop().leave()
-        self.restore()
+        self.conclude()
+        deque(self.back(), 0)
 
     def __repr__(self) -> str:
-        return f"<Graph: {len(self.calls)} calls, {len(self.placeholders)} inputs, {len(self.variables)} variables>"
+        calls = len(self.dag) - len(self._sinks or ())
+        return f"<Graph: {calls} calls, {len(self.placeholders)} inputs, {len(self.variables)} variables>"
+
+    def add(self, call: Call) -> None:
+        if self._sinks is not None:
+            self._reopen()
+        self._defined += 1
+        self._effect = dags.add(self.dag, call, self._effect)
+        if self._sweeping:
+            self.dag.nodes[call]["gradient"] = True
+
+    def begin_sweep(self) -> float:
+        self._sweeping += 1
+        return super().begin_sweep()
+
+    def end_sweep(self, started: float) -> None:
+        self._sweeping -= 1
+        super().end_sweep(started)
+
+    @property
+    def calls(self) -> list[Call]:
+        """The calls in program order."""
+        return dags.calculations(self.dag)
+
+    def finished(self, results: Sequence[Symbol]) -> networkx.MultiDiGraph[Call]:
+        """The DAG with what is wanted of it: these results, and the new values of variables."""
+        self._reopen()
+        dags.check("compile", self.dag)
+        if len(self.dag) != self._defined:
+            raise GraphError(
+                f"compile: got a DAG of {len(self.dag)} calls, and {self._defined} were defined; a graph is changed by "
+                "passes (static.Pass), not behind its back"
+            )
+        updated = [v for v in self.variables.values() if v.updated]
+        self._sinks = [dags.result(x, number) for number, x in enumerate(results)]
+        self._sinks += [dags.update(Symbol(self, v.node, 0, leaf=True), v.value) for v in updated]
+        for sink in self._sinks:
+            dags.add(self.dag, sink, self._effect)
+        return self.dag
+
+    def _reopen(self) -> None:
+        """A DAG of its own, without what a compilation wanted: that one keeps its DAG as it was."""
+        if self._sinks is not None:
+            self.dag = self.dag.copy()
+            self.dag.remove_nodes_from(self._sinks)
+            self._sinks = None
 
     # Capturing what comes from outside
 
@@ -242,8 +294,11 @@ class Graph(Recorder):
             _check_is_leaf(tensor)
             symbol = self.leaf(VARIABLE, tensor.spec, tensor.tracked, name=getattr(tensor, "name", ""), key=id(tensor))
             symbol.source, symbol.hooks = tensor, hooks_of(tensor)
-            found = self.variables[id(tensor)] = Variable(tensor, symbol)  # which sees the hooks
+            found = Variable(tensor, symbol)  # which sees the hooks
             found.tracked = self.guards.flag_before(tensor, found.tracked)
+            self._flags_before.append((tensor, "tracked", found.tracked))
+            self._hooks_before.append((symbol.hooks, slice(None), found.hooks))
+            self.variables[id(tensor)] = found
             for hook in symbol.hooks:
                 self.guards.depend_on(hook, "a hook")
         return found
@@ -261,6 +316,7 @@ class Graph(Recorder):
         return now
 
     def switching(self, tensor: Any) -> None:
+        self.switched.add(id(tensor.source if isinstance(tensor, Symbol) else tensor))
         if not isinstance(tensor, Symbol):
             self.variable(tensor)
         elif tensor.node.op is GRADIENT and tensor.source is None:
@@ -269,10 +325,14 @@ class Graph(Recorder):
                 "graph: detach() it first"
             ).at(here(3))
 
-    def restore(self) -> None:
+    def conclude(self) -> None:
         """The definition is over: what it did to the flags of tensors is what a run does."""
         for variable in self.variables.values():
-            variable.restore()
+            variable.conclude()
+
+    def back(self) -> Iterator[None]:
+        """Brings flags and hooks back while it is iterated, also of tensors that are met later: all in one call of C."""
+        return chain(starmap(setattr, self._flags_before), starmap(setitem, self._hooks_before))
 
     # State, as the operations of tensors see it
 
@@ -346,25 +406,6 @@ class Graph(Recorder):
     def wrote(self, owner: Any, name: str) -> None:
         self.guards.wrote(owner, name)
 
-    # As a networkx graph
-
-    @property
-    def dag(self) -> networkx.MultiDiGraph[Call]:
-        """The calls as a directed acyclic graph; an edge for each operand, with its position as `operand`."""
-        return dag_of(self.calls)
-
-
-def dag_of(calls: Sequence[Call]) -> networkx.MultiDiGraph[Call]:
-    """Calls as networkx nodes, operands as edges from producer to consumer."""
-    import networkx
-
-    dag: networkx.MultiDiGraph[Call] = networkx.MultiDiGraph()
-    dag.add_nodes_from(calls)
-    dag.add_edges_from(
-        (x.node, call, {"operand": number, "result": x.index}) for call in calls for number, x in enumerate(call.inputs)
-    )
-    return dag
-
 
 def _graph_being_defined(what: str) -> Graph:
     front = current()
@@ -410,14 +451,4 @@ def gradients(
     )
 
 
-__all__ = [
-    "CONSTANT",
-    "GRADIENT",
-    "PLACEHOLDER",
-    "VARIABLE",
-    "Constant",
-    "Graph",
-    "dag_of",
-    "gradients",
-    "placeholder",
-]
+__all__ = ["Argument", "Graph", "Variable", "gradients", "hooks_of", "placeholder"]

@@ -18,12 +18,13 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Container
+from operator import is_
 from types import (
     CodeType,
     FunctionType,
     MemberDescriptorType,
 )
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -39,6 +40,13 @@ from dualgraph.static.bytecode import (
 )
 from dualgraph.static.conditions import Cached, Contents, Space, is_plain, unchanged, worded
 from dualgraph.static.following import FUNCTIONS, Following, is_users
+
+
+class _Parts(NamedTuple):
+    """What a `Table` held."""
+
+    names: tuple[str, ...]
+    values: tuple[Any, ...]
 
 
 def held_by(owner: Any) -> dict[str, Any]:
@@ -79,7 +87,7 @@ class Guards(Following):
             if users and key in self._unvisited:  # dualgraph or a library read it first
                 self.visit(self._unvisited.pop(key), f"{type(owner).__name__}.{name}")
             return
-        self.visit_kind(type(owner))
+        self.visit_kind(type(owner), True)
         self._attributes[id(owner), "__class__"] = (owner, "__class__", type(owner))
         value = held_by(owner).get(name, MISSING)
         kind = type(owner).__name__
@@ -90,7 +98,11 @@ class Guards(Following):
             return
         self._pending.pop(key, None)
         self._held_under(name, value)
-        self._attributes[key] = (owner, name, tuple(value.items()) if isinstance(value, Table) else value)
+        self._attributes[key] = (
+            owner,
+            name,
+            _Parts(tuple(value), tuple(value.values())) if isinstance(value, Table) else value,
+        )
         if value is MISSING:
             if isinstance(inspect.getattr_static(type(owner), name, None), MemberDescriptorType):
                 self._slot_of(owner, name, f"{kind}.")
@@ -128,8 +140,11 @@ class Guards(Following):
 
     def seal(self, variables: Container[int]) -> None:
         """The trace is over; `variables`: the identities of those tensors that the graph watches itself."""
-        for name in self._modules:  # those that were imported just now
-            self.visit(sys.modules.get(name), name)
+        for name in list(self._modules):
+            imported = self._spaces[id(sys.modules)].values
+            if imported[name] is MISSING and name in sys.modules:  # just now, as no later call will
+                imported[name] = sys.modules[name]
+                self.visit(sys.modules[name], name)
         self._again += self._by_name.values()  # more strings are known now
         unknown = self._computing - self._having.keys() - {ANY}  # of what was made meanwhile, or of any
         if unknown and ANY not in self._computing:
@@ -142,6 +157,8 @@ class Guards(Following):
         self._leaves = [x for x in self._leaves if id(x) not in variables]
         self._take_gradients = [self._flags[id(x)] for x in self._leaves]
         self._watched = [a for a in self._attributes.values() if a is not None]
+        self._kinds_then = [(owner, then) for owner, name, then in self._watched if name == "__class__"]
+        self._values_then = [a for a in self._watched if a[1] != "__class__"]
         self._quick: list[Space | Contents | Cached] = [*self._spaces.values(), *self._contents.values()]
         for space in self._spaces.values():
             space.seal()
@@ -157,6 +174,9 @@ class Guards(Following):
                 self._having,
                 self._by_name,
                 self._class_names,
+                self._kinds,
+                self._classes,
+                self._holders,
             ),
         ):
             kept.clear()
@@ -170,8 +190,13 @@ class Guards(Following):
         """Whether everything is as it was: at each call of a compiled function, so in as few steps as it takes."""
         now = VERSION[0]
         if now != self._version:
-            if not all(_attribute_holds(*a) for a in self._watched):
-                return False
+            held = object.__getattribute__
+            for owner, kind in self._kinds_then:
+                if type(owner) is not kind:
+                    return False
+            for owner, name, then in self._values_then:
+                if held(owner, "__dict__").get(name, MISSING) is not then and not _attribute_holds(owner, name, then):
+                    return False
             self._version = now
         if self._leaves and [x.tracked for x in self._leaves] != self._take_gradients:
             return False
@@ -222,8 +247,8 @@ def _attribute_holds(owner: Any, name: str, then: Any) -> bool:
         return bool(tuple(held_by(owner)) == then)
     now = held_by(owner).get(name, MISSING)
     if isinstance(now, Table):
-        items = tuple(now.items())
-        return len(items) == len(then) and all(a == c and b is d for (a, b), (c, d) in zip(items, then, strict=True))
+        same = isinstance(then, _Parts) and tuple(now) == then.names
+        return same and all(map(is_, now.values(), then.values))
     return unchanged(now, then)
 
 

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, Ty
 from dualgraph import tree
 from dualgraph.errors import ArgumentError, here, shown
 from dualgraph.exact import COMPILED, plainly
+from dualgraph.ops.arguments import flag
 from dualgraph.ops.op import current, default
 from dualgraph.spec import Spec
 from dualgraph.static.compile import TENSOR, Compiled, warn_of_misses
 from dualgraph.static.executable import Executable
-from dualgraph.static.passes import chosen
+from dualgraph.static.passes import Pass, chosen
 from dualgraph.static.signature import Constant, Signature, differences, signature
 from dualgraph.static.tracing import argument_names, name_of, tracing
 
@@ -34,7 +35,7 @@ def jit(
     function: Callable[P, R],
     *,
     optimize: Level = "exact",
-    passes: Sequence[str] | None = None,
+    passes: Sequence[str | Pass] | None = None,
     verify: bool = False,
 ) -> Jitted[P, R]:
     """A function compiled for each signature it is called with; `misses` tells why each time.
@@ -48,13 +49,16 @@ def jit(
     """
     if not callable(function):
         raise ArgumentError(f"jit: got {shown(function)}; pass a function").at(here(2))
-    return Jitted(function, optimize, passes, verify)
+    return Jitted(function, optimize, passes, flag("jit", "verify", verify))
 
 
 class Jitted(Generic[P, R]):
     """A function that compiles itself for each signature; see `jit`."""
 
-    def __init__(self, function: Callable[P, R], optimize: Level, passes: Sequence[str] | None, verify: bool):
+    function: Callable[P, R]
+    __wrapped__: Callable[P, R]
+
+    def __init__(self, function: Callable[P, R], optimize: Level, passes: Sequence[str | Pass] | None, verify: bool):
         self.function, self.__wrapped__ = function, function
         self.__module__ = str(plainly(function, "__module__", type(self).__module__))
         self._options = (optimize, passes, verify)

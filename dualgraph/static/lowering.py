@@ -9,10 +9,9 @@ from dualgraph.kernels.program import Program, View
 from dualgraph.ops.composite import lower_call
 from dualgraph.ops.op import Call, Operand, as_view
 from dualgraph.ops.shape import contiguous_copy, copy_loop
-from dualgraph.ops.symbol import PLACEHOLDER, Symbol, literal_of
+from dualgraph.ops.symbol import Symbol, literal_of
 from dualgraph.spec import Spec, contiguous_strides
-from dualgraph.static.dataflow import Dataflow
-from dualgraph.static.graph import GRADIENT, VARIABLE
+from dualgraph.static.dag import LEAVES, SINKS
 
 
 class Lowered(NamedTuple):
@@ -24,13 +23,13 @@ class Lowered(NamedTuple):
 
 
 def lower(
-    flow: Dataflow,
+    calls: Sequence[Call],
     leaves: Sequence[Call],
-    results: int,
-    updates: Sequence[tuple[Call, Symbol]],
+    results: Sequence[Symbol],
+    updates: Sequence[tuple[Call, Symbol]] = (),
     transposed: bool = False,
 ) -> Lowered:
-    """`flow.results[:results]` become outputs; each update (variable node, symbol) is written into its variable.
+    """`calls` in an order in which they can run; `results` become outputs; each update (variable, symbol) is written last.
 
     `transposed`: the arrays of the leaves have their axes in the reverse order (no updates then).
     """
@@ -39,8 +38,8 @@ def lower(
     for call in leaves:
         values[id(call), 0] = _leaf(program, call.specs[0], transposed)
     fixed = len(leaves)
-    for call in flow.calls:
-        if call.op in (PLACEHOLDER, VARIABLE, GRADIENT):
+    for call in calls:
+        if call.op in (*LEAVES, *SINKS):
             continue
         literal = literal_of(call)
         if literal is not None:
@@ -51,7 +50,7 @@ def lower(
         for number, view in enumerate(lower_call(program, call.op, operands, call.specs, call.params)):
             values[id(call), number] = view
     program.origin, program.where = (), None
-    for symbol in flow.results[:results]:
+    for symbol in results:
         view = as_view(program, values[id(symbol.node), symbol.index])
         program.outputs.append(_own_buffer(program, view, fixed))
     numbers = {id(call): number for number, call in enumerate(leaves)}

@@ -1,24 +1,34 @@
-"""The way from a graph to a program: graph passes, lowering, program passes, memory plan.
+"""The way from a graph to a program: graph passes, lowering, kernel passes, order, memory plan.
 
-define → differentiate → *optimise → lower → fuse → plan memory* → generate → run
+define → differentiate → *optimise → lower → fuse → order → plan memory* → generate → run
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
+from dualgraph.errors import GraphError, shown
 from dualgraph.kernels import memory
 from dualgraph.kernels.fusion import Decision
 from dualgraph.kernels.program import Program
 from dualgraph.ops.op import Call
 from dualgraph.ops.symbol import Symbol
-from dualgraph.static.dataflow import Dataflow
+from dualgraph.static import dag as dags
+from dualgraph.static import kernel_dag
 from dualgraph.static.graph import Graph, Variable
 from dualgraph.static.lowering import lower
 from dualgraph.static.passes import Pass
+from dualgraph.static.schedule import scheduled
+
+if TYPE_CHECKING:
+    import networkx
+
+
+CHECKS = {"graph": dags.check, "kernel": kernel_dag.check}
 
 
 @dataclass
@@ -28,10 +38,11 @@ class PassReport:
     name: str
     numerics: str
     reason: str
-    before: int  # calls, or steps of the program
+    before: int  # nodes of the DAG: calls, or kernel steps
     after: int
     seconds: float
     notes: list[str] = field(default_factory=list)
+    built_in: bool = True
 
 
 class Compilation:
@@ -44,19 +55,17 @@ class Compilation:
     def __init__(self, graph: Graph, results: Sequence[Symbol], passes: Sequence[Pass]):
         start = time.perf_counter()
         self.graph, self.passes = graph, list[PassReport]()
-        updates = [(v, v.value) for v in graph.variables.values() if v.updated]
-        self.results = len(results)
-        self.defined = Dataflow(tuple(graph.calls), (*results, *(symbol for _, symbol in updates)))
-        self._names = {call.serial: call.name for call in self.defined.calls}
-        self.stages: list[tuple[str, Dataflow]] = [("defined", self.defined)]
+        self.graph_stages = {"differentiated": dags.frozen(graph.finished(results))}
+        self._origins = {call.serial: call for call in self.differentiated}
         for p in passes:
             if p.stage == "graph":
-                self.stages.append((p.name, self._run(p, self.stages[-1][1], lambda flow: len(flow.calls))))
-        self.flow = self.stages[-1][1]
+                self.graph_stages[p.name] = self._run(p, self.optimised)
 
-        used = {id(x.node) for call in self.flow.calls for x in call.inputs} | {id(x.node) for x in self.flow.results}
+        calls = dags.in_order(self.optimised)
+        results, updates = dags.results(self.optimised), dags.updates(self.optimised)
+        used = {id(x.node) for call in calls for x in call.inputs}
         self.feeds = len(graph.placeholders)
-        self.variables: list[Variable] = [v for v in graph.variables.values() if v.updated or id(v.node) in used]
+        self.variables: list[Variable] = [v for v in graph.variables.values() if id(v.node) in used]
         self.read_gradients: list[Variable] = [
             v for v in graph.with_gradients if v.gradient is not None and id(v.gradient.node) in used
         ]
@@ -65,33 +74,64 @@ class Compilation:
             *(v.node for v in self.variables),
             *(v.gradient.node for v in self.read_gradients if v.gradient is not None),
         ]
-        new_values = self.flow.results[self.results :]
-        lowered = lower(
-            self.flow, self.leaves, self.results, [(v.node, x) for (v, _), x in zip(updates, new_values, strict=True)]
-        )
+        lowered = lower(calls, self.leaves, results, updates)
+        self.results = len(results)
         self.written: list[Variable] = [
             v for number, v in enumerate(self.variables, self.feeds) if number in lowered.written
         ]
-        self.program: Program = lowered.program
+        self.kernel_stages = {"lowered": dags.frozen(kernel_dag.of(lowered.program))}
         for p in passes:
-            if p.stage == "program":
-                self.program = self._run(p, self.program, lambda program: len(program.steps))
+            if p.stage == "kernel":
+                self.kernel_stages[p.name] = self._run(p, self.fused)
+        self.schedule = scheduled(self.fused)
+        self.program: Program = kernel_dag.program_of(self.fused, self.schedule.steps)
         self.arena = memory.plan(self.program)
         self.seconds = time.perf_counter() - start
 
-    def _run(self, p: Pass, subject: Any, size: Callable[[Any], int]) -> Any:
+    @property
+    def differentiated(self) -> networkx.MultiDiGraph[Call]:
+        """The calls as they were written down, gradients among them."""
+        return self.graph_stages["differentiated"]
+
+    @property
+    def optimised(self) -> networkx.MultiDiGraph[Call]:
+        """The calls after the graph passes."""
+        return next(reversed(self.graph_stages.values()))
+
+    @property
+    def fused(self) -> networkx.MultiDiGraph[Any]:
+        """The kernel steps after the kernel passes: what runs."""
+        return next(reversed(self.kernel_stages.values()))
+
+    @cached_property
+    def stages(self) -> dict[str, networkx.MultiDiGraph[Any]]:
+        """The DAG of each stage, in the order in which they were made."""
+        defined = dags.frozen(dags.without_gradients(self.differentiated))
+        return {"defined": defined, **self.graph_stages, **self.kernel_stages, "fused": self.fused}
+
+    def _run(self, p: Pass, dag: Any) -> Any:
         start = time.perf_counter()
-        result, notes = p.run(subject)
+        try:
+            returned = p.run(dag)
+        except Exception as error:
+            error.add_note(f"in the pass {p.name!r}")
+            raise
+        result, notes = returned if isinstance(returned, tuple) and len(returned) == 2 else (returned, [])
+        if not p.built_in:
+            CHECKS[p.stage](f"pass {p.name}", result, dag)
+            if isinstance(notes, str) or not isinstance(notes, Sequence):
+                raise GraphError(f"pass {p.name}: got notes that are {shown(notes)}; they are a list of strings")
         seconds = time.perf_counter() - start
-        notes = [self._said(note) if isinstance(note, Decision) else note for note in notes]
-        self.passes.append(PassReport(p.name, p.numerics, p.reason, size(subject), size(result), seconds, notes))
-        return result
+        notes = [self._said(note) if isinstance(note, Decision) else str(note) for note in notes]
+        report = PassReport(p.name, p.numerics, p.reason, len(dag), len(result), seconds, notes, p.built_in)
+        self.passes.append(report)
+        return dags.frozen(result)
 
     def _said(self, decision: Decision) -> str:
         """A decision of fusion in the names of calls."""
         verb = "fused" if decision.kind == "fused" else "not fused"
         producer, consumer = (
-            ", ".join(self._names.get(serial, "?") for serial in origins[:3]) or "an update"
+            ", ".join(self._origins[s].name if s in self._origins else "?" for s in origins[:3]) or "an update"
             for origins in (decision.producer_origins, decision.consumer_origins)
         )
         return f"{verb}: {producer} into {consumer}: {decision.reason}"
@@ -100,9 +140,7 @@ class Compilation:
     def every_leaf(self) -> list[Call]:
         """All inputs and variables and the gradients used, also those that no stage but the first needs."""
         variables = self.graph.variables.values()
-        used = {id(x.node) for call in self.defined.calls for x in call.inputs} | {
-            id(x.node) for x in self.defined.results
-        }
+        used = {id(x.node) for call in self.differentiated for x in call.inputs}
         records = self.graph.with_gradients
         gradients = [v.gradient.node for v in records if v.gradient is not None and id(v.gradient.node) in used]
         return [*(p.node for p in self.graph.placeholders), *(v.node for v in variables), *gradients]
@@ -114,4 +152,4 @@ class Compilation:
 
     def call_of(self, serial: int) -> Call | None:
         """The call as the user defined it, by serial number."""
-        return next((call for call in self.defined.calls if call.serial == serial), None)
+        return self._origins.get(serial)

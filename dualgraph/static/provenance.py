@@ -13,15 +13,13 @@ from dualgraph.kernels import nan
 from dualgraph.kernels.program import Program, View
 from dualgraph.ops.composite import lower_call
 from dualgraph.ops.op import Call, Operand
-from dualgraph.ops.symbol import CONSTANT, PLACEHOLDER, Symbol, literal_of
+from dualgraph.ops.symbol import CONSTANT, Symbol, literal_of
 from dualgraph.spec import is_float
-from dualgraph.static.graph import GRADIENT, VARIABLE
-
-LEAVES = (PLACEHOLDER, VARIABLE, GRADIENT)
+from dualgraph.static.dag import LEAVES
 
 
 class Provenance:
-    """What is known of the values of one dataflow."""
+    """What is known of the values of one DAG."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[int, int], bool] = {}

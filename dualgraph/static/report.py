@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dualgraph.kernels import provider, show
-from dualgraph.kernels.expr import INSTRUCTIONS
-from dualgraph.kernels.kinds import External, Loop, MatMul
+from dualgraph.kernels.kinds import External, Loop
 from dualgraph.kernels.program import Program, Step, View
 from dualgraph.spec import ITEMSIZE
+from dualgraph.static import dag as dags
 
 if TYPE_CHECKING:
     from dualgraph.static.executable import Executable
@@ -51,10 +51,11 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of one run. `lower_bound`: no plan for this order of kernels could do with less scratch memory."""
+    """Bytes of one run."""
 
     arena: int
-    lower_bound: int
+    lower_bound: int  # the most scratch alive at one kernel, in the order that runs: no plan for it could do with less
+    program_order: int  # the same in program order
     unplanned: int  # scratch without reuse
     state: int  # variables read or written
     results: int
@@ -76,7 +77,7 @@ class Cost:
 
 
 def kernels(executable: Executable) -> list[Kernel]:
-    names = {c.serial: c.name for c in executable.compilation.defined.calls}
+    names = {c.serial: c.name for c in executable.compilation.differentiated}
     commands = getattr(executable._loaded, "commands", (None,) * len(executable.program.steps))
     return [
         Kernel(
@@ -107,6 +108,7 @@ def memory_report(executable: Executable) -> Memory:
     return Memory(
         arena.size,
         arena.lower_bound,
+        executable.compilation.schedule.program_peak,
         sum(scratch),
         sum(program.buffers[b].nbytes for b in program.inputs[first:last]),
         sum(program.buffers[b].nbytes for b in program.outputs),
@@ -122,27 +124,9 @@ def program_cost(program: Program) -> Cost:
     """Count one run of a program. Every instruction of a float counts as one operation, whatever it costs."""
     flops = moved = 0
     for step in program.steps:
-        flops += step_flops(step)
+        flops += step.kernel.flops(step)
         moved += sum(_touched(v) for v in (*step.ins, *step.outs))
     return Cost(flops, moved, len(program.steps))
-
-
-def step_flops(step: Step) -> int:
-    """Floating-point operations of one kernel."""
-    kernel = step.kernel
-    if isinstance(kernel, MatMul):
-        *batch, m, n = step.outs[0].shape
-        return 2 * math.prod(batch) * m * n * kernel.factors(step.ins)[0].shape[-1]
-    if not isinstance(kernel, Loop):
-        return 0
-    size, rows = math.prod(step.domain), math.prod(n for a, n in enumerate(step.domain) if a not in step.fold_axes)
-    total = 0
-    for instr, row in zip(kernel.code, kernel.is_row(), strict=True):
-        if instr.op == "fold":
-            total += size
-        elif instr.op in INSTRUCTIONS and instr.dtype.startswith("float"):
-            total += rows if row else size
-    return total
 
 
 def _touched(view: View) -> int:
@@ -154,8 +138,9 @@ def _touched(view: View) -> int:
 def explain(executable: Executable) -> str:
     """What was compiled and why, in words."""
     memory, work = memory_report(executable), cost(executable)
+    defined = dags.calculations(executable.compilation.differentiated)
     lines = [
-        f"{len(executable.compilation.defined.calls)} calls defined → {work.launches} kernels ({provider.name()})",
+        f"{len(defined)} calls defined → {work.launches} kernels ({provider.name()})",
         "",
         "passes",
     ]
@@ -174,7 +159,8 @@ def explain(executable: Executable) -> str:
             lines.append(f"  … {len(refusals) - 20} more in executable.passes")
     lines += [
         "",
-        f"memory   {memory.arena:,} bytes of scratch (without reuse {memory.unplanned:,}; at least {memory.lower_bound:,}), "
+        f"memory   {memory.arena:,} bytes of scratch (without reuse {memory.unplanned:,}; at least {memory.lower_bound:,} in "
+        f"the order that runs, {memory.program_order:,} in program order), "
         f"{memory.results:,} of results, {memory.state:,} of state",
         f"work     {work.flops:,} floating-point operations, {work.bytes:,} bytes touched",
         "compile  " + ", ".join(f"{name} {seconds * 1e3:.1f} ms" for name, seconds in executable.times.items()),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from types import AsyncGeneratorType, CoroutineType, GeneratorType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -127,14 +128,15 @@ def trace_given(
     args, kwargs = tree.unflatten(structure, iter(values))
 
     def run() -> Any:
-        with observing():
-            outputs = function(*args, **kwargs)
-            return tree.map_leaves(functools.partial(_result, graph), outputs)
+        outputs = function(*args, **kwargs)
+        return tree.map_leaves(functools.partial(_result, graph), outputs)
 
+    back = graph.back()
     try:
-        outputs = within(graph, run)
+        outputs = within(graph, observing, run)
+        graph.conclude()
     finally:
-        graph.restore()
+        deque(back, 0)  # one call of C: Ctrl-C comes before or after it
     graph.guards.seal(graph.variables)
     return Traced(graph, outputs, time.perf_counter() - start - graph.differentiate_seconds)
 

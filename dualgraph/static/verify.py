@@ -4,7 +4,7 @@ After each pass both versions run, kernel by kernel; results must agree in every
 stage is still there its bits must agree too, so that the first difference names the pass and the call. The graph as
 defined also runs on inputs that lie in another order in memory: eager mode computes on views as they are, so no bit may
 depend on it. The compiled program runs with its scratch memory full of NaN, so that reading freed or unwritten memory
-shows. The passes' graphs are checked with networkx: acyclic, and every operand defined before its use.
+shows. The DAG that each pass returns is checked (`dag.check`): acyclic, edges that are what the calls say.
 
 Functions from outside are called by the first stage only; the others get what it got from them, for the same bits.
 """
@@ -20,14 +20,17 @@ from dualgraph.bits import same_bits
 from dualgraph.errors import GraphError
 from dualgraph.kernels import memory, provider
 from dualgraph.ops.op import Call
-from dualgraph.static.dataflow import Dataflow
+from dualgraph.static import dag as dags
+from dualgraph.static import kernel_dag
 from dualgraph.static.lowering import lower
 
 if TYPE_CHECKING:
     from dualgraph.static.executable import Executable
 
 Array = np.ndarray[Any, Any]
+Dag = Any  # networkx.MultiDiGraph of calls
 REPORT = "this is a fault of dualgraph, please report it"
+MEND = 'keep every bit, or say numerics="reassociates"'
 
 
 def verify(executable: Executable, feeds: Sequence[Array], passed: Mapping[int, Any]) -> None:
@@ -35,27 +38,32 @@ def verify(executable: Executable, feeds: Sequence[Array], passed: Mapping[int, 
     compilation = executable.compilation
     leaves = compilation.every_leaf
     state = executable.state(feeds, passed, leaves)
-    defined, values = _run_stage(executable, compilation.defined, leaves, state)
+    defined, values = _run_stage(executable, compilation.differentiated, leaves, state)
     if compilation.exact:
-        again, _ = _run_stage(executable, compilation.defined, leaves, state, transposed=True)
+        again, _ = _run_stage(executable, compilation.differentiated, leaves, state, transposed=True)
         _compare("another memory layout of the inputs", defined, again)
-    results = defined
-    for name, flow in compilation.stages:
-        check_order(name, flow)
-        before, earlier = results, values
-        results, values = _run_stage(executable, flow, leaves, state)
+    results, previous = defined, compilation.differentiated
+    for name, dag in compilation.graph_stages.items():
+        dags.check(name, dag, previous)
+        before, earlier, previous = results, values, dag
+        results, values = _run_stage(executable, dag, leaves, state)
         if compilation.exact:
-            _compare_values(executable, name, earlier, values)
-            _compare(name, before, results)
+            _compare_values(executable, name, earlier, values, _remedy(executable, name))
+            _compare(name, before, results, _remedy(executable, name))
     faults = memory.check(executable.program, compilation.arena)
     if faults:
         raise GraphError(f"verify: memory plan: {'; '.join(faults)}; {REPORT}")
     loaded = provider.load(executable.program, compilation.arena, poisoned=True)
     arrays = executable.state(feeds, passed)
-    for what, run in (("fusion and memory plan", loaded.launch), ("fusion", _stepwise(loaded))):
+    kernels, steps = [], None
+    for name, dag in compilation.kernel_stages.items():
+        kernel_dag.check(name, dag, steps)
+        kernels.append((name, _stepwise(provider.load(kernel_dag.program_of(dag)))))
+        steps = dag
+    for what, run in (*kernels, ("order of kernels", _stepwise(loaded)), ("memory plan", loaded.launch)):
         found = _listed(run(*(np.array(a) for a in arrays)))
         if compilation.exact:
-            _compare(what, results[: compilation.results], found)
+            _compare(what, results[: compilation.results], found, _remedy(executable, what))
 
 
 def _stepwise(loaded: provider.Loaded) -> Callable[..., Any]:
@@ -77,7 +85,7 @@ def ulp_distance(executable: Executable, feeds: Sequence[Array], passed: Mapping
     if compiled.__class__ is int:
         raise executable.failure(executable.program, compiled, arrays)
     compiled = _listed(compiled)
-    defined, _ = _run_stage(executable, compilation.defined, leaves, executable.state(feeds, passed, leaves))
+    defined, _ = _run_stage(executable, compilation.differentiated, leaves, executable.state(feeds, passed, leaves))
     pairs = zip(defined[: compilation.results], compiled, strict=True)
     return max((_ulps(x, y.reshape(x.shape)) for x, y in pairs), default=0)
 
@@ -97,31 +105,15 @@ def _ulps(x: Array, y: Array) -> int:
     return int(distance.max())
 
 
-def check_order(name: str, flow: Dataflow) -> None:
-    """Every operand comes before its use, and networkx finds no cycle."""
-    import networkx
-
-    defined: set[int] = set()
-    for call in flow.calls:
-        for x in call.inputs:
-            if id(x.node) not in defined:
-                raise GraphError(f"verify: after {name}, {call.name} uses {x.node.name} before it is computed").at(
-                    call.where
-                )
-        defined.add(id(call))
-    missing = [x.node.name for x in flow.results if id(x.node) not in defined]
-    if missing or not networkx.is_directed_acyclic_graph(flow.dag):
-        raise GraphError(f"verify: after {name} the graph has no order ({', '.join(missing) or 'it has a cycle'})")
-
-
 def _run_stage(
-    executable: Executable, flow: Dataflow, leaves: Sequence[Call], inputs: Sequence[Array], transposed: bool = False
+    executable: Executable, dag: Dag, leaves: Sequence[Call], inputs: Sequence[Array], transposed: bool = False
 ) -> tuple[list[Array], dict[int, Array]]:
     """Results of a stage, unfused, and the values of its calls by serial number.
 
     `transposed`: the inputs lie in memory with their axes in the reverse order.
     """
-    program = lower(flow, leaves, len(flow.results), (), transposed).program
+    wanted = [*dags.results(dag), *(x for _, x in dags.updates(dag))]
+    program = lower(dags.in_order(dag), leaves, wanted, (), transposed).program
     loaded = provider.load(program)
     values: dict[int, Array] = {}
 
@@ -142,19 +134,26 @@ def _listed(results: Any) -> list[Array]:
     return list(results) if isinstance(results, tuple) else [] if results is None else [results]
 
 
-def _compare(name: str, before: Sequence[Array], after: Sequence[Array]) -> None:
+def _remedy(executable: Executable, name: str) -> str:
+    """What to do about a stage that changed bits: it is the user's pass, or ours."""
+    own = any(p.name == name and not p.built_in for p in executable.passes)
+    return MEND if own else REPORT
+
+
+def _compare(name: str, before: Sequence[Array], after: Sequence[Array], remedy: str = REPORT) -> None:
     for number, (x, y) in enumerate(zip(before, after, strict=True)):
         if not same_bits(x, y.reshape(x.shape)):
-            raise GraphError(f"verify: {name} changed the bits of result {number}; {REPORT}")
+            raise GraphError(f"verify: {name} changed the bits of result {number}; {remedy}")
 
 
-def _compare_values(executable: Executable, name: str, before: dict[int, Array], after: dict[int, Array]) -> None:
-    calls = {c.serial: c for c in executable.compilation.defined.calls}
+def _compare_values(
+    executable: Executable, name: str, before: dict[int, Array], after: dict[int, Array], remedy: str
+) -> None:
     for serial in sorted(before.keys() & after.keys()):
         x, y = before[serial], after[serial]
         if x.size == y.size and x.dtype == y.dtype and not same_bits(x.reshape(-1), y.reshape(-1)):
-            call = calls.get(serial)
+            call = executable.compilation.call_of(serial)
             what = call.name if call is not None else f"call {serial}"
-            raise GraphError(f"verify: {name} changed the bits of {what}; {REPORT}").at(
+            raise GraphError(f"verify: {name} changed the bits of {what}; {remedy}").at(
                 call.where if call is not None else None
             )

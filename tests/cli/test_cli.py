@@ -72,8 +72,8 @@ def test_wrong_usage(arguments, message):
 
 def test_an_option_that_does_not_fit_the_others():
     result = run("graph", "affine", "--mode", "eager", "--stage", "fused")
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert "use --mode static" in result.stderr
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "needs --mode static" in result.stderr
 
 
 def test_check():

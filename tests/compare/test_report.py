@@ -126,6 +126,11 @@ def test_no_times_without_identity(monkeypatch):
     assert faults(document(record), Report) == []
 
 
+def test_every_ablation_runs_other_passes():
+    assert dict(measure.ABLATION)["fusion"] == ("fusion",)
+    assert len({passes for _, passes in measure.ABLATION}) == len(measure.ABLATION)
+
+
 def test_a_timed_run_that_ends_with_other_bits_is_not_reported(monkeypatch):
     equal = Identity(("eager", "static"), 1, 1, "", None)
     monkeypatch.setattr(identity, "check_workload", lambda *_, **__: {"static exact": equal})

@@ -27,8 +27,8 @@ from dualgraph.ops.op import Op, Operand, as_view
 from dualgraph.ops.symbol import Symbol
 from dualgraph.static import passes
 from dualgraph.static.algebra import EXACT, plus_zero, times_zero
-from dualgraph.static.dataflow import Dataflow, Rewriter
 from dualgraph.static.provenance import Provenance
+from dualgraph.static.rewriter import Rewriter
 
 X = np.random.default_rng(0).normal(size=(5, 37)).astype(np.float32)
 X[0, :4] = [0.0, -0.0, np.inf, -np.inf]
@@ -136,8 +136,8 @@ def faulty(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> C
     """A compiler with one wrong rewrite among its exact passes."""
     rule, function = FAULTS[request.param]
 
-    def run(flow: Dataflow) -> tuple[Dataflow, list[str]]:
-        return Rewriter(flow).run(lambda rw, call, inputs: None if (x := rule(rw, call, inputs)) is None else [x]), []
+    def run(dag: Any) -> tuple[Any, list[str]]:
+        return Rewriter(dag).run(lambda rw, call, inputs: None if (x := rule(rw, call, inputs)) is None else [x]), []
 
     wrong = passes.Pass("faulty", "graph", "exact", "a deliberate fault", run)
     monkeypatch.setattr(passes, "PASSES", (wrong, *passes.PASSES))

@@ -117,3 +117,50 @@ def test_misuse(make, error, message):
     with pytest.raises(error, match=message) as caught:
         make()
     assert __file__ in str(caught.value)
+
+
+class Failing:
+    """Cannot read its third example, for now."""
+
+    broken = True
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, i):
+        if i >= 2 and self.broken:
+            raise OSError("network")
+        return np.float32(i)
+
+
+def test_a_state_after_a_failed_load_knows_what_was_handed_out():
+    loader = DataLoader(Failing(), batch_size=2)
+    batches = iter(loader)
+    assert next(batches).tolist() == [0.0, 1.0]
+    with pytest.raises(OSError, match="network"):
+        next(batches)
+    state = loader.state_dict()
+    assert state == {"epoch": 0, "position": 1, "seed": 0}
+    loader.dataset.broken = False
+    loader.load_state_dict(state)
+    assert [x.tolist() for x in loader] == [[2.0, 3.0]]
+
+
+def test_examples_of_different_shapes():
+    class Ragged:
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, i):
+            return np.zeros(i + 1, np.float32)
+
+    with pytest.raises(ArgumentError, match=r"got examples of shapes \(1,\) and \(2,\)"):
+        list(DataLoader(Ragged(), 2))
+
+
+@pytest.mark.parametrize("key", ["epoch", "seed"])
+def test_states_with_numbers_that_are_too_large(key):
+    loader = DataLoader(TensorDataset(np.arange(4)), shuffle=True)
+    with pytest.raises(ArgumentError, match=r"in \[0, 2\*\*64\)"):
+        loader.load_state_dict({"epoch": 0, "position": 0, "seed": 0, key: 2**64})
+    assert loader.state_dict() == {"epoch": 0, "position": 0, "seed": 0}

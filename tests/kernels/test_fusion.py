@@ -504,7 +504,7 @@ def within(step: Step, limits: Limits) -> None:
     ("rule", "always"),
     [
         ("clash", lambda *_: None),
-        ("_Fuser._place", lambda self, a, b, both: b.place),
+        ("_Fuser._place", lambda self, a, b, before, both: b.place),
     ],
 )
 def test_the_rules_are_needed(monkeypatch: pytest.MonkeyPatch, rule: str, always: Any) -> None:
@@ -563,7 +563,8 @@ def test_fusion_is_linear() -> None:
     """Work counted, not timed: merges asked for grow with the program."""
     counts = []
     for length in (1000, 2000):
-        fuser = fusion._Fuser(chain(length), Limits())
+        program = chain(length)
+        fuser = fusion._Fuser(program, fusion.dependences(program), Limits())
         fuser.merge_chains()
         fuser.merge_siblings()
         counts.append(len(fuser.decisions))

@@ -181,3 +181,46 @@ def test_a_rate_that_is_a_tensor():
 def test_an_optimiser_without_a_rate():
     with pytest.raises(ArgumentError, match="no lr among the defaults"):
         optim.Optimizer([nn.Parameter([1.0])], {})
+
+
+@pytest.mark.parametrize("lr", [-1.0, math.nan, math.inf, "0.5", None, True, [0.5]])
+def test_rates_in_a_state_follow_the_rule_of_the_constructor(lr):
+    opt = optim.SGD([nn.Parameter([1.0])], lr=0.5)
+    state = opt.state_dict()
+    state["param_groups"][0]["lr"] = lr
+    with pytest.raises(ArgumentError, match="lr"):
+        opt.load_state_dict(state)
+    assert opt.lr == 0.5
+
+
+@pytest.mark.parametrize("step", [-1, 3.7, "3", 2**70, True])
+def test_counts_in_a_state_are_whole(step):
+    opt = optim.Adam([nn.Parameter([1.0])], lr=0.5)
+    state = opt.state_dict()
+    state["state"][0]["step"] = step
+    with pytest.raises(ArgumentError, match="must be a whole number of at least 0"):
+        opt.load_state_dict(state)
+
+
+def test_rates_in_a_state_may_be_numpys_or_tensors():
+    opt = optim.SGD([nn.Parameter([1.0])], lr=0.5)
+    for lr in (np.float64(0.25), dg.tensor(0.125, dtype="float64"), np.array(0.5), 1):
+        state = opt.state_dict()
+        state["param_groups"][0]["lr"] = lr
+        opt.load_state_dict(state)
+        assert opt.lr == float(lr)
+
+
+def test_options_cannot_be_changed_as_attributes_either():
+    group = optim.SGD([nn.Parameter([1.0])], lr=0.5, momentum=0.5).param_groups[0]
+    with pytest.raises(ArgumentError, match="only lr can be changed"):
+        group.momentum = 0.9
+    assert group["momentum"] == 0.5
+    group.lr = 0.25
+    assert group["lr"] == 0.25
+
+
+def test_groups_beside_parameters():
+    p, q = nn.Parameter([1.0]), nn.Parameter([2.0])
+    with pytest.raises(ArgumentError, match="a group is a dict with the key 'params'"):
+        optim.SGD([{"params": [p]}, q], lr=0.1)

@@ -2254,9 +2254,6 @@ class LoggedTrainer:
     def compute(self, x):
         return x * self.state.rate
 
-    def __repr__(self) -> str:
-        return f"<Trainer, {len(self.seen)} seen, {self.state.epoch} epochs>"
-
     def __getstate__(self) -> Any:
         return {"seen": self.seen}
 

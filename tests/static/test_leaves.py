@@ -1341,10 +1341,18 @@ def hooked_inside(a: Any, b: Any) -> Any:
     return b * 1.0
 
 
-@pytest.mark.parametrize("step", [made_a_leaf, hooked_inside])
+def switched_on_and_off(a: Any, b: Any) -> Any:
+    a.requires_grad_()
+    (g,) = dg.grad(dg.sum(a * b), [a])
+    a.requires_grad_(False)
+    return g
+
+
+@pytest.mark.parametrize("step", [made_a_leaf, hooked_inside, switched_on_and_off])
 def test_what_is_done_to_a_plain_tensor_that_comes_twice_is_refused(step):
     constant = dg.ones(2)
-    for f, given in ((static.jit(step), (constant, constant)), (static.jit(lambda a: step(a, constant)), (constant,))):
+    captured = static.jit(lambda a: step(a, constant)), static.jit(lambda b: step(constant, b))
+    for f, given in ((static.jit(step), (constant, constant)), *((f, (constant,)) for f in captured)):
         for _ in range(2):
             with pytest.raises(FeedError, match="got a tensor twice, or one that the graph also reads"):
                 f(*given)
@@ -1399,3 +1407,66 @@ def test_an_array_that_becomes_a_leaf_inside():
     x = np.array([1.0, 2.0], np.float32)
     fast = static.jit(step)
     assert fast(x).tolist() == fast(x).tolist() == step(x).tolist() == [2.0, 4.0]
+
+    def leaf(x: Any) -> Any:
+        x = dg.asarray(x)
+        x.requires_grad_()
+        dg.sum(x * x).backward()
+        return x
+
+    for found in (leaf(x), static.jit(leaf)(x)):
+        assert (found.is_leaf, found.requires_grad, found.grad.tolist()) == (True, True, [2.0, 4.0])
+
+
+def test_a_new_leaf_that_is_returned_twice_is_one_leaf():
+    for mode in (lambda f: f, static.jit):
+        a, b = mode(lambda x: (lambda z: (z, z))((x * 2.0).detach().requires_grad_()))(dg.ones(2))
+        dg.sum(a * b).backward()
+        assert a is b
+        assert a.grad.tolist() == [4.0, 4.0]
+
+
+def test_gradients_that_a_function_enables_for_itself():
+    w = nn.Parameter([2.0, 3.0])
+
+    def step(x: Any) -> Any:
+        with dg.enable_grad():
+            y = w * x
+        return y, y * 1.0
+
+    with dg.no_grad():
+        expected = [y.requires_grad for y in step(dg.ones(2))]
+        assert [y.requires_grad for y in static.jit(step)(dg.ones(2))] == expected == [True, False]
+        assert [y.requires_grad for y in static.compile(step, static.spec((2,)))(dg.ones(2))] == expected
+
+
+def test_parameters_that_are_frozen_for_a_while_and_asked_in_another_way():
+    def run(mode: Callable[[Any], Any]) -> Any:
+        net = nn.Linear(2, 2)
+
+        def step(params: Any, x: Any) -> Any:
+            for p in params:
+                p.requires_grad_(False)
+            n = sum(p.size for p in net.parameters() if p.requires_grad)
+            for p in params:
+                p.requires_grad_(True)
+            return dg.sum(x) * float(n)
+
+        f = mode(step)
+        return [f(list(net.parameters()), dg.ones(2)).item() for _ in range(2)]
+
+    assert run(static.jit) == run(lambda f: f) == [0.0, 0.0]
+
+
+def test_a_compiled_function_that_takes_gradients_inside_of_another():
+    inner = static.compile(lambda x: dg.grad(dg.sum(x * x * x), [x])[0], static.spec((2,), requires_grad=True))
+    for x in (dg.tensor([1.0, 2.0]), np.array([1.0, 2.0], np.float32), dg.tensor([1.0, 2.0], requires_grad=True)):
+        assert static.jit(lambda x: inner(x))(x).tolist() == inner(x).tolist() == [3.0, 12.0]
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+def test_verify_where_a_gradient_is_read_for_nothing(tracked):
+    x = dg.tensor([1.0, 2.0], requires_grad=tracked)
+    x.grad = dg.ones(2)
+    f = static.jit(lambda x: (x.grad * 1.0, x * 2.0)[1], verify=True)
+    assert [f(x).detach().tolist() for _ in range(2)] == [[2.0, 4.0]] * 2

@@ -9,10 +9,12 @@ from __future__ import annotations
 import _thread
 import contextlib
 import copy
+import inspect
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from pickle import dumps, loads  # noqa: TID251 - what users do with arrays
 
 import numpy as np
@@ -23,6 +25,7 @@ import dualgraph.nn.functional as F
 from dualgraph import extend, nn, optim, static
 from dualgraph.eager.state import DRAW, SEED
 from dualgraph.kernels import provider
+from dualgraph.ops.observed import Observed
 from dualgraph.spec import DTYPES
 
 native = pytest.mark.skipif(provider.name() != "llvm", reason="a matter of the native kernels")
@@ -203,6 +206,203 @@ def test_a_step_interrupted_at_any_moment_happened_or_did_not(single):
             break
     assert before > 5
     assert after > 1
+
+
+def doubled(g):
+    return g * 2.0
+
+
+def tripled(g):
+    return g * 3.0
+
+
+class Apart:
+    """A step that leaves more than values: gradients with a history, another `requires_grad`, other hooks."""
+
+    def __init__(self):
+        self.w, self.v = (dg.Variable(np.ones(4, np.float32), requires_grad=True) for _ in range(2))
+        self.x, self.count = dg.ones(4).requires_grad_(), dg.Variable(0.0)
+        self.w.register_hook(doubled)
+        self.fast = static.jit(self.step)
+        for _ in range(2):
+            self.fast(*self.given())
+            self.reset()
+
+    def given(self):
+        return ()
+
+    def reset(self):
+        self.count.assign(0.0)
+        for t in (self.w, self.v, self.x):
+            t.requires_grad_(True).grad = None
+        del self.w.hooks[1:]
+
+    def state(self):
+        gradients = [None if t.grad is None else t.grad.numpy().tobytes() for t in (self.w, self.v, self.x)]
+        flags = [t.requires_grad for t in (self.w, self.v, self.x)]
+        return gradients, flags, len(self.w.hooks), self.count.numpy().item()
+
+
+class History(Apart):
+    def step(self):
+        self.v.grad = self.w * 2.0
+        dg.sum(self.w * self.w * self.w * self.count).backward(create_graph=True)
+        dg.sum(self.v * self.count).backward()
+        self.count.assign(self.count + 1.0)
+        return self.count * 2.0
+
+
+class HistoryWithPython(History):
+    seen = staticmethod(extend.external("seen", lambda a: a.copy(), lambda s: s, vjp=(lambda g, out, x: g,)))
+
+    def step(self):
+        super().step()
+        return self.seen(self.count)
+
+
+class HistoryOfArgument(Apart):
+    def given(self):
+        return (self.x,)
+
+    def step(self, x):
+        dg.sum(self.w * x * x).backward(create_graph=True)
+        dg.sum(self.v).backward()
+        self.count.assign(self.count + 1.0)
+
+
+class Flag(Apart):
+    def step(self):
+        self.w.requires_grad_(False)
+        dg.sum(self.v * 2.0).backward()
+        self.count.assign(self.count + 1.0)
+
+
+class FlagOfArgument(Apart):
+    def given(self):
+        return (self.x,)
+
+    def step(self, x):
+        x.requires_grad_(False)
+        self.count.assign(self.count + 1.0)
+
+
+class Hook(Apart):
+    def step(self):
+        self.w.register_hook(tripled)
+        self.w.grad = self.w * 2.0
+        self.count.assign(self.count + 1.0)
+
+
+@pytest.mark.parametrize("kind", [History, HistoryWithPython, HistoryOfArgument, Flag, FlagOfArgument, Hook])
+def test_a_step_that_leaves_more_than_values_is_one_piece(kind):
+    it = kind()
+    old = it.state()
+    it.fast(*it.given())
+    new = it.state()
+    assert old != new
+    it.reset()
+    assert it.state() == old
+
+    states = []
+    with at_each_bytecode(lambda: states.append(it.state())):  # what another thread sees
+        it.fast(*it.given())
+    assert all(state in (old, new) for state in states)
+    assert states == sorted(states, key=lambda state: state == new)
+
+    outcomes, total = [], len(states)
+    for moment in sorted({*range(0, total, 1 + total // 1000), *range(max(0, total - 1000), total)}):
+        it.reset()
+        count = [0]
+
+        def interrupt(count=count, moment=moment):
+            count[0] += 1
+            if count[0] > moment:
+                raise KeyboardInterrupt
+
+        with contextlib.suppress(KeyboardInterrupt), at_each_bytecode(interrupt):
+            it.fast(*it.given())
+        outcomes.append(it.state())
+    assert all(state in (old, new) for state in outcomes)
+    assert outcomes.count(old) > 5
+    assert outcomes.count(new) > 1
+    assert len(it.fast.misses) == 1
+
+
+@pytest.mark.parametrize("kind", [History, HistoryWithPython, HistoryOfArgument, Hook])
+def test_who_is_told_that_something_is_dropped_sees_a_whole_step(kind):
+    it, seen = kind(), []
+    it.w.grad, it.v.grad = dg.ones(4), dg.ones(4)
+    for t in (it.w, it.v, it.x):
+        if t.grad is not None:
+            weakref.finalize(t.grad, lambda: seen.append(it.state()))
+    it.fast(*it.given())
+    assert seen
+    assert all(state == it.state() for state in seen)
+
+
+@contextlib.contextmanager
+def interrupted(moment):
+    """Ctrl-C where the interpreter looks for it: at the start of a function, or when a call of C is over.
+
+    The number of such moments in this package up to now is in the list that is given. A bytecode is no such moment: there
+    a `finally` could not do anything safely.
+    """
+    count = [0]
+
+    def profile(frame, event, arg):
+        code = frame.f_code
+        ours = "dualgraph" in code.co_filename and "tests" not in code.co_filename
+        if ours and event in ("call", "c_return") and not code.co_flags & inspect.CO_GENERATOR:  # maybe being closed
+            count[0] += 1
+            if count[0] == moment:
+                sys.setprofile(None)
+                raise KeyboardInterrupt
+
+    sys.setprofile(profile)
+    try:
+        yield count
+    finally:
+        sys.setprofile(None)
+
+
+class Switching(nn.Module):
+    """Switches flags and hooks when it is called, and back never."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Parameter(np.ones(2, np.float32)), nn.Parameter(np.ones(2, np.float32))
+        self.remove = self.first.register_hook(doubled)
+
+    def forward(self):
+        self.remove()
+        self.first.requires_grad_(False)
+        self.second.requires_grad_(False)
+        return self.second.shape
+
+
+def interrupted_traces():
+    """A model, after each moment at which Ctrl-C may end a trace of it."""
+    model = Switching()
+    with interrupted(None) as count:
+        static.trace(model)
+    assert count[0] > 100
+    for moment in range(1, count[0] + 1):
+        with contextlib.suppress(KeyboardInterrupt), interrupted(moment):
+            static.trace(model)
+        yield model
+
+
+def test_a_trace_interrupted_at_any_moment_leaves_flags_and_hooks():
+    for model in interrupted_traces():
+        assert [p.requires_grad for p in model.parameters()] == [True, True]
+        assert list(model.first.hooks) == [doubled]
+        assert dg.is_grad_enabled()
+
+
+def test_a_trace_interrupted_at_any_moment_leaves_the_look_up_of_attributes():
+    for model in interrupted_traces():
+        assert model.training  # the first look-up tidies up
+        assert "__getattribute__" not in vars(Observed)
 
 
 def raises(error):

@@ -92,17 +92,18 @@ class Loaded:
         self._stepwise: list[Callable[..., Any]] | None = None
         self.state = state
         self.launch: Callable[..., Any]
-        if None in self.commands:
-            driver = self._driver()
-            self.launch = with_state(driver, state, len(program.outputs)) if state is not None else driver
+        self._native_state = state is not None and not state.apart and None not in self.commands
+        if state is None or self._native_state:
+            self.launch = self._driver() if None in self.commands else self._whole(state)
         else:
-            self.launch = self._whole(state)
+            run = self._driver() if None in self.commands else self._whole(None)
+            self.launch = with_state(run, state, len(program.outputs))
 
     def redirect(self, number: int, receiver: Any) -> Any:
         """See `state.redirect`: natively, the receivers are rows of the launch's plan."""
         assert self.state is not None
         before = redirect(self.state, number, receiver)
-        if None not in self.commands:
+        if self._native_state:
             words = self.launch.__self__.view(np.ndarray)  # type: ignore[attr-defined]
             table = (int(words[layout.PLAN_LEFT_TABLE]) - words.ctypes.data) // words.itemsize
             words[table + number * layout.LEFT_WORDS + layout.LEFT_SLOT] = runtime.slot(receiver, GRADIENT)

@@ -1,66 +1,58 @@
-"""What the passes work on: calls in program order, and the symbols whose values are wanted."""
+"""One pass over the calls of a DAG, replacing some: what graph passes are written with."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dualgraph.ops.op import Call, Op
 from dualgraph.ops.symbol import CONSTANT, Constant, Symbol
 from dualgraph.spec import Spec
-from dualgraph.static.graph import dag_of
+from dualgraph.static import dag as dags
 from dualgraph.static.provenance import Provenance
 
 if TYPE_CHECKING:
     import networkx
 
-
-@dataclass(frozen=True)
-class Dataflow:
-    """A graph without its history: `calls` in an order in which they can run, `results` wanted from them."""
-
-    calls: tuple[Call, ...]
-    results: tuple[Symbol, ...]
-
-    @property
-    def dag(self) -> networkx.MultiDiGraph[Call]:
-        """The calls as a networkx graph."""
-        return dag_of(self.calls)
-
+    from dualgraph.types import Array
 
 Rule = Callable[["Rewriter", Call, tuple[Symbol, ...]], "Sequence[Symbol] | None"]
 
 
 class Rewriter:
-    """One pass over a dataflow in program order, replacing calls as it goes.
+    """Makes a DAG out of another one: each call, in program order, is kept or replaced by a rule.
 
-    A rule gets each call with its inputs already rewritten and returns the symbols that replace the call's results, or
-    None to keep the call.
+    A rule `(rewriter, call, inputs)` gets each call with its inputs already rewritten, and returns the symbols that replace
+    the call's results, or None to keep the call. New calls are made by `emit` and `constant`.
     """
 
-    def __init__(self, flow: Dataflow):
-        self.flow = flow
+    def __init__(self, dag: networkx.MultiDiGraph[Call]):
+        self.dag = dag
         self.calls: list[Call] = []
         self.replaced: dict[tuple[int, int], Symbol] = {}
         self.provenance = Provenance()
-        self.recorder: Any = next((x.recorder for x in flow.results), None)
+        self.recorder: Any = next((x.recorder for call in dag for x in call.inputs), None)
+        self._changed = False
 
-    def run(self, rule: Rule) -> Dataflow:
-        for call in self.flow.calls:
+    def run(self, rule: Rule) -> networkx.MultiDiGraph[Call]:
+        """The new DAG; the same one if no call was replaced."""
+        for call in dags.in_order(self.dag):
             inputs = tuple(self.value(x) for x in call.inputs)
-            results = rule(self, call, inputs)
+            results = None if call.op in dags.SINKS else rule(self, call, inputs)
             if results is None:
                 self.keep(call, inputs)
             else:
+                self._changed = True
                 for number, symbol in enumerate(results):
                     self.replaced[id(call), number] = symbol
-        return Dataflow(tuple(self.calls), tuple(self.value(x) for x in self.flow.results))
+        return dags.of(self.calls) if self._changed else self.dag
 
     def value(self, x: Symbol) -> Symbol:
+        """What stands for a value now."""
         return self.replaced.get((id(x.node), x.index), x)
 
-    def keep(self, call: Call, inputs: tuple[Symbol, ...]) -> None:
+    def keep(self, call: Call, inputs: tuple[Symbol, ...]) -> Call:
+        """The call, of these inputs."""
         if any(new is not old for new, old in zip(inputs, call.inputs, strict=True)):
             again = Call(call.op, inputs, call.params, call.specs, call.where)
             again.serial = call.serial
@@ -68,13 +60,15 @@ class Rewriter:
                 self.replaced[id(call), number] = Symbol(self.recorder, again, number)
             call = again
         self.calls.append(call)
+        return call
 
-    def emit(self, like: Call, op: Op, inputs: tuple[Symbol, ...], spec: Spec, **params: Any) -> Symbol:
+    def emit(self, like: Call, op: Op, inputs: tuple[Symbol, ...], spec: Spec, **params: object) -> Symbol:
         """A new call in the place of `like`."""
         call = Call(op, inputs, params, (spec,), like.where)
         call.serial = like.serial
         self.calls.append(call)
         return Symbol(self.recorder, call, 0)
 
-    def constant(self, like: Call, array: Any) -> Symbol:
+    def constant(self, like: Call, array: Array) -> Symbol:
+        """A known array in the place of `like`."""
         return self.emit(like, CONSTANT, (), Spec(array.shape, array.dtype.name), value=Constant(array))

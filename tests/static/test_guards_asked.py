@@ -1,0 +1,911 @@
+"""What a traced function asks objects for without naming it: their class, their text, whether they are equal; and what
+it seems to ask for and does not.
+
+A case gives a function of one tensor and changes. The function is run eagerly and compiled, before and after each change:
+it is traced once for each, and for nothing else.
+"""
+
+from __future__ import annotations
+
+import abc
+import bisect
+import collections
+import contextlib
+import copy
+import dataclasses
+import functools
+import heapq
+import importlib
+import io
+import itertools
+import operator
+import sys
+import time
+import types
+from collections.abc import Callable
+from dataclasses import asdict as to_dict
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+import dualgraph as dg
+from dualgraph import nn, optim, static
+from dualgraph.errors import RecompileWarning
+
+CASES: dict[str, Callable[[], tuple[Any, ...]]] = {}
+
+
+def case(make: Callable[[], tuple[Any, ...]]) -> Callable[[], tuple[Any, ...]]:
+    CASES[make.__name__] = make
+    return make
+
+
+def follows(function: Callable[[Any], Any], *changes: Callable[[], Any]) -> None:
+    x = dg.tensor([0.5, -2.0])
+    fast = static.jit(function)
+    for number, change in enumerate((lambda: None, *changes)):
+        change()
+        for _ in range(2):
+            assert fast(x).tolist() == function(x).tolist(), number
+        assert len(fast.misses) == number + 1, fast.misses
+
+
+def factor(state: dict[str, float], value: float) -> Callable[[], None]:
+    return lambda: state.__setitem__("k", value)
+
+
+# Objects that are made of the class of an object that is there
+
+BY = {"k": 2.0}
+
+
+class Point:
+    def __init__(self, v):
+        self.v = v * BY["k"]
+
+    @classmethod
+    def of(cls, v):
+        return cls(v)
+
+    def fresh(self):
+        return Point(3.0)
+
+    @staticmethod
+    def static(v):
+        return TABLE_OF_CLASSES["p"](v)
+
+
+@dataclass(frozen=True)
+class Option:
+    lr: float
+    eff: float = 0.0
+
+    def __post_init__(self):
+        object.__setattr__(self, "eff", self.lr * BY["k"])
+
+
+class Maker(type):
+    def __call__(cls, *args):
+        made = super().__call__(*args)
+        made.v = args[0] * BY["k"]
+        return made
+
+
+class Made(metaclass=Maker):
+    def __init__(self, v):
+        self.v = v
+
+    def fresh(self):
+        return Made(3.0)
+
+
+class Layer(nn.Module):
+    def __init__(self, k):
+        super().__init__()
+        self.k = k * BY["k"]
+
+    @property
+    def v(self):
+        return self.k
+
+    def fresh(self):
+        return Layer(3.0)
+
+    def forward(self, x):
+        return x * self.k
+
+
+class Chosen(tuple):
+    def __new__(cls, v):
+        return super().__new__(cls, (v * BY["k"],))
+
+    @property
+    def v(self):
+        return self[0]
+
+
+TABLE_OF_CLASSES = {"p": Point}
+
+
+class Line(collections.UserList):
+    def __init__(self, held=()):
+        super().__init__([v * BY["k"] for v in held])
+
+    @property
+    def v(self):
+        return sum(self)
+
+
+MADE: dict[str, tuple[Any, Callable[[Any], Any]]] = {
+    "type": (Point(1.0), lambda p: type(p)(3.0)),
+    "type by another name": (Point(1.0), lambda p: [kind := type, kind(p)(3.0)][1]),
+    "type, two steps": (Point(1.0), lambda p: [kind := type(p), kind(3.0)][1]),
+    "its class": (Point(1.0), lambda p: p.__class__(3.0)),
+    "its class by name": (Point(1.0), lambda p: getattr(p, "__class__")(3.0)),  # noqa: B009
+    "its class by a getter": (Point(1.0), lambda p: operator.attrgetter("__class__")(p)(3.0)),
+    "a class method": (Point(1.0), lambda p: p.of(3.0)),
+    "named in a method": (Point(1.0), lambda p: p.fresh()),
+    "in a table": (Point(1.0), lambda p: p.static(3.0)),
+    "mapped": (Point(1.0), lambda p: next(iter(map(type(p), [3.0])))),
+    "replaced": (Option(1.0), lambda p: types.SimpleNamespace(v=dataclasses.replace(p, lr=3.0).eff)),
+    "a metaclass": (Made(1.0), lambda p: type(p)(3.0)),
+    "a metaclass, named": (Made(1.0), lambda p: p.fresh()),
+    "a module": (Layer(1.0), lambda m: type(m)(3.0)),
+    "a module, named": (Layer(1.0), lambda m: m.fresh()),
+    "made by new": (Chosen(1.0), lambda p: type(p)(3.0)),
+    "copied": (Point(1.0), lambda p: (copy.copy(p), p.of(2.0))[1]),
+    "made by a library": (Line([1.0]), lambda p: p + p),
+    "sliced by a library": (Line([1.0]), lambda p: p[:1]),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_objects_that_are_made_of_a_class_that_nobody_names(name):
+    held, make = MADE[name]
+    BY["k"] = 2.0
+    follows(lambda x: x * make(held).v, factor(BY, 5.0), factor(BY, 7.0))
+
+
+@case
+def an_initialiser_that_is_replaced():
+    class Own:
+        def __init__(self, v):
+            self.v = v
+
+        def up(self):
+            return Own(self.v)
+
+    own = Own(2.0)
+    return (lambda x: x * own.up().v), lambda: setattr(Own, "__init__", lambda self, v: setattr(self, "v", v * 10))
+
+
+# What a class holds
+
+NAMESPACES: dict[str, Callable[[Any], Any]] = {
+    "vars of the type": lambda c: vars(type(c)),
+    "the dictionary of the class": lambda c: c.__class__.__dict__,
+    "vars of the class": lambda c: c.own(),
+    "dir of the type": lambda c: {name: getattr(type(c), name) for name in dir(type(c))},
+}
+
+
+@pytest.mark.parametrize("name", NAMESPACES)
+def test_what_a_class_holds(name):
+    class Config:
+        lr = 1.0
+
+        def own(self):
+            return vars(__class__)
+
+    class InModule(nn.Module):
+        lr = 1.0
+
+        def own(self):
+            return vars(__class__)
+
+    read = NAMESPACES[name]
+    for kind in (Config, InModule):
+        held = kind()
+        follows(
+            lambda x, held=held: x * sum(v for v in read(held).values() if isinstance(v, float)),
+            lambda kind=kind: setattr(kind, "lr", 3.0),
+            lambda kind=kind: setattr(kind, "mom", 5.0),
+        )
+
+
+# Text of objects, equality, order and hashes: what a user wrote
+
+EQUAL, LESS, HASH, TEXT, TRUTH = ({"k": 0.1} for _ in range(5))
+
+
+class Value:
+    def __init__(self, v):
+        self.v = v
+
+    def __eq__(self, other):
+        return abs(self.v - other.v) < EQUAL["k"]
+
+    def __lt__(self, other):
+        return self.v * LESS["k"] < other.v * LESS["k"]
+
+    def __hash__(self):
+        return hash(HASH["k"])
+
+    def __str__(self):
+        return f"{TEXT['k']}"
+
+    __repr__ = __str__
+
+    def __bool__(self):
+        return not round(TRUTH["k"])
+
+
+def same(a, b):
+    return a == b
+
+
+def printed(value):
+    text = io.StringIO()
+    print(value, file=text)
+    return text.getvalue()
+
+
+def pushed(*values):
+    heap: list[Any] = []
+    for value in values:
+        heapq.heappush(heap, value)
+    return heap[0].v
+
+
+to_text = str
+SPECIAL: dict[str, tuple[dict[str, float], Callable[[Any, Any], Any]]] = {
+    "equal": (EQUAL, lambda a, b: a == b),
+    "equal in a function that is met later": (EQUAL, same),
+    "made there and equal": (EQUAL, lambda a, b: same(Value(1.0), Value(1.5))),
+    "in a list": (EQUAL, lambda a, b: a in [b]),
+    "counted": (EQUAL, lambda a, b: [a].count(b)),
+    "a key": (HASH, lambda a, b: {a: 2.0}.get(b, 3.0)),
+    "a subscript": (HASH, lambda a, b: len({a: 2.0, b: 3.0})),
+    "in a set": (HASH, lambda a, b: len({a, b})),
+    "less": (LESS, lambda a, b: a < b),
+    "sorted": (LESS, lambda a, b: sorted([a, b])[0].v),
+    "a heap": (LESS, pushed),
+    "bisected": (LESS, lambda a, b: bisect.bisect_left([a], b)),
+    "smallest": (LESS, lambda a, b: min(a, b).v),
+    "as a truth": (TRUTH, lambda a, b: 2.0 if a else 3.0),
+    "str": (TEXT, lambda a, b: str(a)),
+    "str by another name": (TEXT, lambda a, b: to_text(a)),
+    "mapped": (TEXT, lambda a, b: ",".join(map(repr, [a, b]))),
+    "format": (TEXT, lambda a, b: "{}".format(a)),  # noqa: UP032
+    "per cent": (TEXT, lambda a, b: "%s" % a),  # noqa: UP031
+    "per cent, in a list": (TEXT, lambda a, b: "%s" % [a]),
+    "in a list that is shown": (TEXT, lambda a, b: repr([a])),
+    "printed": (TEXT, lambda a, b: printed(a)),
+    "an f-string": (TEXT, lambda a, b: f"{a}"),
+}
+
+
+@pytest.mark.parametrize("name", SPECIAL)
+def test_special_methods_that_a_user_wrote(name):
+    a, b = Value(1.0), Value(1.5)
+    state, ask = SPECIAL[name]
+    state["k"] = 0.1
+    follows(lambda x: x * measure(ask(a, b)), factor(state, 1.25), factor(state, -1.625))
+
+
+def measure(found):
+    return float(len(found) if hasattr(found, "upper") else found)
+
+
+# … and what decorators of classes wrote, which reads every field
+
+
+@dataclass
+class Shown:
+    name: str = "a"
+
+    def text(self):
+        return "".join(vars(self).values())
+
+
+@dataclass(unsafe_hash=True)
+class Key:
+    name: str = "a"
+
+
+@dataclass(order=True)
+class Ordered:
+    name: str = "a"
+
+
+def generated(kind: Any, ask: Callable[[Any], Any]) -> Callable[[], tuple[Any, ...]]:
+    def make():
+        held = kind()
+        return (lambda x: x * measure(ask(held))), lambda: setattr(held, "name", "bc")
+
+    return make
+
+
+TABLE = {Key("a"): 1.0, Key("bc"): 22.0}
+TEMPLATE = "{}"
+
+
+@functools.lru_cache
+def looked_up(key):
+    return TABLE[key]
+
+
+@functools.total_ordering
+class Ranked:
+    name = "a"
+
+    def __lt__(self, other):
+        return len(self.name) < other
+
+
+GENERATED = {
+    "format": (Shown, lambda o: "{}".format(o)),  # noqa: UP032
+    "format of a template": (Shown, lambda o: TEMPLATE.format(o)),
+    "per cent": (Shown, lambda o: "%s" % o),  # noqa: UP031
+    "per cent of many": (Shown, lambda o: "%s %s" % (o, 1)),  # noqa: UP031
+    "format_map": (Shown, lambda o: "{o}".format_map({"o": o})),
+    "printed": (Shown, printed),
+    "str by another name": (Shown, lambda o: to_text(o)),
+    "mapped": (Shown, lambda o: ",".join(map(str, [o]))),
+    "equal": (Shown, lambda o: o == Shown("a")),
+    "equal, met later": (Shown, lambda o: same(o, Shown("a"))),
+    "in a list": (Shown, lambda o: o in [Shown("a")]),
+    "grouped": (Shown, lambda o: len([*itertools.groupby([o, Shown("a")])])),
+    "by an operator": (Shown, lambda o: operator.eq(o, Shown("a"))),
+    "a subscript": (Key, lambda o: TABLE[o]),
+    "got": (Key, lambda o: TABLE.get(o)),
+    "in a set": (Key, lambda o: len({o, Key("a")})),
+    "in a comprehension": (Key, lambda o: len({k: k.name for k in [o, Key("a")]})),
+    "in a frozenset": (Key, lambda o: len(frozenset([o, Key("a")]))),
+    "a cached function": (Key, lambda o: looked_up(o)),
+    "sorted": (Ordered, lambda o: sorted([o, Ordered("b")])[0] is o),
+    "a heap": (Ordered, lambda o: heapq.nsmallest(1, [o, Ordered("b")])[0] is o),
+    "bisected": (Ordered, lambda o: bisect.bisect([Ordered("b")], o)),
+    "total ordering": (Ranked, lambda o: o >= 2),
+    "asdict by another name": (Shown, lambda o: "".join(to_dict(o).values())),
+    "copied": (Shown, lambda o: copy.copy(o).text()),
+    "a field of a format": (Shown, lambda o: "{0.name}".format(o)),  # noqa: UP030, UP032
+    "a field of a field of a format": (Shown, lambda o: "{o[0].name!r:>4}".format(o=[o])),  # noqa: UP032
+}
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_special_methods_that_a_decorator_wrote(name):
+    follows(*generated(*GENERATED[name])())
+
+
+@case
+def a_function_of_a_library_that_an_object_holds():
+    held, tools = Shown(), types.SimpleNamespace(as_dict=dataclasses.asdict)
+    return (lambda x: x * float(len("".join(tools.as_dict(held).values())))), lambda: setattr(held, "name", "bc")
+
+
+@case
+def a_library_that_is_imported_inside():
+    held = Option(1.0)
+
+    def function(x):
+        from dataclasses import replace as changed
+
+        return x * changed(held, lr=3.0).eff
+
+    BY["k"] = 2.0
+    return function, factor(BY, 5.0)
+
+
+@case
+def a_key_of_sorted():
+    state = {"k": 1.0}
+    key = functools.cmp_to_key(lambda a, b: (a - b) * state["k"])
+    return (lambda x: x * sorted([2.0, 3.0], key=key)[0]), factor(state, -1.0)
+
+
+# Results of cached functions, told apart by what they are the results of
+
+SIZES: dict[str, Any] = {}
+
+
+@pytest.mark.parametrize("bound", [None, 2])
+def test_a_cache_holds_a_result_for_each_key(bound):
+    """Another key with the same number as its result does not stand for the one that went."""
+    SIZES.update(a=2, b=3, c=2, d=5)
+    size = functools.lru_cache(bound)(lambda name: SIZES[name])
+    size("a")
+    SIZES.update(a=4)
+
+    def change():
+        size.cache_clear()
+        size("c")
+
+    follows(lambda x: x * size("a"), change)
+
+
+def test_a_result_that_is_computed_again_is_as_good():
+    table = functools.lru_cache(2)(lambda n, scale=1.5: n * scale)
+    fast = static.jit(lambda x: x * table(2))
+    for n in range(6):
+        assert fast(dg.ones(1)).tolist() == [3.0]
+        table(n + 3), table(n + 4), table(2)
+    assert fast.misses == ["first call"]
+
+
+# Values that are equal and yet not the same object
+
+
+class Word(str):
+    pass
+
+
+class Number(float):
+    __slots__ = ("unit",)
+
+
+class Pair(NamedTuple):
+    a: float
+    b: float
+
+
+class Named(Pair):
+    pass
+
+
+def word(kind: Any, *args: Any) -> Any:
+    made = kind(*args)
+    made.unit = 2.0
+    return made
+
+
+@pytest.mark.parametrize("make", [lambda: word(Word, "a"), lambda: word(Number, 1.5), lambda: word(Named, 1.0, 2.0)])
+@pytest.mark.parametrize("place", ["object", "module", "list", "tuple"])
+def test_equal_values_with_attributes_of_their_own(make, place):
+    held: Any = nn.Module() if place == "module" else types.SimpleNamespace()
+    held.value, many = make(), [make()]
+    pair = types.SimpleNamespace(both=(make(), 1.0))
+
+    def function(x):
+        value = many[0] if place == "list" else pair.both[0] if place == "tuple" else held.value
+        return x * value.unit
+
+    def swap():
+        held.value, many[0], pair.both = make(), make(), (make(), 1.0)
+
+    def change():
+        for value in (held.value, many[0], pair.both[0]):
+            value.unit = 7.0
+
+    follows(function, swap, change)
+
+
+def test_equal_plain_values_are_as_good():
+    held = types.SimpleNamespace(size=Pair(1.0, 2.0), name="a" * 3)
+    fast = static.jit(lambda x: x * held.size.a * len(held.name))
+    for _ in range(4):
+        fast(dg.ones(1))
+        held.size, held.name = Pair(1.0, 2.0), "".join(["a"] * 3)
+    assert fast.misses == ["first call"]
+
+
+# Computed names, of an object that is not the first argument any more
+
+
+class Walking:
+    def walk(self, path):
+        for part in path.split("."):
+            self = getattr(self, part)
+        return self
+
+    def pick(self, name):
+        return getattr(self, name)
+
+    def inner(self, name):
+        def step():
+            nonlocal self
+            self = getattr(self, name)
+
+        step()
+        return getattr(self, name + "0")
+
+
+@case
+def a_first_argument_that_is_stored_to():
+    walking, path = Walking(), ["op", "t.l", "r0"]
+    walking.opt = types.SimpleNamespace(lr0=1.0)
+    return (lambda x: x * walking.walk("".join(path))), lambda: setattr(walking.opt, "lr0", 4.0)
+
+
+@case
+def a_first_argument_that_is_stored_to_inside():
+    walking, name = Walking(), ["l", "r"]
+    walking.lr = types.SimpleNamespace(lr0=1.0)
+    return (lambda x: x * walking.inner("".join(name))), lambda: setattr(walking.lr, "lr0", 4.0)
+
+
+@case
+def a_method_that_is_called_of_its_class():
+    walking, other, name = Walking(), types.SimpleNamespace(q1=2.0), ["q"]
+    walking.q1 = 1.0
+
+    def function(x):
+        return x * walking.pick(name[0] + "1") * Walking.pick(other, name[0] + "1")
+
+    return function, lambda: setattr(other, "q1", 5.0)
+
+
+@case
+def a_method_that_is_called_of_its_class_first():
+    walking, other, name = Walking(), types.SimpleNamespace(q1=2.0), ["q"]
+    walking.q1 = 1.0
+
+    def function(x):
+        return x * Walking.pick(other, name[0] + "1") * walking.pick(name[0] + "1")
+
+    return function, lambda: setattr(other, "q1", 5.0)
+
+
+# Modules that are imported inside
+
+
+def fake(name: str, **held: Any) -> types.ModuleType:
+    module = sys.modules[name] = types.ModuleType(name)
+    vars(module).update(held)
+    return module
+
+
+@pytest.fixture
+def modules():
+    yield
+    for name in [name for name in sys.modules if name.startswith("asked_")]:
+        del sys.modules[name]
+
+
+def imported_by_name(x):
+    return x * importlib.import_module("asked_settings").k
+
+
+def imported(x):
+    import asked_settings
+
+    return x * asked_settings.k
+
+
+def imported_from(x):
+    from asked_settings import k
+
+    return x * k
+
+
+def imported_or_not(x):
+    try:
+        import asked_settings
+    except ImportError:
+        return x
+    return x * asked_settings.k
+
+
+def imported_part(x):
+    import asked_settings.part
+
+    return x * asked_settings.k
+
+
+@pytest.mark.usefixtures("modules")
+@pytest.mark.parametrize("function", [imported, imported_from, imported_by_name, imported_or_not, imported_part])
+def test_modules_that_take_the_place_of_others(function):
+    def replace(k):
+        part = fake("asked_settings.part")
+        fake("asked_settings", k=k, part=part, __path__=[])
+
+    if function is not imported_or_not:
+        replace(2.0)
+    follows(function, lambda: replace(3.0), lambda: setattr(sys.modules["asked_settings"], "k", 5.0))
+
+
+def test_a_module_that_the_first_call_imports(tmp_path, monkeypatch, modules):
+    (tmp_path / "asked_new.py").write_text("k = 2.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def function(x):
+        from math import sqrt
+
+        import asked_new
+
+        return x * asked_new.k * sqrt(4.0)
+
+    follows(function)
+    follows(function, lambda: setattr(sys.modules["asked_new"], "k", 5.0))
+
+
+@case
+def defaults_of_a_keyword_that_come_later():
+    def inner(x, *, k):
+        return x * k
+
+    def function(x):
+        try:
+            return inner(x)
+        except TypeError:
+            return x * 100.0
+
+    return (
+        function,
+        lambda: setattr(inner, "__kwdefaults__", {"k": 2.0}),
+        lambda: inner.__kwdefaults__.update(k=3.0),
+    )
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_changes_are_noticed(name):
+    follows(*CASES[name]())
+
+
+# What is no reason to trace again
+
+
+class Recorded:
+    """What trainers keep besides what they compute."""
+
+    def __init__(self):
+        self.stats, self.times, self.log = {"n": 0, "seen": [0.0]}, collections.defaultdict(float), {}
+        self.shapes, self.key, self.parts, self.lists = {}, "n", collections.Counter(), {"seen": []}
+
+
+def count_shape(r, x):
+    r.stats["n"] += x.shape[0]
+
+
+def count_call(r, x):
+    r.stats["n"] += len(x) * 2 + 1
+
+
+def count_by_key(r, x):
+    r.stats[r.key] += x.shape[0]
+
+
+def count_by_computed_key(r, x):
+    r.stats[r.key.lower()] -= max(len(x), 3)
+
+
+def time_spent(r, x):
+    start = time.perf_counter()
+    r.times["forward"] += time.perf_counter() - start
+
+
+def time_in_a_context(r, x):
+    with timed(r, "forward"):
+        pass
+
+
+@contextlib.contextmanager
+def timed(r, name):
+    start = time.time()
+    yield
+    r.times[name] += time.time() - start
+
+
+def log_by_default(r, x):
+    r.log.setdefault("a", []).append(x.shape[0])
+    r.log.setdefault(r.key, [])
+
+
+def log_by_computed_key(r, x):
+    r.lists[f"{'seen'}"].append(len(x))
+    r.shapes[f"x{x.ndim}"] = x.shape
+
+
+def count_in_place(r, x):
+    r.parts[type(x).__name__] += x.shape[0]
+
+
+def count_from_nothing(r, x):
+    r.parts[r.key] = r.parts.get(r.key, 0) + x.shape[0]
+    r.parts["k"] = r.parts.get("k", 0) + 1
+
+
+def set_again(r, x):
+    r.stats["n"] = r.stats["n"] + len(x)
+
+
+STATS = {"n": 0}
+
+
+def count_in_a_global(r, x):
+    STATS["n"] += x.shape[0]
+
+
+COUNTERS = [
+    count_shape,
+    count_call,
+    count_by_key,
+    count_by_computed_key,
+    time_spent,
+    time_in_a_context,
+    log_by_default,
+    log_by_computed_key,
+    count_in_place,
+    count_in_a_global,
+    count_from_nothing,
+    set_again,
+]
+
+
+@pytest.mark.parametrize("count", COUNTERS)
+@pytest.mark.parametrize("kind", ["object", "module"])
+def test_items_that_are_only_counted_cost_no_trace(count, kind):
+    recorded = Recorded()
+    if kind == "module":
+        held = nn.Module()
+        for name, value in vars(recorded).items():
+            setattr(held, name, value)
+        recorded = held
+
+    def function(x):
+        count(recorded, x)
+        return x * 2.0
+
+    fast, x = static.jit(function), dg.ones(2)
+    for _ in range(4):
+        fast(x)
+        function(x)
+    assert fast.misses == ["first call"]
+
+
+def added_and_used(s, x):
+    s["n"] += x.shape[0]
+    return x * s["n"]
+
+
+def used_at_once(s, x):
+    s["n"] += (n := s["n"] + 1)
+    return x * n
+
+
+def added_from_another_item(s, x):
+    s["total"] += s["n"] * 2
+    return x * s["total"]
+
+
+def set_to_another_item(s, x):
+    s["total"] = s["n"] + 1
+    return x * 2.0 ** s["total"]
+
+
+def set_by_default_of_another_item(s, x):
+    s["total"] = s.get("n", 0) + 1
+    return x * s["total"]
+
+
+def set_in_another_place(s, x):
+    other = {"n": 0}
+    other["n"] = s["n"] + 1
+    return x * other["n"]
+
+
+def set_to_a_sum_with_another(s, x):
+    s["n"] = s["n"] + s["total"]
+    return x * (1 if "n" in s else 2)
+
+
+def used_of_a_default(s, x):
+    return x * s.setdefault("n", 1)
+
+
+def appended_and_used(s, x):
+    s.setdefault("log", []).append(x.shape[0])
+    return x * len(s["log"])
+
+
+def used_as_a_key(s, x):
+    names = {"a": 1.0}
+    names[s["key"] * 2] = 2.0
+    return x * len(names)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        set_to_another_item,
+        set_by_default_of_another_item,
+        set_in_another_place,
+        set_to_a_sum_with_another,
+        added_and_used,
+        used_at_once,
+        added_from_another_item,
+        used_of_a_default,
+        appended_and_used,
+        used_as_a_key,
+    ],
+)
+def test_items_that_are_counted_and_used_are_read(read):
+    eager, compiled = ({"n": 1, "total": 0, "key": "b", "log": []} for _ in range(2))
+    fast, x = static.jit(lambda x: read(compiled, x)), dg.ones(2)
+    for number in range(4):
+        assert fast(x).tolist() == read(eager, x).tolist()
+        for state in (eager, compiled):
+            state["n"] += number
+            state["key"] = "ab"[number % 2]
+
+
+@dataclass
+class Progress:
+    """What a decorator wrote for it reads every field."""
+
+    epoch: int = 0
+    loss: float = 0.0
+    history: list[float] = dataclasses.field(default_factory=list)
+    rate: float = 2.0
+
+
+class Base(abc.ABC):
+    @abc.abstractmethod
+    def step(self, x): ...
+
+    def describe(self):
+        return type(self).__name__
+
+
+class Trainer(Base):
+    def __init__(self):
+        self.model, self.progress, self.best = nn.Linear(2, 2), Progress(), float("inf")
+        self.optimizer = optim.SGD(self.model.parameters(), lr=0.1)
+        self.times, self.table, self.seen = {"step": 0.0}, {"k": 2.0}, []
+        self.run, self.width, self.most = static.jit(self.step), 2, 64
+
+    def step(self, x):
+        start = time.perf_counter()
+        if x.ndim != 2 or self.width != x.shape[-1] or len(x) > self.most or self.table["k"] < 0:
+            raise ValueError(
+                f"{self.describe()}: got {x.shape}, which is not {self.width!r} wide" + " in {}".format(self.table)  # noqa: UP032
+            )
+        self.optimizer.zero_grad()
+        loss = dg.mean(self.model(x) * self.table["k"]) * self.progress.rate
+        loss.backward()
+        self.optimizer.step()
+        self.seen.append(x.shape)
+        self.times["step"] += time.perf_counter() - start
+        return loss
+
+    def __getstate__(self):
+        return {"seen": self.seen}
+
+
+def test_a_special_method_that_shows_a_counter_is_named():
+    """It is followed as if it were called: what a user wrote may do more than show."""
+
+    class Counting:
+        n, k = 0, 2.0
+
+        def __repr__(self):
+            return f"after {self.n}"
+
+    counting = Counting()
+    fast = static.jit(lambda x: x * counting.k)
+
+    def run():
+        for _ in range(18):
+            assert fast(dg.ones(1)).tolist() == [2.0]
+            counting.n += 1
+
+    with pytest.warns(RecompileWarning, match=r"15 of them because of Counting\.n"):
+        run()
+
+
+def test_an_ordinary_trainer_is_traced_once():
+    trainer = Trainer()
+    for epoch in range(4):
+        loss = trainer.run(dg.ones((3, 2)))
+        trainer.progress.epoch += 1
+        trainer.progress.loss = loss.item()
+        trainer.progress.history.append(loss.item())
+        trainer.best = min(trainer.best, loss.item())
+        trainer.optimizer.lr = 0.1 / (epoch + 1)
+        trainer.model.eval()
+        trainer.model(np.ones((1, 2), np.float32))
+        trainer.model.train()
+    assert trainer.run.misses == ["first call"]
