@@ -102,8 +102,8 @@ def layer_norm(
     front, shape = current(), checked_shape("layer_norm", normalized_shape)
     if weight is None and bias is not None:
         weight = ones(shape, dtype=front.lift(bias).layout[1])
-    operands = [front.lift(v) for v in (x, weight, bias) if v is not None]
-    return bind(_LAYER_NORM, *operands, shape=shape, eps=real("layer_norm", "eps", eps, finite=True))
+    affine = [front.lift(v) for v in (weight, bias) if v is not None]
+    return bind(_LAYER_NORM, front.lift(x), *affine, shape=shape, eps=real("layer_norm", "eps", eps, finite=True))
 
 
 __all__ = ["layer_norm"]
