@@ -42,7 +42,7 @@ def test_free_threading_is_known_by_its_official_mark():
     assert ("free-threading build" in sys.version) == bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 
-def test_without_posix_threads_kernels_run_on_the_calling_thread():
+def test_without_posix_threads_kernels_run_on_the_calling_thread(tmp_path):
     """As on Windows."""
     code = """if True:
         import ctypes
@@ -54,7 +54,7 @@ def test_without_posix_threads_kernels_run_on_the_calling_thread():
         x = np.linspace(-2, 2, 3_000_000, dtype=np.float32)
         print(dg.get_num_threads(), pool.workers(), hash(dg.exp(dg.asarray(x)).numpy().tobytes()))
     """
-    environment = {"PYTHONHASHSEED": "0", "DUALGRAPH_NUM_THREADS": "3"}
+    environment = {"PYTHONHASHSEED": "0", "DUALGRAPH_NUM_THREADS": "3", "DUALGRAPH_CACHE_DIR": str(tmp_path)}
     results = [
         subprocess.run(
             [sys.executable, "-c", text], cwd=ROOT, env=environment | {"PATH": "/usr/bin:/bin"}, capture_output=True,
