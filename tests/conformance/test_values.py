@@ -72,8 +72,8 @@ def test_every_op_has_samples() -> None:
     assert samples.missing(OPS) == []
 
 
-# What a graph starts with is made by recorders, not applied; a compiled graph is an op for each graph.
-APPLIED_BY_NOBODY = {"constant", "placeholder", "variable", "gradient", "compiled"}
+# What a graph starts and ends with is made by recorders, not applied; a compiled graph is an op for each graph.
+APPLIED_BY_NOBODY = {"constant", "placeholder", "variable", "gradient", "update", "result", "compiled"}
 
 
 def test_every_op_is_registered() -> None:
