@@ -34,10 +34,13 @@ def test_every_arm_does_the_same_steps_from_a_prepared_state():
     assert {len(x) for x in samples.seconds.values()} == {6}
 
 
-def test_calibration_looks_at_the_fastest_arm_and_spares_the_slowest():
-    fast, slow = Timed(busy(100)), Timed(busy(100_000))
+def test_calibration_looks_at_the_fastest_arm_and_spares_the_slowest(monkeypatch):
+    fast, slow = Timed(busy(1)), Timed(busy(1))
+    seconds = {id(fast): 1e-6, id(slow): 1e-3}
+    monkeypatch.setattr(timing, "sample", lambda arm, steps: steps * seconds[id(arm)])
     assert calibrated([slow], 1e-6) == 1
-    assert calibrated([fast], 0.001) > calibrated([fast, slow], 0.001)
+    assert calibrated([fast], 0.001) == 1000
+    assert calibrated([fast, slow], 0.001) == timing.SLOWEST
 
 
 def test_the_slower_arm_is_found():
