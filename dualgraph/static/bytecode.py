@@ -57,6 +57,7 @@ _BY_NAME: dict[str, set[str]] = {}
 for _ask, _names in _NAMES.items():
     for _name in _names.split():
         _BY_NAME.setdefault(_name, set()).add(_ask)
+_PAIR = re.compile(r"(?:LOAD|STORE)_FAST")
 _FIELD = re.compile(r"\{([^{}!:]+)")  # of a format string: "{0.name}"
 _CONSTANT = ("LOAD_CONST", "LOAD_SMALL_INT", "BUILD_SLICE")
 _OF_CLASS = ("__name__", "__qualname__", "__module__")  # of a class whose objects nobody makes for it
@@ -68,7 +69,9 @@ _ASKING = frozenset((*_BY_OPCODE, "LOAD_CONST", "LOAD_SMALL_INT", *_TELLING, *_S
 # Whose attributes are got by computed names: those of the first argument, of what is held under a name as an attribute,
 # a closure variable or a global (before that name), of anything.
 OWN, UNDER, FREE, GLOBAL, ANY = "self", ".", "free ", "global ", "*"
-_COMPUTING = frozenset("getattr hasattr attrgetter methodcaller __getattribute__".split())
+_GETTERS = ("attrgetter", "methodcaller")
+_COMPUTING = frozenset(("getattr", "hasattr", "__getattribute__", *_GETTERS))
+_CALLS = ("PRECALL", "CALL", "CALL_KW")
 _IMPORTING = frozenset("import_module __import__".split())
 
 Uses = dict[str, set[str]]  # what each name is loaded for
@@ -142,8 +145,8 @@ def _asks(i: dis.Instruction, before: str, after: Sequence[dis.Instruction], is_
     if i.opname == "BINARY_OP" and i.argrepr in ("%", "%="):
         return set() if is_plain else {SHOWS}  # of what may be a string
     if i.opname in _GLOBAL and i.argval == "type":
-        call = next((n for n, j in enumerate(after) if j.opname == "CALL"), len(after))
-        return set() if _only_told(after[call + 1 :]) else {CLASSES}
+        end = _called(after)[1]
+        return set() if end and _only_told(after[end:]) else {CLASSES}
     if i.opname in _ATTRIBUTE:
         told = i.argval == "__class__" and _only_told(after)
         return {CLASSES} if i.argval == "__class__" and not told else _BY_NAME.get(i.argval, set())
@@ -160,7 +163,8 @@ def _plain_at(instructions: Sequence[dis.Instruction], number: int) -> int:
     if i.opname in _OF_METHODS and i.argval == "shape" and len(after) > 1:
         return number + 3 if after[0].opname in _CONSTANT and _is_subscript(after[1]) else 0
     if i.opname in _GLOBAL and i.argval == "len":
-        return next((number + 2 + n for n, j in enumerate(after) if j.opname == "CALL"), 0)
+        end = _called(after)[1]
+        return end and number + 1 + end
     return 0
 
 
@@ -204,22 +208,35 @@ def _computed(code: CodeType, function: CodeType) -> set[str]:
     for number, instruction in enumerate(instructions):
         if instruction.opname not in (*_GLOBAL, *_ATTRIBUTE) or instruction.argval not in _COMPUTING:
             continue
-        getter = instruction.argval in ("attrgetter", "methodcaller")
-        after = instructions[number + 1 :]
-        length, is_constant = _arguments(after, 0 if getter else 1)
-        if not is_constant:
-            found.add(ANY if getter else _holder(after[: max(length, 1)], code, function))
+        made, _ = _called(instructions[number + 1 :])
+        names = _names_in(instruction.argval, made)
+        if not (names and all(map(_is_text, names))):
+            of_first = instruction.argval not in _GETTERS and len(made) > 1
+            found.add(_holder(made[0], code, function) if of_first else ANY)
     return found
 
 
+def _names_in(getter: str, made: list[list[dis.Instruction]]) -> list[list[dis.Instruction]]:
+    """Those of the arguments of a function that gets attributes that name them."""
+    if getter == "attrgetter":
+        return made
+    return made[:1] if getter == "methodcaller" or (getter == "__getattribute__" and len(made) == 1) else made[1:2]
+
+
+def _is_text(made: list[dis.Instruction]) -> bool:
+    return len(made) == 1 and made[0].opname == "LOAD_CONST" and isinstance(made[0].argval, str)
+
+
 def _holder(expression: Sequence[dis.Instruction], code: CodeType, function: CodeType) -> str:
-    """What an expression means, as far as one can see."""
+    """What an expression means, as far as one can see: a name, or attributes of it."""
     load, attributes = expression[0], expression[1:]
-    name = load.argval[0] if isinstance(load.argval, tuple) and load.argval else load.argval  # loaded with the next one
-    if any(i.opname not in _ATTRIBUTE for i in attributes):
+    name = load.argval
+    if any(i.opname not in _OF_METHODS for i in attributes):
         return ANY
     if load.opname in _GLOBAL:
         return GLOBAL + ".".join([name, *(i.argval for i in attributes)])
+    if not load.opname.startswith("LOAD_FAST") and load.opname not in _FREE:
+        return ANY
     if attributes:
         return UNDER + str(attributes[-1].argval)
     local = load.opname.startswith("LOAD_FAST") and code is function
@@ -230,24 +247,25 @@ def _holder(expression: Sequence[dis.Instruction], code: CodeType, function: Cod
 
 def _is_rebound(name: str, function: CodeType) -> bool:
     """Whether a function, or one inside of it, stores to a variable of its own."""
-    stores = [i for code in _codes(function) for i in _instructions(code) if "STORE_" in i.opname]
-    return any(name in (i.argval if isinstance(i.argval, tuple) else (i.argval,)) for i in stores)
+    return any("STORE_" in i.opname and i.argval == name for code in _codes(function) for i in _instructions(code))
 
 
-def _arguments(after: Sequence[dis.Instruction], number: int) -> tuple[int, bool]:
-    """In a call that begins before these instructions: how many make what comes before the argument of this number, and
-    whether that is a constant string."""
-    depth, start, pushed = 0, 0, None
+def _called(after: Sequence[dis.Instruction]) -> tuple[list[list[dis.Instruction]], int]:
+    """The instructions that each argument is made by, in a call of what was loaded before these, and how many there are
+    up to its end; none, where one cannot see it."""
+    made: list[list[dis.Instruction]] = []
+    depth = 0
     for at, i in enumerate(after):
-        above = depth + dis.stack_effect(i.opcode, i.arg, jump=False)
-        if above < 1 or "JUMP" in i.opname:
+        effect = -1 if i.opname == "JUMP_FORWARD" else dis.stack_effect(i.opcode, i.arg, jump=False)
+        depth += effect  # behind a jump over the other of two expressions there is one of them
+        if i.opname in _CALLS and depth == (0 if i.opname == "PRECALL" else -1):
+            return made[: i.arg], at + 1 + (i.opname == "PRECALL")
+        if depth < 1 or i.opname in ("SWAP", "FOR_ITER", "SEND") or "BACKWARD" in i.opname:
             break
-        if depth <= number < above:
-            start = at
-        if depth <= number < above or above == number + 1:
-            pushed = i  # or computed from what was pushed
-        depth = above
-    return start, pushed is not None and pushed.opname == "LOAD_CONST" and isinstance(pushed.argval, str)
+        made += [[] for _ in range(depth - len(made))]
+        if effect >= 0 or not i.opname.startswith(("POP_", "STORE_", "JUMP_")):
+            made[depth - 1].append(i)
+    return [], 0
 
 
 def _collect(code: CodeType, found: Reads) -> bool:
@@ -307,7 +325,16 @@ def items(container: Any) -> list[Any]:
 
 @functools.lru_cache(maxsize=1024)
 def _instructions(code: CodeType) -> list[dis.Instruction]:
-    return [i for i in dis.get_instructions(code) if i.opname not in ("CACHE", "EXTENDED_ARG", "NOP")]
+    found = [i for i in dis.get_instructions(code) if i.opname not in ("CACHE", "EXTENDED_ARG", "NOP")]
+    return [simple for i in found for simple in _simple(i)]
+
+
+def _simple(i: dis.Instruction) -> list[dis.Instruction]:
+    """An instruction, or the two that it stands for."""
+    kinds = _PAIR.findall(i.opname) if isinstance(i.argval, tuple) and i.opname.count("_FAST") > 1 else []
+    return [
+        i._replace(opname=kind, opcode=dis.opmap[kind], argval=name) for kind, name in zip(kinds, i.argval, strict=True)
+    ] if kinds else [i]  # fmt: skip
 
 
 @functools.lru_cache(maxsize=4096)

@@ -435,6 +435,8 @@ class Following:
                 if WHOLE in self._asked:
                     self._watch_whole(value, owner)
                 methods = self._methods(type(value))
+                if issubclass(type(value), type):
+                    methods |= self._methods(value)
                 for code in methods:
                     self._having.setdefault(code, []).append((value, owner))
                 if ANY in self._computing or not self._computing.isdisjoint(methods):

@@ -345,6 +345,10 @@ class Ranked:
         return len(self.name) < other
 
 
+def first_by(values, key):
+    return values[0] if callable(key) else key
+
+
 GENERATED = {
     "format": (Shown, lambda o: "{}".format(o)),  # noqa: UP032
     "format of a template": (Shown, lambda o: TEMPLATE.format(o)),
@@ -369,6 +373,8 @@ GENERATED = {
     "a heap": (Ordered, lambda o: heapq.nsmallest(1, [o, Ordered("b")])[0] is o),
     "bisected": (Ordered, lambda o: bisect.bisect([Ordered("b")], o)),
     "total ordering": (Ranked, lambda o: o >= 2),
+    "equal, and a length that nobody asks for": (Shown, lambda o: first_by([o], len) == Shown("a")),
+    "told apart by a class that is passed": (Shown, lambda o: first_by([o], type) == Shown("a")),
     "asdict by another name": (Shown, lambda o: "".join(to_dict(o).values())),
     "copied": (Shown, lambda o: copy.copy(o).text()),
     "a field of a format": (Shown, lambda o: "{0.name}".format(o)),  # noqa: UP030, UP032
@@ -547,6 +553,83 @@ def a_method_that_is_called_of_its_class_first():
         return x * Walking.pick(other, name[0] + "1") * walking.pick(name[0] + "1")
 
     return function, lambda: setattr(other, "q1", 5.0)
+
+
+# Computed names, of an object that an expression chooses
+
+NAMES, PICK = ["lr"], {"second": False}
+
+
+class Chooser:
+    def __init__(self):
+        self.first, self.second, self.over = types.SimpleNamespace(lr=2.0), types.SimpleNamespace(lr=3.0), None
+        self.pair, self.training = (self.first, "lr"), True
+
+    def chosen(self, name):
+        return getattr(self.first if self.training else self.second, name)
+
+    def first_that_is(self, name):
+        return getattr(self.over or self.first, name)
+
+    def first_of_all(self, name):
+        return getattr((self.over and self.second) or self.first, name, 1.0)
+
+    def own_or(self, name):
+        return getattr(self.first if self.first else self, name)
+
+    def parts(self, name):
+        return getattr(self, name if self.training else name + "_")
+
+
+def chosen_of_globals(chooser, name):
+    return getattr(chooser.second if PICK["second"] else chooser.first, name)
+
+
+CHOSEN: dict[str, Callable[[Chooser, str], Any]] = {
+    "by a condition": lambda c, n: c.chosen(n),
+    "by a condition on a global": chosen_of_globals,
+    "by or": lambda c, n: c.first_that_is(n),
+    "by and and or, with a default": lambda c, n: c.first_of_all(n),
+    "itself or another": lambda c, n: c.own_or(n),
+    "by a condition in place": lambda c, n: getattr(c.first if c.training else c.second, n),
+    "if it is there": lambda c, n: float(hasattr(c.first if c.training else c.second, n)) * c.chosen(n),
+    "starred": lambda c, n: getattr(*c.pair),
+    "starred in part": lambda c, n: getattr(c.first, *(n,)),
+    "partial": lambda c, n: sum(map(functools.partial(getattr, c.first), [n])),
+    "mapped": lambda c, n: sum(map(getattr, [c.first], [n])),
+    "by a method": lambda c, n: c.first.__getattribute__(n),
+    "by the method of object": lambda c, n: object.__getattribute__(c.first, n),
+    "of an item": lambda c, n: getattr(c.pair[0], n),
+    "of a call": lambda c, n: getattr(Chooser.first_part(c), n),
+    "bound on the way": lambda c, n: getattr((held := c.first), n) if c.training else held,
+    "by another name": lambda c, n: [get := getattr, get(c.first, n)][1],
+    "by a getter of two": lambda c, n: operator.attrgetter("__class__", n)(c.first)[1],
+    "its part by a chosen name": lambda c, n: c.parts("first").lr,
+}
+Chooser.first_part = lambda self: self.first
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+def test_computed_names_of_what_an_expression_chooses(name):
+    chooser, pick = Chooser(), CHOSEN[name]
+    follows(lambda x: x * pick(chooser, NAMES[0]), lambda: setattr(chooser.first, "lr", 5.0))
+
+
+@case
+def a_class_whose_sibling_is_there():
+    class Settings:
+        @classmethod
+        def get(cls, name):
+            return getattr(cls, name)
+
+    class One(Settings):
+        lr = 1.0
+
+    class Other(Settings):
+        lr = 2.0
+
+    other = Other()
+    return (lambda x: x * One.get(NAMES[0]) * other.get(NAMES[0])), lambda: setattr(One, "lr", 5.0)
 
 
 # Modules that are imported inside
