@@ -632,6 +632,145 @@ def a_class_whose_sibling_is_there():
     return (lambda x: x * One.get(NAMES[0]) * other.get(NAMES[0])), lambda: setattr(One, "lr", 5.0)
 
 
+# Attributes that are not there, where another function than the one that asks for them catches what that raises
+
+
+class Lacking:
+    @property
+    def doubled(self):
+        return self.inner * 2
+
+    @classmethod
+    def of_class(cls):
+        return cls.inner
+
+    def plain(self):
+        return self.inner
+
+
+class Delegating:
+    def __init__(self):
+        self.held = Lacking()
+
+    def __getattr__(self, name):
+        return self.held.plain() if name == "asked" else object.__getattribute__(self, name)
+
+
+class Swallowing:
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        return kind is not None
+
+
+@contextlib.contextmanager
+def going_on():
+    with contextlib.suppress(Exception):
+        yield
+
+
+def safe(function):
+    @functools.wraps(function)
+    def guarded(*args):
+        try:
+            return function(*args)
+        except Exception:
+            return 1.0
+
+    return guarded
+
+
+def in_a_context(context, function):
+    found = 1.0
+    with context:
+        found = function()
+    return found
+
+
+def tried(function, *errors):
+    try:
+        return function()
+    except errors:
+        return 1.0
+
+
+def tried_by_name(function):
+    try:
+        return function()
+    except (KeyError, AttributeError):
+        return 1.0
+
+
+def tried_at_last(function):
+    for _ in range(1):
+        try:
+            return function()
+        finally:
+            continue  # noqa: B012
+    return 1.0
+
+
+def tried_at_all(function):
+    try:
+        return function()
+    except:  # noqa: E722
+        return 1.0
+
+
+ABSENT: dict[str, Callable[[Lacking], Any]] = {
+    "hasattr of a property": lambda o: o.doubled if hasattr(o, "doubled") else 1.0,
+    "hasattr of a computed name": lambda o: o.doubled if hasattr(o, "".join(["doub", "led"])) else 1.0,
+    "a default for a property": lambda o: getattr(o, "doubled", 1.0),
+    "hasattr by another name": lambda o: [has := hasattr, o.doubled if has(o, "doubled") else 1.0][1],
+    "tried": lambda o: tried(o.plain, AttributeError),
+    "tried by name": lambda o: tried_by_name(o.plain),
+    "tried at last": lambda o: tried_at_last(o.plain),
+    "tried at all": lambda o: tried_at_all(o.plain),
+    "a class method": lambda o: tried(o.of_class, Exception),
+    "a decorator": lambda o: safe(lambda: o.plain())(),
+    "suppressed": lambda o: in_a_context(contextlib.suppress(Exception), o.plain),
+    "a context manager": lambda o: in_a_context(Swallowing(), o.plain),
+    "a context of a generator": lambda o: in_a_context(going_on(), o.plain),
+}
+
+
+@pytest.mark.parametrize("name", ABSENT)
+def test_attributes_that_are_not_there_in_another_function(name):
+    held, ask = Lacking(), ABSENT[name]
+    follows(lambda x: x * ask(held), lambda: setattr(held, "inner", 3.0))
+
+
+@case
+def a_getter_of_another_object():
+    held = Delegating()
+    return (lambda x: x * getattr(held, "asked", 1.0)), lambda: setattr(held.held, "inner", 3.0)
+
+
+@case
+def a_property_of_a_module_that_asks_another_object():
+    class Asking(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.settings = Lacking()
+
+        def forward(self, x):
+            return x * getattr(self.settings, "doubled", 1.0)
+
+    asking = Asking()
+    return (lambda x: asking(x)), lambda: setattr(asking.settings, "inner", 3.0)
+
+
+@case
+def a_module_of_python_that_lacks_a_name():
+    module = types.ModuleType("settings")
+
+    def inner():
+        return module.scale
+
+    return (lambda x: x * tried(inner, AttributeError)), lambda: setattr(module, "scale", 3.0)
+
+
 # Modules that are imported inside
 
 
@@ -837,6 +976,55 @@ def test_items_that_are_only_counted_cost_no_trace(count, kind):
         fast(x)
         function(x)
     assert fast.misses == ["first call"]
+
+
+class Clock:
+    def __enter__(self):
+        self.start = time.perf_counter()
+        return self
+
+    def __exit__(self, kind, value, trace):
+        self.took = time.perf_counter() - self.start
+
+
+def left_by_a_context(o, x):
+    with Clock():
+        pass
+
+
+def caught_otherwise(o, x):
+    try:
+        {}["a"]
+    except (KeyError, ValueError):
+        pass
+    except TypeError as error:
+        raise ValueError("") from error
+
+
+def cleaned_up(o, x):
+    try:
+        pass
+    finally:
+        o.times = 1
+
+
+def asked_of_plain_attributes(o, x):
+    return hasattr(o, "width") and getattr(o, "height", None)
+
+
+@pytest.mark.parametrize("step", [left_by_a_context, caught_otherwise, cleaned_up, asked_of_plain_attributes])
+def test_attributes_that_a_step_makes_cost_no_trace_where_nobody_misses_them(step):
+    class Holding:
+        width = 2
+
+    held = Holding()
+
+    def function(x):
+        step(held, x)
+        held.last = x * 2.0
+        return held.last + 1.0
+
+    follows(function)
 
 
 def added_and_used(s, x):
