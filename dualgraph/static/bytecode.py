@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from types import CodeType
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from dualgraph.exact import elements, store
 
 # What a load is good for.
@@ -23,13 +25,12 @@ READ = "read"
 MAYBE = "maybe"  # read if it is there: that it is not matters, too
 ASSIGNED = "assigned"  # to what it was and something else: x += 1, self.x += 1
 CHANGED = "changed"  # in place, if it is a container of Python's: x[0] = 1, x[0] += 1, x.append(1)
-ITEM = "item"  # one of its items is changed in place, if these are containers of Python's: x[0].append(1)
+INSIDE = "[]"  # after it, once or more: so is one of its items, if these are containers, too: x[0].append(1)
 STORED = "stored"  # x.name = 1: matters where the class does something about it
 
 CONTAINERS = (list, dict, set, deque, bytearray, Counter, OrderedDict, defaultdict)
 _VALUES = (int, float, complex, str, bytes, tuple, type(None))  # what x += 1 makes anew
 MUTATORS = frozenset("append appendleft extend extendleft insert add update clear".split())
-_OWNERS = ("LOAD_FAST", "LOAD_FAST_BORROW", "LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF")
 _SUBSCRIPT = ("BINARY_SUBSCR", "BINARY_OP")
 _FREE = ("LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF")
 _GLOBAL = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
@@ -45,10 +46,10 @@ _OPCODES = {
     HASHES: "BUILD_SET SET_ADD SET_UPDATE BUILD_MAP MAP_ADD DICT_UPDATE",
 }
 _NAMES = {
-    SHOWS: "format format_map",
-    COMPARES: "sort index count remove heappush heappop heapify heapreplace heappushpop nlargest nsmallest merge "
-    "bisect bisect_left bisect_right insort insort_left insort_right",
-    HASHES: "get pop setdefault add discard remove index count fromkeys "
+    SHOWS: "format format_map __str__ __repr__ __format__",
+    COMPARES: "__eq__ __ne__ __lt__ __le__ __gt__ __ge__ sort index count remove heappush heappop heapify heapreplace "
+    "heappushpop nlargest nsmallest merge bisect bisect_left bisect_right insort insort_left insort_right",
+    HASHES: "__hash__ get pop setdefault add discard remove index count fromkeys "
     "union intersection difference symmetric_difference issubset issuperset isdisjoint",
     COPIES: "deepcopy",
     CLASSES: "deepcopy replace _replace _make __replace__ evolve fromkeys __new__",
@@ -352,12 +353,23 @@ def is_read(uses: set[str], value: Any) -> bool:
     """Whether a name that is loaded for these uses, and holds this value, is read."""
     if READ in uses:
         return True
-    container = type(value) in CONTAINERS
-    if CHANGED in uses and not container:
+    depth = depth_of(uses)
+    if depth is not None and not _nests(value, depth):
         return True
-    if ITEM in uses and not (container and all(type(item) in CONTAINERS for item in items(value))):
-        return True
-    return ASSIGNED in uses and not (container or issubclass(type(value), _VALUES))
+    return ASSIGNED in uses and not (type(value) in CONTAINERS or issubclass(type(value), _VALUES))
+
+
+def depth_of(uses: set[str]) -> int | None:
+    """How deep in what a name holds something is changed."""
+    return max([use.count(INSIDE) for use in uses if use.startswith(CHANGED)], default=None)
+
+
+def _nests(value: Any, depth: int) -> bool:
+    """Whether a value is a container of Python's, or an array, and so are those in it, to a depth."""
+    if type(value) is np.ndarray:
+        return depth == 0 and value.base is None and not value.dtype.hasobject
+    inside = items(value) if type(value) in CONTAINERS and depth else ()
+    return type(value) in CONTAINERS and all(type(v) in (*_VALUES, bool) or _nests(v, depth - 1) for v in inside)
 
 
 def items(container: Any) -> list[Any]:
@@ -389,32 +401,68 @@ def use(code: CodeType, offset: int) -> str:
     return next((_use(instructions, n) for n, i in enumerate(instructions) if i.offset == offset), READ)
 
 
-def _use(instructions: Sequence[dis.Instruction], number: int) -> str:
-    load, after = instructions[number], instructions[number + 1 : number + 80]
-    names = [i.opname for i in after]
-    if after and names[0] in _OF_METHODS and after[0].argval in MUTATORS:
+def _use(instructions: Sequence[dis.Instruction], number: int, by_name: bool = True) -> str:
+    """What a load is good for; `by_name`: follow the local variable that it is stored to."""
+    at, depth = number, 0
+    while True:  # into the items of what is loaded
+        use = _change(instructions, at, by_name)
+        if use:
+            return use + INSIDE * depth
+        after = instructions[at + 1 : at + 80]
+        rest = _then(after, _SUBSCRIPT)
+        if not rest or not _is_subscript(rest[0]):
+            return ASSIGNED if _is_assigned(instructions, number) else READ
+        at, depth = at + 1 + len(after) - len(rest), depth + 1
+
+
+def _change(instructions: Sequence[dis.Instruction], at: int, by_name: bool) -> str:
+    """How a container is changed, which the instruction at this number has put on the stack; nothing if it is not."""
+    after = instructions[at + 1 : at + 80]
+    if not after:
+        return ""
+    if after[0].opname in _OF_METHODS and after[0].argval in MUTATORS:
         return CHANGED  # x.append(…)
-    if after and names[0] in _OF_METHODS and after[0].argval == "setdefault":
+    if after[0].opname in _OF_METHODS and after[0].argval == "setdefault":
         return _of_default(after)
-    called = _then(after, _SUBSCRIPT, _OF_METHODS)
-    if called and _is_subscript(called[0]) and called[1].argval in MUTATORS:
-        return ITEM  # x["a"].append(…)
-    if "STORE_SUBSCR" in names and _is_stored_to(instructions, number, after):
-        return CHANGED
-    store = _operated(instructions, number)
+    if after[0].opname == "STORE_FAST" and by_name:
+        return _of_name(instructions, after[0].argval)
+    return CHANGED if "STORE_SUBSCR" in [i.opname for i in after] and _is_stored_to(instructions, at, after) else ""
+
+
+def _of_name(instructions: Sequence[dis.Instruction], name: str) -> str:
+    """How all that a local variable holds is changed, if nothing else is done with it."""
+    loads = [n for n, i in enumerate(instructions) if i.argval == name and i.opname.startswith("LOAD_FAST")]
+    uses = [_use(instructions, n, by_name=False) for n in loads]
+    return max(uses, key=len) if uses and all(use.startswith(CHANGED) for use in uses) else ""
+
+
+def _is_assigned(instructions: Sequence[dis.Instruction], number: int) -> bool:
+    """Whether a load is that of `x += …` or `x = x + …`, `a.b.x += …` or `a.b.x = a.b.x + …`."""
+    load, store = instructions[number], _operated(instructions, number)
     if not store:
-        return READ
-    stores = [i.opname for i in store]
-    if stores[0] in ("STORE_GLOBAL", "STORE_DEREF") and store[0].argval == load.argval:
-        return ASSIGNED  # x += …, x = x + …
-    if _match(stores, "SWAP", "STORE_ATTR") and store[1].argval == load.argval:
-        return ASSIGNED  # self.x += …
-    owner = instructions[number - 1]
-    if _match(stores, _OWNERS, "STORE_ATTR") and store[1].argval == load.argval:
-        return (
-            ASSIGNED if owner.opname == store[0].opname and owner.argval == store[0].argval else READ
-        )  # self.x = self.x + …
-    return READ
+        return False
+    if store[0].opname in ("STORE_GLOBAL", "STORE_DEREF") and store[0].argval == load.argval:
+        return True
+    owner = instructions[_start(instructions, number) : number]
+    begin = 1 if store[0].opname == "SWAP" else len(owner) if _are_same(store, owner) else len(store)
+    ends = [(i.opname, i.argval) for i in store[begin : begin + 1]]
+    return load.opname in _ATTRIBUTE and ends == [("STORE_ATTR", load.argval)]
+
+
+def _are_same(instructions: Sequence[dis.Instruction], place: Sequence[dis.Instruction]) -> bool:
+    """Whether instructions begin with the same expression without calls."""
+    same = [(i.opname, i.argval) for i in instructions[: len(place)]] == [(i.opname, i.argval) for i in place]
+    return same and bool(place) and not any(i.opname in _CALLS for i in place)
+
+
+def _start(instructions: Sequence[dis.Instruction], number: int) -> int:
+    """Where the expression begins that the instruction at this number ends."""
+    above = 0
+    for at in range(number, max(number - 40, -1), -1):
+        above += dis.stack_effect(instructions[at].opcode, instructions[at].arg, jump=False)
+        if above == 1:
+            return at
+    return number
 
 
 def _is_stored_to(instructions: Sequence[dis.Instruction], number: int, after: Sequence[dis.Instruction]) -> bool:
@@ -468,8 +516,8 @@ def _of_default(after: Sequence[dis.Instruction]) -> str:
         if above < 1 or "JUMP" in i.opname or i.opname in ("COPY", "SWAP"):
             then = after[at + 1] if above == 0 and i.opname.startswith("CALL") else i
             changes = then.opname in _OF_METHODS and then.argval in MUTATORS and then is not i
-            return CHANGED if then.opname == "POP_TOP" else ITEM if changes else READ
-    return READ
+            return CHANGED if then.opname == "POP_TOP" else CHANGED + INSIDE if changes else ""
+    return ""
 
 
 def _is_set_again(instructions: Sequence[dis.Instruction], number: int) -> bool:
@@ -487,10 +535,8 @@ def _is_set_again(instructions: Sequence[dis.Instruction], number: int) -> bool:
         if not rest or not _is_subscript(rest[0]):
             return False
     stored = _operated(instructions, number + 1 + end)
-    load = instructions[number]
-    place = [*([instructions[number - 1]] if load.opname in _ATTRIBUTE else []), load, *key]
-    same = [(i.opname, i.argval) for i in stored[: len(place)]] == [(i.opname, i.argval) for i in place]
-    return same and [i.opname for i in stored[len(place) : len(place) + 1]] == ["STORE_SUBSCR"]
+    place = [*instructions[_start(instructions, number) : number + 1], *key]
+    return _are_same(stored, place) and [i.opname for i in stored[len(place) : len(place) + 1]] == ["STORE_SUBSCR"]
 
 
 def _is_subscript(i: dis.Instruction) -> bool:

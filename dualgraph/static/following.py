@@ -51,6 +51,7 @@ from dualgraph.ops.op import default
 from dualgraph.ops.tensor import Tensor
 from dualgraph.static.bytecode import (
     ANY,
+    CHANGED,
     CLASSES,
     COMPARES,
     CONTAINERS,
@@ -59,6 +60,7 @@ from dualgraph.static.bytecode import (
     GLOBAL,
     HASHES,
     MAYBE,
+    MUTATORS,
     OWN,
     READ,
     SHOWS,
@@ -66,6 +68,7 @@ from dualgraph.static.bytecode import (
     UNDER,
     WHOLE,
     Uses,
+    depth_of,
     is_read,
     items,
     reads,
@@ -118,7 +121,7 @@ _LEADS_TO: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (MethodType, lambda v: (v.__func__, v.__self__)),
     ((BuiltinMethodType, MethodWrapperType), lambda v: (v.__self__,)),
     (functools.singledispatchmethod, lambda v: (v.dispatcher,)),
-    ((functools.partial, functools.partialmethod), lambda v: (v.func, *v.args, *([v.keywords] if v.keywords else ()))),
+    ((functools.partial, functools.partialmethod), lambda v: (v.func, *v.args, v.keywords)),
     ((staticmethod, classmethod), lambda v: (v.__func__,)),
     (property, lambda v: (v.fget, v.fset, v.fdel)),
     (functools.cached_property, lambda v: (v.func,)),
@@ -196,9 +199,8 @@ class Following:
         if is_read(uses, value):
             return True
         self._was.setdefault(key, value)
-        inside = items(value)[:MOST_ELEMENTS] if issubclass(type(value), CONTAINERS) else ()
-        for container in (value, *inside):
-            if issubclass(type(container), (*CONTAINERS, np.ndarray)) and id(container) not in self._before:
+        for container in _containers(value, max(1, depth_of(uses) or 0)):
+            if id(container) not in self._before:
                 self._before[id(container)] = Contents(container, what)
         return False
 
@@ -245,6 +247,8 @@ class Following:
             self._load({name: {READ, MAYBE} for name in _gotten(value)})
             self._ask({CLASSES} if "__class__" in _gotten(value) else set())
             return
+        elif _is_mutator(value) and not self._is_read({CHANGED}, value.__self__, what, id(value)):
+            return  # losses.append
         elif issubclass(type(value), _CONTENTS):
             self._visit_contents(value, what)
         elif issubclass(type(value), _CACHED):
@@ -547,10 +551,11 @@ class Following:
                 if self._is_read(uses, held[name], f"{owner}{name}", (id(value), name)):
                     self._name(value, held, name, owner)
                     self._class_attribute(type(value), name)  # a descriptor comes first; super() asks there
+            elif isinstance(member := inspect.getattr_static(type(value), name, None), MemberDescriptorType):
+                if self._is_read(uses, _in_slot(member, value), f"{owner}{name}", (id(value), name)):
+                    self._slot_of(value, name, owner)
             elif not self._of_class(type(value), name, uses):
                 continue
-            elif isinstance(inspect.getattr_static(type(value), name, None), MemberDescriptorType):
-                self._slot_of(value, name, owner)
             else:
                 maybe = MAYBE in uses
                 users = self._class_attribute(type(value), name, maybe) or maybe or class_is_users(type(value))
@@ -583,7 +588,7 @@ class Following:
         if key not in self._in_slots:
             self._in_slots.add(key)
             member = inspect.getattr_static(type(value), name)
-            self._slot(functools.partial(_in_slot, member, value), f"{owner}{name}", f"{owner}{name}")
+            self._slot(functools.partial(_in_slot, member, value), f"{owner}{name}", f"{owner}{name}", key)
             self._held_under(name, _in_slot(member, value))
 
     def _class_attribute(self, kind: type, name: str, maybe: bool = False) -> bool:
@@ -599,6 +604,17 @@ class Following:
         for base in filter(class_is_users, kind.__mro__):
             self._name(base, vars(base), name, f"{base.__name__}.")
         return holder is not None and class_is_users(holder)
+
+
+def _containers(value: Any, depth: int) -> list[Any]:
+    """A container, and those in it to a depth."""
+    inside = items(value)[:MOST_ELEMENTS] if depth and issubclass(type(value), CONTAINERS) else ()
+    own = [value] if issubclass(type(value), (*CONTAINERS, np.ndarray)) else []
+    return [*own, *(found for item in inside for found in _containers(item, depth - 1))]
+
+
+def _is_mutator(value: Any) -> bool:
+    return issubclass(type(value), BuiltinMethodType) and value.__name__ in MUTATORS
 
 
 def _has_getter(kind: type, names: set[str]) -> bool:

@@ -957,10 +957,248 @@ COUNTERS = [
 ]
 
 
+# … and one level deeper, or by another name
+
+
+class Deep:
+    def __init__(self):
+        self.logs = {"train": {"loss": [], "n": 0}, "val": {}}
+        self.rows, self.seen, self.inner = (
+            [{}],
+            [],
+            types.SimpleNamespace(n=0, d={"a": 0}, times=[], slow={"a": {"n": 0}}),
+        )
+        self.push, self.table, self.most = (
+            self.seen.append,
+            {"a": {"b": {"c": 0}}},
+            {"loss": types.SimpleNamespace(n=0)},
+        )
+        self.array, self.slotted, self.field = np.zeros(2), Slotted(), Field()
+
+
+class Slotted:
+    __slots__ = ("history", "hits", "last")
+
+    def __init__(self):
+        self.hits, self.history = 0, []
+
+    def up(self, value):
+        self.hits += 1
+        self.history.append(value)
+        self.last = value
+
+
+@dataclass(slots=True)
+class Field:
+    hits: int = 0
+    total: float = 0.0
+
+
+def deep_store(d, x):
+    d.logs["train"]["loss"] = x
+    d.logs["val"][f"{'loss'}"] = x
+    d.rows[-1]["loss"] = x
+    d.inner.slow["a"]["x"] = x
+
+
+def deep_append(d, x):
+    d.logs["train"]["loss"].append(x)
+    d.inner.times.append(1)
+
+
+def deep_count(d, x):
+    d.logs["train"]["n"] += 1
+    d.table["a"]["b"]["c"] += 1
+    d.table["a"]["b"]["c"] = d.table["a"]["b"]["c"] + 1
+    d.table["a"]["b"]["e"] = d.table["a"]["b"].get("e", 0) + 1
+    d.inner.slow["a"]["n"] += len(x)
+
+
+def deep_attribute(d, x):
+    d.inner.n = d.inner.n + 1
+    d.inner.n += 1
+    d.most["loss"].n = d.most["loss"].n + 1
+    d.most["loss"].n += 1
+
+
+def deep_item(d, x):
+    d.inner.d["a"] = d.inner.d["a"] + 1
+    d.inner.d["b"] = d.inner.d.get("b", 0) + 1
+    y = len(x)
+    d.inner.d["a"] = d.inner.d["a"] + y
+
+
+def by_a_local_name(d, x):
+    inner = d.inner.d
+    logs = d.logs
+    logs["train"]["loss"].append(x)
+    logs["train"]["n"] += 1
+    inner["a"] = 1
+    losses = d.logs["train"]["loss"]
+    losses.append(x)
+
+
+def by_a_bound_method(d, x):
+    d.push(x)
+    push = d.rows.append
+    push({})
+
+
+def in_an_array(d, x):
+    d.array[0] += 1
+    d.array[1] = 2
+
+
+def in_slots(d, x):
+    d.slotted.up(x)
+    d.field.hits += 1
+    d.field.total = d.field.total + 0.5
+
+
+COUNTERS += [
+    deep_store,
+    deep_append,
+    deep_count,
+    deep_attribute,
+    deep_item,
+    by_a_local_name,
+    by_a_bound_method,
+    in_an_array,
+    in_slots,
+]
+PUSHED: list[Any] = []
+PUSH = PUSHED.append
+
+
+def test_a_bound_method_of_a_list_costs_no_trace():
+    callbacks = [PUSHED.append]
+
+    def function(x):
+        PUSH(1.0)
+        for callback in callbacks:
+            callback(x)
+        return x * 2.0
+
+    follows(function)
+
+
+@pytest.mark.parametrize("change", [lambda d: d["a"].append(3.0), lambda d: d["a"].__setitem__(0, 7.0)])
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda d, push: sum(d["a"]),
+        lambda d, push: [push(0.0), sum(d["a"])][1],
+        lambda d, push: [d["a"].append(0.0), sum(d.get("a"))][1],
+        lambda d, push: by_name_and_read(d),
+        lambda d, push: by_name_and_returned(d)["a"][0] + len(d["a"]),
+        lambda d, push: by_name_and_called(d),
+    ],
+)
+def test_what_is_changed_deep_inside_and_read_is_read(read, change):
+    eager, compiled = {"a": [1.0, 2.0]}, {"a": [1.0, 2.0]}
+    pushes = {id(d): d["a"].append for d in (eager, compiled)}
+    fast, x = static.jit(lambda x: x * read(compiled, pushes[id(compiled)])), dg.ones(2)
+    for _ in range(3):
+        for _ in range(2):
+            expected = x * read(eager, pushes[id(eager)])
+            assert fast(x).tolist() == expected.tolist()
+        for held in (eager, compiled):
+            change(held)
+
+
+def by_name_and_read(d):
+    h = d
+    h["a"].append(1.0)
+    return sum(h["a"])
+
+
+def by_name_and_returned(d):
+    h = d
+    h["a"].append(1.0)
+    return h
+
+
+def by_name_and_called(d):
+    h = d["a"]
+    h.append(1.0)
+    return first_by([h], len)[0] + len(h)
+
+
+NESTED: dict[str, Any] = {}
+
+
+def deep_and_read(x):
+    NESTED["a"]["n"] += 1
+    return x * NESTED["a"]["n"]
+
+
+def deep_and_read_by_name(x):
+    inner = NESTED["a"]
+    inner["n"] += 1
+    return x * inner["n"]
+
+
+def deep_and_in_another_place(x):
+    NESTED["b"]["n"] = NESTED["a"]["n"] + 1
+    return x * NESTED["b"]["n"]
+
+
+def deep_attribute_and_read(x):
+    NESTED["o"].n = NESTED["o"].n + 1
+    return x * NESTED["o"].n
+
+
+def deep_attribute_of_another(x):
+    NESTED["p"].m = NESTED["o"].n + 1
+    return x * NESTED["p"].m
+
+
+def of_an_object_that_appends(x):
+    NESTED["log"]["a"].append(1.0)
+    return x * NESTED["o"].n
+
+
+def array_and_read(x):
+    NESTED["array"][0] += 1
+    return x * float(NESTED["array"][0])
+
+
+class Appending:
+    def append(self, value):
+        NESTED["o"].n += value
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        deep_and_read,
+        deep_and_read_by_name,
+        deep_and_in_another_place,
+        deep_attribute_and_read,
+        deep_attribute_of_another,
+        of_an_object_that_appends,
+        array_and_read,
+    ],
+)
+def test_what_is_counted_deep_inside_and_used_is_read(read):
+    fast, x, found = static.jit(read), dg.ones(2), []
+    for run in (read, fast):
+        NESTED.update(a={"n": 1}, b={"n": 5}, o=types.SimpleNamespace(n=1), p=types.SimpleNamespace(m=1))
+        NESTED.update(log={"a": Appending()}, array=np.ones(2))
+        found.append([])
+        for number in range(5):
+            found[-1].append(run(x).tolist())
+            NESTED["a"]["n"] += number
+            NESTED["o"].n += number
+            NESTED["array"][0] += number
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("count", COUNTERS)
 @pytest.mark.parametrize("kind", ["object", "module"])
 def test_items_that_are_only_counted_cost_no_trace(count, kind):
     recorded = Recorded()
+    vars(recorded).update(vars(Deep()))
     if kind == "module":
         held = nn.Module()
         for name, value in vars(recorded).items():
