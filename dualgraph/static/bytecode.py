@@ -63,6 +63,7 @@ for _ask, _names in _NAMES.items():
 _PAIR = re.compile(r"(?:LOAD|STORE)_FAST")
 _FIELD = re.compile(r"\{([^{}!:]+)")  # of a format string: "{0.name}"
 _CONSTANT = ("LOAD_CONST", "LOAD_SMALL_INT", "BUILD_SLICE")
+OF_ARRAYS = ("ndim", "dtype", "shape")  # plain values, unless an object of the user's has such an attribute
 _OF_CLASS = ("__name__", "__qualname__", "__module__")  # of a class whose objects nobody makes for it
 _TELLING = ("IS_OP", "COMPARE_OP", "CONTAINS_OP")
 _OF_METHODS = ("LOAD_ATTR", "LOAD_METHOD")
@@ -208,9 +209,9 @@ def _plain_at(instructions: Sequence[dis.Instruction], number: int) -> int:
     i, after = instructions[number], instructions[number + 1 : number + 12]
     if i.opname in ("LOAD_CONST", "LOAD_SMALL_INT"):
         return 0 if isinstance(i.argval, str) and _formats(after) else number + 1
-    if i.opname in _OF_METHODS and i.argval in ("ndim", "dtype"):
+    if i.opname in _OF_METHODS and i.argval in OF_ARRAYS[:2]:
         return number + 1
-    if i.opname in _OF_METHODS and i.argval == "shape" and len(after) > 1:
+    if i.opname in _OF_METHODS and i.argval == OF_ARRAYS[2] and len(after) > 1:
         return number + 3 if after[0].opname in _CONSTANT and _is_subscript(after[1]) else 0
     if i.opname in _GLOBAL and i.argval == "len":
         end = _called(after)[1]

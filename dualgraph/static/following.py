@@ -61,6 +61,7 @@ from dualgraph.static.bytecode import (
     HASHES,
     MAYBE,
     MUTATORS,
+    OF_ARRAYS,
     OWN,
     READ,
     SHOWS,
@@ -97,6 +98,7 @@ _SELDOM = {**dict.fromkeys(_COPYING, COPIES), "__dir__": WHOLE, "__del__": None,
 # What decorators of classes write, which reads every field; what a user wrote is followed anyway.
 _SHOWING = frozenset("__repr__ __str__ __format__".split())
 _COMPARING = frozenset("__eq__ __ne__ __lt__ __le__ __gt__ __ge__ __hash__".split())
+_NOT_PLAIN = (COMPARES, HASHES, SHOWS)  # asks what compares attributes that seem to be an array's
 _COPIED = frozenset((COPIES, CLASSES, WHOLE))
 # What asks objects for something that it does not name, under whatever name a function knows it.
 _ASKING: dict[int, tuple[Any, frozenset[str]]] = {
@@ -414,6 +416,8 @@ class Following:
 
     def _held_under(self, name: str, value: Any) -> None:
         """An attribute: its own attributes may be got by computed names."""
+        if name in OF_ARRAYS and not (is_plain(value) or issubclass(type(value), (np.dtype, MemberDescriptorType))):
+            self._ask(_NOT_PLAIN)
         part = (value, f"{type(value).__name__}.")
         self._having.setdefault(UNDER + name, []).append(part)
         if UNDER + name in self._computing:
@@ -442,6 +446,8 @@ class Following:
     def _load(self, names: Uses) -> None:
         """Functions load attributes of these names."""
         for name, uses in names.items():
+            if name in OF_ARRAYS and STORED in uses:
+                self._ask(_NOT_PLAIN)
             known = self._names.setdefault(name, set())
             if not uses <= known:
                 known |= uses

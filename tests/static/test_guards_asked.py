@@ -349,6 +349,11 @@ def first_by(values, key):
     return values[0] if callable(key) else key
 
 
+class Typed:
+    def __init__(self, dtype):
+        self.dtype = dtype
+
+
 GENERATED = {
     "format": (Shown, lambda o: "{}".format(o)),  # noqa: UP032
     "format of a template": (Shown, lambda o: TEMPLATE.format(o)),
@@ -375,6 +380,9 @@ GENERATED = {
     "total ordering": (Ranked, lambda o: o >= 2),
     "equal, and a length that nobody asks for": (Shown, lambda o: first_by([o], len) == Shown("a")),
     "told apart by a class that is passed": (Shown, lambda o: first_by([o], type) == Shown("a")),
+    "equal types that are objects": (Shown, lambda o: Typed(o).dtype == Typed(Shown("a")).dtype),
+    "its text by name": (Shown, lambda o: o.__str__()),
+    "equal by name": (Shown, lambda o: o.__eq__(Shown("a"))),
     "asdict by another name": (Shown, lambda o: "".join(to_dict(o).values())),
     "copied": (Shown, lambda o: copy.copy(o).text()),
     "a field of a format": (Shown, lambda o: "{0.name}".format(o)),  # noqa: UP030, UP032
@@ -630,6 +638,18 @@ def a_class_whose_sibling_is_there():
 
     other = Other()
     return (lambda x: x * One.get(NAMES[0]) * other.get(NAMES[0])), lambda: setattr(One, "lr", 5.0)
+
+
+@case
+def a_type_that_is_an_object():
+    held, other = types.SimpleNamespace(dtype=Shown("a")), types.SimpleNamespace(dtype=Shown("a"))
+    return (lambda x: x * 2.0 if held.dtype == other.dtype else x), lambda: setattr(held.dtype, "name", "bc")
+
+
+@case
+def keywords_of_a_partial_that_had_none():
+    scaled = functools.partial(lambda x, by=1.0: x * by)
+    return (lambda x: scaled(x)), lambda: scaled.keywords.update(by=3.0)
 
 
 # Attributes that are not there, where another function than the one that asks for them catches what that raises
