@@ -116,6 +116,8 @@ _ASKING: dict[int, tuple[Any, frozenset[str]]] = {
 }
 for _library in (heapq, bisect, operator):
     _ASKING |= {id(f): (f, frozenset((COMPARES,))) for n, f in vars(_library).items() if n[:1] != "_" and callable(f)}
+# What gets attributes that it is given the names of.
+_GETTING = {id(f): f for f in (getattr, hasattr, operator.attrgetter, operator.methodcaller, object.__getattribute__)}
 _OF_TENSORS = frozenset(dir(type(default().constant(0.0, "float32"))))  # known to the graph
 FUNCTIONS = (FunctionType, MethodType, functools.partial)
 # What else leads to functions, objects and containers, and to which.
@@ -221,6 +223,10 @@ class Following:
     def _look_into(self, value: Any, what: str) -> None:
         if id(value) in _ASKING:
             self._ask(_ASKING[id(value)][1])
+        if id(value) in _GETTING and what != value.__name__:  # by its own name one sees what it is called with
+            self._computing_of({ANY})
+            self._tried.add(ANY)
+            self._try(self._kinds.values())
         if issubclass(type(value), Tensor):
             if value.call is None:
                 self._leaves.append(value)
@@ -262,6 +268,8 @@ class Following:
             parts = next((parts(value) for leading, parts in _LEADS_TO if issubclass(type(value), leading)), ())
             for part in parts:
                 self.visit(part, what)
+        if issubclass(type(value), functools.partial) and id(value.func) in _GETTING:
+            self._load({name: {READ, MAYBE} for name in value.args if isinstance(name, str)})
         if issubclass(type(value), classmethod):
             self._ask({CLASSES})  # its first argument is one, of whatever it is called of
         if issubclass(type(value), _KNOWN):

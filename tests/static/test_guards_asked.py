@@ -623,6 +623,23 @@ def test_computed_names_of_what_an_expression_chooses(name):
     follows(lambda x: x * pick(chooser, NAMES[0]), lambda: setattr(chooser.first, "lr", 5.0))
 
 
+get, getter = getattr, operator.attrgetter
+HELD_GETTERS: dict[str, Callable[[Any], tuple[Callable[[Any], Any], ...]]] = {
+    "a partial": lambda o: (functools.partial(getattr, o), lambda f: f(NAMES[0])),
+    "a partial of a name": lambda o: (functools.partial(getattr, o, "".join(["l", "r"])), lambda f: f()),
+    "a table": lambda o: ({"get": getattr, "o": o}, lambda t: t["get"](t["o"], NAMES[0])),
+    "a global": lambda o: ([o], lambda t: get(t[0], NAMES[0])),
+    "a global of a library": lambda o: ([o], lambda t: getter(NAMES[0])(t[0])),
+}
+
+
+@pytest.mark.parametrize("name", HELD_GETTERS)
+def test_computed_names_by_functions_that_are_held(name):
+    held = types.SimpleNamespace(lr=2.0)
+    holder, ask = HELD_GETTERS[name](held)
+    follows(lambda x: x * ask(holder), lambda: setattr(held, "lr", 5.0))
+
+
 @case
 def a_class_whose_sibling_is_there():
     class Settings:
