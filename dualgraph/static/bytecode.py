@@ -6,13 +6,17 @@ is only written to (`calls += 1`, `losses.append(loss)`, `table["a"] = x`) is no
 
 from __future__ import annotations
 
+import builtins
 import dis
 import functools
+import itertools
 import re
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Sequence
 from types import CodeType
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from dualgraph.exact import elements, store
 
@@ -21,13 +25,12 @@ READ = "read"
 MAYBE = "maybe"  # read if it is there: that it is not matters, too
 ASSIGNED = "assigned"  # to what it was and something else: x += 1, self.x += 1
 CHANGED = "changed"  # in place, if it is a container of Python's: x[0] = 1, x[0] += 1, x.append(1)
-ITEM = "item"  # one of its items is changed in place, if these are containers of Python's: x[0].append(1)
+INSIDE = "[]"  # after it, once or more: so is one of its items, if these are containers, too: x[0].append(1)
 STORED = "stored"  # x.name = 1: matters where the class does something about it
 
 CONTAINERS = (list, dict, set, deque, bytearray, Counter, OrderedDict, defaultdict)
 _VALUES = (int, float, complex, str, bytes, tuple, type(None))  # what x += 1 makes anew
 MUTATORS = frozenset("append appendleft extend extendleft insert add update clear".split())
-_OWNERS = ("LOAD_FAST", "LOAD_FAST_BORROW", "LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF")
 _SUBSCRIPT = ("BINARY_SUBSCR", "BINARY_OP")
 _FREE = ("LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF")
 _GLOBAL = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
@@ -43,10 +46,10 @@ _OPCODES = {
     HASHES: "BUILD_SET SET_ADD SET_UPDATE BUILD_MAP MAP_ADD DICT_UPDATE",
 }
 _NAMES = {
-    SHOWS: "format format_map",
-    COMPARES: "sort index count remove heappush heappop heapify heapreplace heappushpop nlargest nsmallest merge "
-    "bisect bisect_left bisect_right insort insort_left insort_right",
-    HASHES: "get pop setdefault add discard remove index count fromkeys "
+    SHOWS: "format format_map __str__ __repr__ __format__",
+    COMPARES: "__eq__ __ne__ __lt__ __le__ __gt__ __ge__ sort index count remove heappush heappop heapify heapreplace "
+    "heappushpop nlargest nsmallest merge bisect bisect_left bisect_right insort insort_left insort_right",
+    HASHES: "__hash__ get pop setdefault add discard remove index count fromkeys "
     "union intersection difference symmetric_difference issubset issuperset isdisjoint",
     COPIES: "deepcopy",
     CLASSES: "deepcopy replace _replace _make __replace__ evolve fromkeys __new__",
@@ -57,8 +60,10 @@ _BY_NAME: dict[str, set[str]] = {}
 for _ask, _names in _NAMES.items():
     for _name in _names.split():
         _BY_NAME.setdefault(_name, set()).add(_ask)
+_PAIR = re.compile(r"(?:LOAD|STORE)_FAST")
 _FIELD = re.compile(r"\{([^{}!:]+)")  # of a format string: "{0.name}"
 _CONSTANT = ("LOAD_CONST", "LOAD_SMALL_INT", "BUILD_SLICE")
+OF_ARRAYS = ("ndim", "dtype", "shape")  # plain values, unless an object of the user's has such an attribute
 _OF_CLASS = ("__name__", "__qualname__", "__module__")  # of a class whose objects nobody makes for it
 _TELLING = ("IS_OP", "COMPARE_OP", "CONTAINS_OP")
 _OF_METHODS = ("LOAD_ATTR", "LOAD_METHOD")
@@ -68,7 +73,15 @@ _ASKING = frozenset((*_BY_OPCODE, "LOAD_CONST", "LOAD_SMALL_INT", *_TELLING, *_S
 # Whose attributes are got by computed names: those of the first argument, of what is held under a name as an attribute,
 # a closure variable or a global (before that name), of anything.
 OWN, UNDER, FREE, GLOBAL, ANY = "self", ".", "free ", "global ", "*"
-_COMPUTING = frozenset("getattr hasattr attrgetter methodcaller __getattribute__".split())
+_GETTERS = ("attrgetter", "methodcaller")
+_COMPUTING = frozenset(("getattr", "hasattr", "__getattribute__", *_GETTERS))
+_CALLS = ("PRECALL", "CALL", "CALL_KW")
+# Errors that the lack of an attribute is not.
+_OTHER_ERRORS = frozenset(
+    name
+    for name, kind in vars(builtins).items()
+    if isinstance(kind, type) and issubclass(kind, BaseException) and not issubclass(AttributeError, kind)
+) - {"AttributeError"}
 _IMPORTING = frozenset("import_module __import__".split())
 
 Uses = dict[str, set[str]]  # what each name is loaded for
@@ -85,13 +98,15 @@ class Reads(NamedTuple):
     asks: set[str]  # what objects are asked for, see SHOWS to WHOLE
     members: set[tuple[str, str]]  # names, and attributes that are loaded of what they hold
     computed: frozenset[str]  # what has attributes that are got by computed names, see OWN to ANY
+    tried: set[str]  # attributes that objects are asked for with `hasattr` or a default; ANY for computed names
+    catches: bool  # exceptions that the lack of an attribute may raise, here or in what is called
 
 
 @functools.lru_cache(maxsize=4096)
 def reads(code: CodeType) -> Reads:
     """The names that `code` loads, and the functions, lambdas and comprehensions written inside of it."""
-    found = Reads({}, {}, {}, {}, {}, set(), set(), frozenset())
-    catches = _collect(code, found)
+    found = Reads({}, {}, {}, {}, {}, set(), set(), frozenset(), set(), False)
+    _collect(code, found)
     if not _BY_STRING.isdisjoint((*found.globals, *found.attributes)):
         for name in found.strings:
             found.attributes.setdefault(name, set()).update((READ, MAYBE))
@@ -102,9 +117,6 @@ def reads(code: CodeType) -> Reads:
     if "globals" in found.globals:
         for name in found.strings:
             found.globals.setdefault(name, set()).add(READ)
-    if catches or "AttributeError" in found.globals:
-        for uses in found.attributes.values():
-            uses.add(MAYBE)
     if "format" in found.attributes or "format_map" in found.attributes:
         for inner in _codes(code):
             for field in (f for text in inner.co_consts if isinstance(text, str) for f in _FIELD.findall(text)):
@@ -114,7 +126,49 @@ def reads(code: CodeType) -> Reads:
         found.asks.update(*(_BY_NAME.get(name, ()) for name in found.strings))
     for inner in _codes(code):
         _note_asks(_instructions(inner), found)
-    return found._replace(computed=frozenset().union(*(_computed(inner, code) for inner in _codes(code))))
+        _note_tried(_instructions(inner), found)
+    computed = frozenset[str]().union(*(_computed(inner, code) for inner in _codes(code)))
+    catches = "suppress" in found.globals or "suppress" in found.attributes or any(map(_catches, _codes(code)))
+    return found._replace(computed=computed, catches=catches)
+
+
+def _catches(code: CodeType) -> bool:
+    """Whether a code object may go on after an attribute was not there."""
+    instructions = _instructions(code)
+    if code.co_name in ("__exit__", "__aexit__"):
+        return any(_returns_something(instructions, number) for number in range(len(instructions)))
+    return any(_handles(instructions, number) for number in range(len(instructions)))
+
+
+def _returns_something(instructions: Sequence[dis.Instruction], number: int) -> bool:
+    i, before = instructions[number], instructions[number - 1]
+    constant = i if i.opname == "RETURN_CONST" else before if before.opname == "LOAD_CONST" else None
+    return i.opname.startswith("RETURN_") and i.opname != "RETURN_GENERATOR" and not (constant and not constant.argval)
+
+
+def _handles(instructions: Sequence[dis.Instruction], number: int) -> bool:
+    """Whether an instruction begins a handler of exceptions, or chooses one, that may be an AttributeError."""
+    i, rest = instructions[number], instructions[number + 1 :]
+    if i.opname == "CHECK_EXC_MATCH":
+        made = instructions[number - 1]
+        many = made.arg or 0 if made.opname == "BUILD_TUPLE" else 0
+        kinds = instructions[number - 1 - many : number - 1] if many else [made]
+        return not all(j.opname in _GLOBAL and j.argval in _OTHER_ERRORS for j in kinds)
+    if i.opname != "PUSH_EXC_INFO":
+        return i.opname == "CHECK_EG_MATCH"
+    if rest[0].opname in ("WITH_EXCEPT_START", "POP_TOP"):
+        return rest[0].opname == "POP_TOP"  # `except:`; what a context manager does it says itself
+    ends = ("RERAISE", "PUSH_EXC_INFO", "CHECK_EXC_MATCH", "CHECK_EG_MATCH")
+    body = [j.opname for j in itertools.takewhile(lambda j: j.opname not in ends, rest)]
+    return "POP_EXCEPT" in body  # `finally: return`
+
+
+def _note_tried(instructions: Sequence[dis.Instruction], found: Reads) -> None:
+    for number, i in enumerate(instructions):
+        if i.opname in (*_GLOBAL, *_ATTRIBUTE) and i.argval in ("hasattr", "getattr"):
+            made, _ = _called(instructions[number + 1 :])
+            if i.argval == "hasattr" or len(made) != 2:
+                found.tried.add(made[1][0].argval if len(made) > 1 and _is_text(made[1]) else ANY)
 
 
 def _note_asks(instructions: Sequence[dis.Instruction], found: Reads) -> None:
@@ -142,8 +196,8 @@ def _asks(i: dis.Instruction, before: str, after: Sequence[dis.Instruction], is_
     if i.opname == "BINARY_OP" and i.argrepr in ("%", "%="):
         return set() if is_plain else {SHOWS}  # of what may be a string
     if i.opname in _GLOBAL and i.argval == "type":
-        call = next((n for n, j in enumerate(after) if j.opname == "CALL"), len(after))
-        return set() if _only_told(after[call + 1 :]) else {CLASSES}
+        end = _called(after)[1]
+        return set() if end and _only_told(after[end:]) else {CLASSES}
     if i.opname in _ATTRIBUTE:
         told = i.argval == "__class__" and _only_told(after)
         return {CLASSES} if i.argval == "__class__" and not told else _BY_NAME.get(i.argval, set())
@@ -155,12 +209,13 @@ def _plain_at(instructions: Sequence[dis.Instruction], number: int) -> int:
     i, after = instructions[number], instructions[number + 1 : number + 12]
     if i.opname in ("LOAD_CONST", "LOAD_SMALL_INT"):
         return 0 if isinstance(i.argval, str) and _formats(after) else number + 1
-    if i.opname in _OF_METHODS and i.argval in ("ndim", "dtype"):
+    if i.opname in _OF_METHODS and i.argval in OF_ARRAYS[:2]:
         return number + 1
-    if i.opname in _OF_METHODS and i.argval == "shape" and len(after) > 1:
+    if i.opname in _OF_METHODS and i.argval == OF_ARRAYS[2] and len(after) > 1:
         return number + 3 if after[0].opname in _CONSTANT and _is_subscript(after[1]) else 0
     if i.opname in _GLOBAL and i.argval == "len":
-        return next((number + 2 + n for n, j in enumerate(after) if j.opname == "CALL"), 0)
+        end = _called(after)[1]
+        return end and number + 1 + end
     return 0
 
 
@@ -204,22 +259,35 @@ def _computed(code: CodeType, function: CodeType) -> set[str]:
     for number, instruction in enumerate(instructions):
         if instruction.opname not in (*_GLOBAL, *_ATTRIBUTE) or instruction.argval not in _COMPUTING:
             continue
-        getter = instruction.argval in ("attrgetter", "methodcaller")
-        after = instructions[number + 1 :]
-        length, is_constant = _arguments(after, 0 if getter else 1)
-        if not is_constant:
-            found.add(ANY if getter else _holder(after[: max(length, 1)], code, function))
+        made, _ = _called(instructions[number + 1 :])
+        names = _names_in(instruction.argval, made)
+        if not (names and all(map(_is_text, names))):
+            of_first = instruction.argval not in _GETTERS and len(made) > 1
+            found.add(_holder(made[0], code, function) if of_first else ANY)
     return found
 
 
+def _names_in(getter: str, made: list[list[dis.Instruction]]) -> list[list[dis.Instruction]]:
+    """Those of the arguments of a function that gets attributes that name them."""
+    if getter == "attrgetter":
+        return made
+    return made[:1] if getter == "methodcaller" or (getter == "__getattribute__" and len(made) == 1) else made[1:2]
+
+
+def _is_text(made: list[dis.Instruction]) -> bool:
+    return len(made) == 1 and made[0].opname == "LOAD_CONST" and isinstance(made[0].argval, str)
+
+
 def _holder(expression: Sequence[dis.Instruction], code: CodeType, function: CodeType) -> str:
-    """What an expression means, as far as one can see."""
+    """What an expression means, as far as one can see: a name, or attributes of it."""
     load, attributes = expression[0], expression[1:]
-    name = load.argval[0] if isinstance(load.argval, tuple) and load.argval else load.argval  # loaded with the next one
-    if any(i.opname not in _ATTRIBUTE for i in attributes):
+    name = load.argval
+    if any(i.opname not in _OF_METHODS for i in attributes):
         return ANY
     if load.opname in _GLOBAL:
         return GLOBAL + ".".join([name, *(i.argval for i in attributes)])
+    if not load.opname.startswith("LOAD_FAST") and load.opname not in _FREE:
+        return ANY
     if attributes:
         return UNDER + str(attributes[-1].argval)
     local = load.opname.startswith("LOAD_FAST") and code is function
@@ -230,30 +298,30 @@ def _holder(expression: Sequence[dis.Instruction], code: CodeType, function: Cod
 
 def _is_rebound(name: str, function: CodeType) -> bool:
     """Whether a function, or one inside of it, stores to a variable of its own."""
-    stores = [i for code in _codes(function) for i in _instructions(code) if "STORE_" in i.opname]
-    return any(name in (i.argval if isinstance(i.argval, tuple) else (i.argval,)) for i in stores)
+    return any("STORE_" in i.opname and i.argval == name for code in _codes(function) for i in _instructions(code))
 
 
-def _arguments(after: Sequence[dis.Instruction], number: int) -> tuple[int, bool]:
-    """In a call that begins before these instructions: how many make what comes before the argument of this number, and
-    whether that is a constant string."""
-    depth, start, pushed = 0, 0, None
+def _called(after: Sequence[dis.Instruction]) -> tuple[list[list[dis.Instruction]], int]:
+    """The instructions that each argument is made by, in a call of what was loaded before these, and how many there are
+    up to its end; none, where one cannot see it."""
+    made: list[list[dis.Instruction]] = []
+    depth = 0
     for at, i in enumerate(after):
-        above = depth + dis.stack_effect(i.opcode, i.arg, jump=False)
-        if above < 1 or "JUMP" in i.opname:
+        effect = -1 if i.opname == "JUMP_FORWARD" else dis.stack_effect(i.opcode, i.arg, jump=False)
+        depth += effect  # behind a jump over the other of two expressions there is one of them
+        if i.opname in _CALLS and depth == (0 if i.opname == "PRECALL" else -1):
+            return made[: i.arg], at + 1 + (i.opname == "PRECALL")
+        if depth < 1 or i.opname in ("SWAP", "FOR_ITER", "SEND") or "BACKWARD" in i.opname:
             break
-        if depth <= number < above:
-            start = at
-        if depth <= number < above or above == number + 1:
-            pushed = i  # or computed from what was pushed
-        depth = above
-    return start, pushed is not None and pushed.opname == "LOAD_CONST" and isinstance(pushed.argval, str)
+        made += [[] for _ in range(depth - len(made))]
+        if effect >= 0 or not i.opname.startswith(("POP_", "STORE_", "JUMP_")):
+            made[depth - 1].append(i)
+    return [], 0
 
 
-def _collect(code: CodeType, found: Reads) -> bool:
-    """Note what is loaded; returns whether the code catches exceptions."""
+def _collect(code: CodeType, found: Reads) -> None:
+    """Note what is loaded."""
     instructions = _instructions(code)
-    catches = False
     for number, instruction in enumerate(instructions):
         for names, loads in ((found.globals, _GLOBAL), (found.free, _FREE), (found.attributes, _ATTRIBUTE)):
             if instruction.opname in loads and not _is_of_super(instructions, number):
@@ -266,17 +334,14 @@ def _collect(code: CodeType, found: Reads) -> bool:
             parents = [] if level else [".".join(parts[:n]) for n in range(1, len(parts))]
             for module in (*parents, *(instruction.argval + part for part in ("", *(f".{n}" for n in wanted or ())))):
                 found.modules["." * level + module.lstrip("." if level else "")] = {READ}
-        if instruction.opname == "PUSH_EXC_INFO":
-            catches |= instructions[number + 1].opname != "WITH_EXCEPT_START"
         if instruction.opname in ("STORE_ATTR", "DELETE_ATTR"):
             found.attributes.setdefault(instruction.argval, set()).add(STORED)
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            catches |= _collect(constant, found)
+            _collect(constant, found)
         for name in constant if isinstance(constant, tuple) else (constant,):
             if isinstance(name, str):
                 found.strings.update({part: {READ} for part in name.split(".") if part.isidentifier()})
-    return catches
 
 
 def _is_of_super(instructions: Sequence[dis.Instruction], number: int) -> bool:
@@ -289,12 +354,23 @@ def is_read(uses: set[str], value: Any) -> bool:
     """Whether a name that is loaded for these uses, and holds this value, is read."""
     if READ in uses:
         return True
-    container = type(value) in CONTAINERS
-    if CHANGED in uses and not container:
+    depth = depth_of(uses)
+    if depth is not None and not _nests(value, depth):
         return True
-    if ITEM in uses and not (container and all(type(item) in CONTAINERS for item in items(value))):
-        return True
-    return ASSIGNED in uses and not (container or issubclass(type(value), _VALUES))
+    return ASSIGNED in uses and not (type(value) in CONTAINERS or issubclass(type(value), _VALUES))
+
+
+def depth_of(uses: set[str]) -> int | None:
+    """How deep in what a name holds something is changed."""
+    return max([use.count(INSIDE) for use in uses if use.startswith(CHANGED)], default=None)
+
+
+def _nests(value: Any, depth: int) -> bool:
+    """Whether a value is a container of Python's, or an array, and so are those in it, to a depth."""
+    if type(value) is np.ndarray:
+        return depth == 0 and value.base is None and not value.dtype.hasobject
+    inside = items(value) if type(value) in CONTAINERS and depth else ()
+    return type(value) in CONTAINERS and all(type(v) in (*_VALUES, bool) or _nests(v, depth - 1) for v in inside)
 
 
 def items(container: Any) -> list[Any]:
@@ -307,7 +383,16 @@ def items(container: Any) -> list[Any]:
 
 @functools.lru_cache(maxsize=1024)
 def _instructions(code: CodeType) -> list[dis.Instruction]:
-    return [i for i in dis.get_instructions(code) if i.opname not in ("CACHE", "EXTENDED_ARG", "NOP")]
+    found = [i for i in dis.get_instructions(code) if i.opname not in ("CACHE", "EXTENDED_ARG", "NOP")]
+    return [simple for i in found for simple in _simple(i)]
+
+
+def _simple(i: dis.Instruction) -> list[dis.Instruction]:
+    """An instruction, or the two that it stands for."""
+    kinds = _PAIR.findall(i.opname) if isinstance(i.argval, tuple) and i.opname.count("_FAST") > 1 else []
+    return [
+        i._replace(opname=kind, opcode=dis.opmap[kind], argval=name) for kind, name in zip(kinds, i.argval, strict=True)
+    ] if kinds else [i]  # fmt: skip
 
 
 @functools.lru_cache(maxsize=4096)
@@ -317,32 +402,68 @@ def use(code: CodeType, offset: int) -> str:
     return next((_use(instructions, n) for n, i in enumerate(instructions) if i.offset == offset), READ)
 
 
-def _use(instructions: Sequence[dis.Instruction], number: int) -> str:
-    load, after = instructions[number], instructions[number + 1 : number + 80]
-    names = [i.opname for i in after]
-    if after and names[0] in _OF_METHODS and after[0].argval in MUTATORS:
+def _use(instructions: Sequence[dis.Instruction], number: int, by_name: bool = True) -> str:
+    """What a load is good for; `by_name`: follow the local variable that it is stored to."""
+    at, depth = number, 0
+    while True:  # into the items of what is loaded
+        use = _change(instructions, at, by_name)
+        if use:
+            return use + INSIDE * depth
+        after = instructions[at + 1 : at + 80]
+        rest = _then(after, _SUBSCRIPT)
+        if not rest or not _is_subscript(rest[0]):
+            return ASSIGNED if _is_assigned(instructions, number) else READ
+        at, depth = at + 1 + len(after) - len(rest), depth + 1
+
+
+def _change(instructions: Sequence[dis.Instruction], at: int, by_name: bool) -> str:
+    """How a container is changed, which the instruction at this number has put on the stack; nothing if it is not."""
+    after = instructions[at + 1 : at + 80]
+    if not after:
+        return ""
+    if after[0].opname in _OF_METHODS and after[0].argval in MUTATORS:
         return CHANGED  # x.append(…)
-    if after and names[0] in _OF_METHODS and after[0].argval == "setdefault":
+    if after[0].opname in _OF_METHODS and after[0].argval == "setdefault":
         return _of_default(after)
-    called = _then(after, _SUBSCRIPT, _OF_METHODS)
-    if called and _is_subscript(called[0]) and called[1].argval in MUTATORS:
-        return ITEM  # x["a"].append(…)
-    if "STORE_SUBSCR" in names and _is_stored_to(instructions, number, after):
-        return CHANGED
-    store = _operated(instructions, number)
+    if after[0].opname == "STORE_FAST" and by_name:
+        return _of_name(instructions, after[0].argval)
+    return CHANGED if "STORE_SUBSCR" in [i.opname for i in after] and _is_stored_to(instructions, at, after) else ""
+
+
+def _of_name(instructions: Sequence[dis.Instruction], name: str) -> str:
+    """How all that a local variable holds is changed, if nothing else is done with it."""
+    loads = [n for n, i in enumerate(instructions) if i.argval == name and i.opname.startswith("LOAD_FAST")]
+    uses = [_use(instructions, n, by_name=False) for n in loads]
+    return max(uses, key=len) if uses and all(use.startswith(CHANGED) for use in uses) else ""
+
+
+def _is_assigned(instructions: Sequence[dis.Instruction], number: int) -> bool:
+    """Whether a load is that of `x += …` or `x = x + …`, `a.b.x += …` or `a.b.x = a.b.x + …`."""
+    load, store = instructions[number], _operated(instructions, number)
     if not store:
-        return READ
-    stores = [i.opname for i in store]
-    if stores[0] in ("STORE_GLOBAL", "STORE_DEREF") and store[0].argval == load.argval:
-        return ASSIGNED  # x += …, x = x + …
-    if _match(stores, "SWAP", "STORE_ATTR") and store[1].argval == load.argval:
-        return ASSIGNED  # self.x += …
-    owner = instructions[number - 1]
-    if _match(stores, _OWNERS, "STORE_ATTR") and store[1].argval == load.argval:
-        return (
-            ASSIGNED if owner.opname == store[0].opname and owner.argval == store[0].argval else READ
-        )  # self.x = self.x + …
-    return READ
+        return False
+    if store[0].opname in ("STORE_GLOBAL", "STORE_DEREF") and store[0].argval == load.argval:
+        return True
+    owner = instructions[_start(instructions, number) : number]
+    begin = 1 if store[0].opname == "SWAP" else len(owner) if _are_same(store, owner) else len(store)
+    ends = [(i.opname, i.argval) for i in store[begin : begin + 1]]
+    return load.opname in _ATTRIBUTE and ends == [("STORE_ATTR", load.argval)]
+
+
+def _are_same(instructions: Sequence[dis.Instruction], place: Sequence[dis.Instruction]) -> bool:
+    """Whether instructions begin with the same expression without calls."""
+    same = [(i.opname, i.argval) for i in instructions[: len(place)]] == [(i.opname, i.argval) for i in place]
+    return same and bool(place) and not any(i.opname in _CALLS for i in place)
+
+
+def _start(instructions: Sequence[dis.Instruction], number: int) -> int:
+    """Where the expression begins that the instruction at this number ends."""
+    above = 0
+    for at in range(number, max(number - 40, -1), -1):
+        above += dis.stack_effect(instructions[at].opcode, instructions[at].arg, jump=False)
+        if above == 1:
+            return at
+    return number
 
 
 def _is_stored_to(instructions: Sequence[dis.Instruction], number: int, after: Sequence[dis.Instruction]) -> bool:
@@ -396,8 +517,8 @@ def _of_default(after: Sequence[dis.Instruction]) -> str:
         if above < 1 or "JUMP" in i.opname or i.opname in ("COPY", "SWAP"):
             then = after[at + 1] if above == 0 and i.opname.startswith("CALL") else i
             changes = then.opname in _OF_METHODS and then.argval in MUTATORS and then is not i
-            return CHANGED if then.opname == "POP_TOP" else ITEM if changes else READ
-    return READ
+            return CHANGED if then.opname == "POP_TOP" else CHANGED + INSIDE if changes else ""
+    return ""
 
 
 def _is_set_again(instructions: Sequence[dis.Instruction], number: int) -> bool:
@@ -415,10 +536,8 @@ def _is_set_again(instructions: Sequence[dis.Instruction], number: int) -> bool:
         if not rest or not _is_subscript(rest[0]):
             return False
     stored = _operated(instructions, number + 1 + end)
-    load = instructions[number]
-    place = [*([instructions[number - 1]] if load.opname in _ATTRIBUTE else []), load, *key]
-    same = [(i.opname, i.argval) for i in stored[: len(place)]] == [(i.opname, i.argval) for i in place]
-    return same and [i.opname for i in stored[len(place) : len(place) + 1]] == ["STORE_SUBSCR"]
+    place = [*instructions[_start(instructions, number) : number + 1], *key]
+    return _are_same(stored, place) and [i.opname for i in stored[len(place) : len(place) + 1]] == ["STORE_SUBSCR"]
 
 
 def _is_subscript(i: dis.Instruction) -> bool:

@@ -55,25 +55,24 @@ class Space:
     def seal(self) -> None:
         """All names are known: prepare the quick comparison."""
         present = [name for name, value in self.values.items() if value is not MISSING]
-        self._absent = [name for name, value in self.values.items() if value is MISSING]
+        self._absent = frozenset([name for name, value in self.values.items() if value is MISSING])
         self._then = tuple([self.values[name] for name in present])
         # With one name more than there are, the answer is a tuple in any case.
-        self._get: Callable[[Any], Any] = itemgetter(*present, *present[:1]) if present else lambda _: ()
+        self._get: Callable[[Any], Any] = itemgetter(*present, *present[:1]) if present else tuple
+        held = self.names
+        self._lacks = (dict.keys(held) if isinstance(held, dict) else held.keys()).isdisjoint  # the keys follow it
 
     def holds(self) -> bool:
-        names = self.names
-        try:
-            now = self._get(names)
-        except KeyError:
-            return False
-        if not all(map(is_, now, self._then)):
-            if not all(map(unchanged, now, self._then)):
+        if self._then:
+            try:
+                now = self._get(self.names)
+            except KeyError:
                 return False
-            self._then = now[: len(self._then)]  # equal, though not the same objects
-        for name in self._absent:  # noqa: SIM110 - a generator would cost more than the rest
-            if name in names:
-                return False
-        return True
+            if not all(map(is_, now, self._then)):
+                if not all(map(unchanged, now, self._then)):
+                    return False
+                self._then = now[: len(self._then)]  # equal, though not the same objects
+        return not self._absent or self._lacks(self._absent)
 
     def broken(self) -> str | None:
         for name, then in self.values.items():

@@ -51,6 +51,7 @@ from dualgraph.ops.op import default
 from dualgraph.ops.tensor import Tensor
 from dualgraph.static.bytecode import (
     ANY,
+    CHANGED,
     CLASSES,
     COMPARES,
     CONTAINERS,
@@ -59,6 +60,8 @@ from dualgraph.static.bytecode import (
     GLOBAL,
     HASHES,
     MAYBE,
+    MUTATORS,
+    OF_ARRAYS,
     OWN,
     READ,
     SHOWS,
@@ -66,6 +69,7 @@ from dualgraph.static.bytecode import (
     UNDER,
     WHOLE,
     Uses,
+    depth_of,
     is_read,
     items,
     reads,
@@ -94,6 +98,7 @@ _SELDOM = {**dict.fromkeys(_COPYING, COPIES), "__dir__": WHOLE, "__del__": None,
 # What decorators of classes write, which reads every field; what a user wrote is followed anyway.
 _SHOWING = frozenset("__repr__ __str__ __format__".split())
 _COMPARING = frozenset("__eq__ __ne__ __lt__ __le__ __gt__ __ge__ __hash__".split())
+_NOT_PLAIN = (COMPARES, HASHES, SHOWS)  # asks what compares attributes that seem to be an array's
 _COPIED = frozenset((COPIES, CLASSES, WHOLE))
 # What asks objects for something that it does not name, under whatever name a function knows it.
 _ASKING: dict[int, tuple[Any, frozenset[str]]] = {
@@ -111,6 +116,8 @@ _ASKING: dict[int, tuple[Any, frozenset[str]]] = {
 }
 for _library in (heapq, bisect, operator):
     _ASKING |= {id(f): (f, frozenset((COMPARES,))) for n, f in vars(_library).items() if n[:1] != "_" and callable(f)}
+# What gets attributes that it is given the names of.
+_GETTING = {id(f): f for f in (getattr, hasattr, operator.attrgetter, operator.methodcaller, object.__getattribute__)}
 _OF_TENSORS = frozenset(dir(type(default().constant(0.0, "float32"))))  # known to the graph
 FUNCTIONS = (FunctionType, MethodType, functools.partial)
 # What else leads to functions, objects and containers, and to which.
@@ -118,7 +125,7 @@ _LEADS_TO: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (MethodType, lambda v: (v.__func__, v.__self__)),
     ((BuiltinMethodType, MethodWrapperType), lambda v: (v.__self__,)),
     (functools.singledispatchmethod, lambda v: (v.dispatcher,)),
-    ((functools.partial, functools.partialmethod), lambda v: (v.func, *v.args, *([v.keywords] if v.keywords else ()))),
+    ((functools.partial, functools.partialmethod), lambda v: (v.func, *v.args, v.keywords)),
     ((staticmethod, classmethod), lambda v: (v.__func__,)),
     (property, lambda v: (v.fget, v.fset, v.fdel)),
     (functools.cached_property, lambda v: (v.func,)),
@@ -134,6 +141,8 @@ _LEADS_TO: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
 _MAKE_MORE = (UserList, UserDict, UserString, collections.abc.Set)
 _METHOD_OF = ("__wrapped__", "function")  # what decorators keep
 _GETTERS = (operator.attrgetter, operator.methodcaller)  # which say what they get where they are pickled
+# What a class gives without running code of the user's.
+_PLAIN = (FunctionType, staticmethod, classmethod, type, MemberDescriptorType, GetSetDescriptorType)
 _KNOWN = (MethodType, BuiltinMethodType, ContextVar, property, staticmethod, classmethod, weakref.ref)
 
 
@@ -173,6 +182,8 @@ class Following:
         self._modules: dict[str, None] = {}  # that are imported inside of functions
         self._names: Uses = {"__call__": {READ}}  # attributes that functions load, and what for
         self._new_names: Uses = {}
+        self._tried: set[str] = set()  # attributes that objects are asked for, be they there or not
+        self._catches = False  # what raises where an attribute is not there may be caught, by whatever function
         self._asked: set[str] = set()  # what functions ask objects for without a name
         self._kinds: dict[int, Any] = {}  # classes of objects that were looked at
         self._classes: dict[int, Any] = {}  # those that may be called, for a function knows them
@@ -192,9 +203,8 @@ class Following:
         if is_read(uses, value):
             return True
         self._was.setdefault(key, value)
-        inside = items(value)[:MOST_ELEMENTS] if issubclass(type(value), CONTAINERS) else ()
-        for container in (value, *inside):
-            if issubclass(type(container), (*CONTAINERS, np.ndarray)) and id(container) not in self._before:
+        for container in _containers(value, max(1, depth_of(uses) or 0)):
+            if id(container) not in self._before:
                 self._before[id(container)] = Contents(container, what)
         return False
 
@@ -213,6 +223,10 @@ class Following:
     def _look_into(self, value: Any, what: str) -> None:
         if id(value) in _ASKING:
             self._ask(_ASKING[id(value)][1])
+        if id(value) in _GETTING and what != value.__name__:  # by its own name one sees what it is called with
+            self._computing_of({ANY})
+            self._tried.add(ANY)
+            self._try(self._kinds.values())
         if issubclass(type(value), Tensor):
             if value.call is None:
                 self._leaves.append(value)
@@ -241,6 +255,8 @@ class Following:
             self._load({name: {READ, MAYBE} for name in _gotten(value)})
             self._ask({CLASSES} if "__class__" in _gotten(value) else set())
             return
+        elif _is_mutator(value) and not self._is_read({CHANGED}, value.__self__, what, id(value)):
+            return  # losses.append
         elif issubclass(type(value), _CONTENTS):
             self._visit_contents(value, what)
         elif issubclass(type(value), _CACHED):
@@ -252,6 +268,8 @@ class Following:
             parts = next((parts(value) for leading, parts in _LEADS_TO if issubclass(type(value), leading)), ())
             for part in parts:
                 self.visit(part, what)
+        if issubclass(type(value), functools.partial) and id(value.func) in _GETTING:
+            self._load({name: {READ, MAYBE} for name in value.args if isinstance(name, str)})
         if issubclass(type(value), classmethod):
             self._ask({CLASSES})  # its first argument is one, of whatever it is called of
         if issubclass(type(value), _KNOWN):
@@ -270,6 +288,7 @@ class Following:
         if has_attributes and class_is_users(kind):
             self._new_objects.append((kind, f"{kind.__name__}."))
         self._visit_operators(kind)
+        self._try([kind])
         if CLASSES in self._asked or any(base in _MAKE_MORE for base in kind.__mro__):
             self.visit(kind, kind.__name__)
 
@@ -285,6 +304,17 @@ class Following:
             self._visit_operators(kind)
         for kind in list(self._kinds.values()) if CLASSES in new else ():
             self.visit(kind, kind.__name__)
+
+    def _try(self, kinds: Collection[Any]) -> None:
+        """Functions ask whether attributes are there: the lack of another one is caught where a getter reads that."""
+        if self._tried and not self._catches and any(_has_getter(kind, self._tried) for kind in kinds):
+            self._catch()
+
+    def _catch(self) -> None:
+        """It matters which of the attributes that functions read are not there."""
+        if not self._catches:
+            self._catches = True
+            self._new_objects, self._objects = [*self._objects, *self._new_objects], []
 
     def _visit_operators(self, kind: Any) -> None:
         """What operators and built-in functions call of a user's class."""
@@ -332,6 +362,11 @@ class Following:
         for name, member in found.members:
             self._unbind(self._held(function, name), member)
         self._ask(found.asks)
+        if found.catches:
+            self._catch()
+        if not found.tried <= self._tried:
+            self._tried |= found.tried
+            self._try(self._kinds.values())
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             if name in found.free and self._is_read(found.free[name], _contents_of(cell), name, id(cell)):
                 self._slot(functools.partial(_contents_of, cell), f"closure variable {name}", name, id(cell))
@@ -389,6 +424,8 @@ class Following:
 
     def _held_under(self, name: str, value: Any) -> None:
         """An attribute: its own attributes may be got by computed names."""
+        if name in OF_ARRAYS and not (is_plain(value) or issubclass(type(value), (np.dtype, MemberDescriptorType))):
+            self._ask(_NOT_PLAIN)
         part = (value, f"{type(value).__name__}.")
         self._having.setdefault(UNDER + name, []).append(part)
         if UNDER + name in self._computing:
@@ -410,12 +447,15 @@ class Following:
         if name not in space.values:
             key = (id(holder), name)
             value = space.values[name] = self._was[key] if key in self._was else names.get(name, MISSING)
-            self.visit(value, name if owner == "global " else f"{owner}{name}")
-            self._held_under(name, value)
+            if value is not MISSING:
+                self.visit(value, name if owner == "global " else f"{owner}{name}")
+                self._held_under(name, value)
 
     def _load(self, names: Uses) -> None:
         """Functions load attributes of these names."""
         for name, uses in names.items():
+            if name in OF_ARRAYS and STORED in uses:
+                self._ask(_NOT_PLAIN)
             known = self._names.setdefault(name, set())
             if not uses <= known:
                 known |= uses
@@ -435,6 +475,8 @@ class Following:
                 if WHOLE in self._asked:
                     self._watch_whole(value, owner)
                 methods = self._methods(type(value))
+                if issubclass(type(value), type):
+                    methods |= self._methods(value)
                 for code in methods:
                     self._having.setdefault(code, []).append((value, owner))
                 if ANY in self._computing or not self._computing.isdisjoint(methods):
@@ -495,6 +537,8 @@ class Following:
                     self._slot_of(value, name, owner)
 
     def _watch_attributes(self, value: Any, owner: str, names: Uses) -> None:
+        if self._catches and not issubclass(type(value), FUNCTIONS):
+            names = {name: uses | {MAYBE} if uses != {STORED} else uses for name, uses in names.items()}
         if issubclass(type(value), ModuleType):
             for name, uses in names.items():
                 held_now = vars(value).get(name, MISSING)
@@ -521,10 +565,11 @@ class Following:
                 if self._is_read(uses, held[name], f"{owner}{name}", (id(value), name)):
                     self._name(value, held, name, owner)
                     self._class_attribute(type(value), name)  # a descriptor comes first; super() asks there
+            elif isinstance(member := inspect.getattr_static(type(value), name, None), MemberDescriptorType):
+                if self._is_read(uses, _in_slot(member, value), f"{owner}{name}", (id(value), name)):
+                    self._slot_of(value, name, owner)
             elif not self._of_class(type(value), name, uses):
                 continue
-            elif isinstance(inspect.getattr_static(type(value), name, None), MemberDescriptorType):
-                self._slot_of(value, name, owner)
             else:
                 maybe = MAYBE in uses
                 users = self._class_attribute(type(value), name, maybe) or maybe or class_is_users(type(value))
@@ -557,7 +602,7 @@ class Following:
         if key not in self._in_slots:
             self._in_slots.add(key)
             member = inspect.getattr_static(type(value), name)
-            self._slot(functools.partial(_in_slot, member, value), f"{owner}{name}", f"{owner}{name}")
+            self._slot(functools.partial(_in_slot, member, value), f"{owner}{name}", f"{owner}{name}", key)
             self._held_under(name, _in_slot(member, value))
 
     def _class_attribute(self, kind: type, name: str, maybe: bool = False) -> bool:
@@ -573,6 +618,28 @@ class Following:
         for base in filter(class_is_users, kind.__mro__):
             self._name(base, vars(base), name, f"{base.__name__}.")
         return holder is not None and class_is_users(holder)
+
+
+def _containers(value: Any, depth: int) -> list[Any]:
+    """A container, and those in it to a depth."""
+    inside = items(value)[:MOST_ELEMENTS] if depth and issubclass(type(value), CONTAINERS) else ()
+    own = [value] if issubclass(type(value), (*CONTAINERS, np.ndarray)) else []
+    return [*own, *(found for item in inside for found in _containers(item, depth - 1))]
+
+
+def _is_mutator(value: Any) -> bool:
+    return issubclass(type(value), BuiltinMethodType) and value.__name__ in MUTATORS
+
+
+def _has_getter(kind: type, names: set[str]) -> bool:
+    """Whether a user's class runs code of its own where it is asked for one of these attributes."""
+    for base in filter(class_is_users, kind.__mro__):
+        for name, member in list(vars(base).items()):
+            if name in ("__getattr__", "__getattribute__"):
+                return True
+            if (name in names or ANY in names) and hasattr(type(member), "__get__") and not isinstance(member, _PLAIN):
+                return True
+    return False
 
 
 def _is_generated(method: Any) -> bool:

@@ -345,6 +345,15 @@ class Ranked:
         return len(self.name) < other
 
 
+def first_by(values, key):
+    return values[0] if callable(key) else key
+
+
+class Typed:
+    def __init__(self, dtype):
+        self.dtype = dtype
+
+
 GENERATED = {
     "format": (Shown, lambda o: "{}".format(o)),  # noqa: UP032
     "format of a template": (Shown, lambda o: TEMPLATE.format(o)),
@@ -369,6 +378,11 @@ GENERATED = {
     "a heap": (Ordered, lambda o: heapq.nsmallest(1, [o, Ordered("b")])[0] is o),
     "bisected": (Ordered, lambda o: bisect.bisect([Ordered("b")], o)),
     "total ordering": (Ranked, lambda o: o >= 2),
+    "equal, and a length that nobody asks for": (Shown, lambda o: first_by([o], len) == Shown("a")),
+    "told apart by a class that is passed": (Shown, lambda o: first_by([o], type) == Shown("a")),
+    "equal types that are objects": (Shown, lambda o: Typed(o).dtype == Typed(Shown("a")).dtype),
+    "its text by name": (Shown, lambda o: o.__str__()),
+    "equal by name": (Shown, lambda o: o.__eq__(Shown("a"))),
     "asdict by another name": (Shown, lambda o: "".join(to_dict(o).values())),
     "copied": (Shown, lambda o: copy.copy(o).text()),
     "a field of a format": (Shown, lambda o: "{0.name}".format(o)),  # noqa: UP030, UP032
@@ -547,6 +561,251 @@ def a_method_that_is_called_of_its_class_first():
         return x * Walking.pick(other, name[0] + "1") * walking.pick(name[0] + "1")
 
     return function, lambda: setattr(other, "q1", 5.0)
+
+
+# Computed names, of an object that an expression chooses
+
+NAMES, PICK = ["lr"], {"second": False}
+
+
+class Chooser:
+    def __init__(self):
+        self.first, self.second, self.over = types.SimpleNamespace(lr=2.0), types.SimpleNamespace(lr=3.0), None
+        self.pair, self.training = (self.first, "lr"), True
+
+    def chosen(self, name):
+        return getattr(self.first if self.training else self.second, name)
+
+    def first_that_is(self, name):
+        return getattr(self.over or self.first, name)
+
+    def first_of_all(self, name):
+        return getattr((self.over and self.second) or self.first, name, 1.0)
+
+    def own_or(self, name):
+        return getattr(self.first if self.first else self, name)
+
+    def parts(self, name):
+        return getattr(self, name if self.training else name + "_")
+
+
+def chosen_of_globals(chooser, name):
+    return getattr(chooser.second if PICK["second"] else chooser.first, name)
+
+
+CHOSEN: dict[str, Callable[[Chooser, str], Any]] = {
+    "by a condition": lambda c, n: c.chosen(n),
+    "by a condition on a global": chosen_of_globals,
+    "by or": lambda c, n: c.first_that_is(n),
+    "by and and or, with a default": lambda c, n: c.first_of_all(n),
+    "itself or another": lambda c, n: c.own_or(n),
+    "by a condition in place": lambda c, n: getattr(c.first if c.training else c.second, n),
+    "if it is there": lambda c, n: float(hasattr(c.first if c.training else c.second, n)) * c.chosen(n),
+    "starred": lambda c, n: getattr(*c.pair),
+    "starred in part": lambda c, n: getattr(c.first, *(n,)),
+    "partial": lambda c, n: sum(map(functools.partial(getattr, c.first), [n])),
+    "mapped": lambda c, n: sum(map(getattr, [c.first], [n])),
+    "by a method": lambda c, n: c.first.__getattribute__(n),
+    "by the method of object": lambda c, n: object.__getattribute__(c.first, n),
+    "of an item": lambda c, n: getattr(c.pair[0], n),
+    "of a call": lambda c, n: getattr(Chooser.first_part(c), n),
+    "bound on the way": lambda c, n: getattr((held := c.first), n) if c.training else held,
+    "by another name": lambda c, n: [get := getattr, get(c.first, n)][1],
+    "by a getter of two": lambda c, n: operator.attrgetter("__class__", n)(c.first)[1],
+    "its part by a chosen name": lambda c, n: c.parts("first").lr,
+}
+Chooser.first_part = lambda self: self.first
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+def test_computed_names_of_what_an_expression_chooses(name):
+    chooser, pick = Chooser(), CHOSEN[name]
+    follows(lambda x: x * pick(chooser, NAMES[0]), lambda: setattr(chooser.first, "lr", 5.0))
+
+
+get, getter = getattr, operator.attrgetter
+HELD_GETTERS: dict[str, Callable[[Any], tuple[Callable[[Any], Any], ...]]] = {
+    "a partial": lambda o: (functools.partial(getattr, o), lambda f: f(NAMES[0])),
+    "a partial of a name": lambda o: (functools.partial(getattr, o, "".join(["l", "r"])), lambda f: f()),
+    "a table": lambda o: ({"get": getattr, "o": o}, lambda t: t["get"](t["o"], NAMES[0])),
+    "a global": lambda o: ([o], lambda t: get(t[0], NAMES[0])),
+    "a global of a library": lambda o: ([o], lambda t: getter(NAMES[0])(t[0])),
+}
+
+
+@pytest.mark.parametrize("name", HELD_GETTERS)
+def test_computed_names_by_functions_that_are_held(name):
+    held = types.SimpleNamespace(lr=2.0)
+    holder, ask = HELD_GETTERS[name](held)
+    follows(lambda x: x * ask(holder), lambda: setattr(held, "lr", 5.0))
+
+
+@case
+def a_class_whose_sibling_is_there():
+    class Settings:
+        @classmethod
+        def get(cls, name):
+            return getattr(cls, name)
+
+    class One(Settings):
+        lr = 1.0
+
+    class Other(Settings):
+        lr = 2.0
+
+    other = Other()
+    return (lambda x: x * One.get(NAMES[0]) * other.get(NAMES[0])), lambda: setattr(One, "lr", 5.0)
+
+
+@case
+def a_type_that_is_an_object():
+    held, other = types.SimpleNamespace(dtype=Shown("a")), types.SimpleNamespace(dtype=Shown("a"))
+    return (lambda x: x * 2.0 if held.dtype == other.dtype else x), lambda: setattr(held.dtype, "name", "bc")
+
+
+@case
+def keywords_of_a_partial_that_had_none():
+    scaled = functools.partial(lambda x, by=1.0: x * by)
+    return (lambda x: scaled(x)), lambda: scaled.keywords.update(by=3.0)
+
+
+# Attributes that are not there, where another function than the one that asks for them catches what that raises
+
+
+class Lacking:
+    @property
+    def doubled(self):
+        return self.inner * 2
+
+    @classmethod
+    def of_class(cls):
+        return cls.inner
+
+    def plain(self):
+        return self.inner
+
+
+class Delegating:
+    def __init__(self):
+        self.held = Lacking()
+
+    def __getattr__(self, name):
+        return self.held.plain() if name == "asked" else object.__getattribute__(self, name)
+
+
+class Swallowing:
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        return kind is not None
+
+
+@contextlib.contextmanager
+def going_on():
+    with contextlib.suppress(Exception):
+        yield
+
+
+def safe(function):
+    @functools.wraps(function)
+    def guarded(*args):
+        try:
+            return function(*args)
+        except Exception:
+            return 1.0
+
+    return guarded
+
+
+def in_a_context(context, function):
+    found = 1.0
+    with context:
+        found = function()
+    return found
+
+
+def tried(function, *errors):
+    try:
+        return function()
+    except errors:
+        return 1.0
+
+
+def tried_by_name(function):
+    try:
+        return function()
+    except (KeyError, AttributeError):
+        return 1.0
+
+
+def tried_at_last(function):
+    for _ in range(1):
+        try:
+            return function()
+        finally:
+            continue  # noqa: B012
+    return 1.0
+
+
+def tried_at_all(function):
+    try:
+        return function()
+    except:  # noqa: E722
+        return 1.0
+
+
+ABSENT: dict[str, Callable[[Lacking], Any]] = {
+    "hasattr of a property": lambda o: o.doubled if hasattr(o, "doubled") else 1.0,
+    "hasattr of a computed name": lambda o: o.doubled if hasattr(o, "".join(["doub", "led"])) else 1.0,
+    "a default for a property": lambda o: getattr(o, "doubled", 1.0),
+    "hasattr by another name": lambda o: [has := hasattr, o.doubled if has(o, "doubled") else 1.0][1],
+    "tried": lambda o: tried(o.plain, AttributeError),
+    "tried by name": lambda o: tried_by_name(o.plain),
+    "tried at last": lambda o: tried_at_last(o.plain),
+    "tried at all": lambda o: tried_at_all(o.plain),
+    "a class method": lambda o: tried(o.of_class, Exception),
+    "a decorator": lambda o: safe(lambda: o.plain())(),
+    "suppressed": lambda o: in_a_context(contextlib.suppress(Exception), o.plain),
+    "a context manager": lambda o: in_a_context(Swallowing(), o.plain),
+    "a context of a generator": lambda o: in_a_context(going_on(), o.plain),
+}
+
+
+@pytest.mark.parametrize("name", ABSENT)
+def test_attributes_that_are_not_there_in_another_function(name):
+    held, ask = Lacking(), ABSENT[name]
+    follows(lambda x: x * ask(held), lambda: setattr(held, "inner", 3.0))
+
+
+@case
+def a_getter_of_another_object():
+    held = Delegating()
+    return (lambda x: x * getattr(held, "asked", 1.0)), lambda: setattr(held.held, "inner", 3.0)
+
+
+@case
+def a_property_of_a_module_that_asks_another_object():
+    class Asking(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.settings = Lacking()
+
+        def forward(self, x):
+            return x * getattr(self.settings, "doubled", 1.0)
+
+    asking = Asking()
+    return (lambda x: asking(x)), lambda: setattr(asking.settings, "inner", 3.0)
+
+
+@case
+def a_module_of_python_that_lacks_a_name():
+    module = types.ModuleType("settings")
+
+    def inner():
+        return module.scale
+
+    return (lambda x: x * tried(inner, AttributeError)), lambda: setattr(module, "scale", 3.0)
 
 
 # Modules that are imported inside
@@ -735,10 +994,248 @@ COUNTERS = [
 ]
 
 
+# … and one level deeper, or by another name
+
+
+class Deep:
+    def __init__(self):
+        self.logs = {"train": {"loss": [], "n": 0}, "val": {}}
+        self.rows, self.seen, self.inner = (
+            [{}],
+            [],
+            types.SimpleNamespace(n=0, d={"a": 0}, times=[], slow={"a": {"n": 0}}),
+        )
+        self.push, self.table, self.most = (
+            self.seen.append,
+            {"a": {"b": {"c": 0}}},
+            {"loss": types.SimpleNamespace(n=0)},
+        )
+        self.array, self.slotted, self.field = np.zeros(2), Slotted(), Field()
+
+
+class Slotted:
+    __slots__ = ("history", "hits", "last")
+
+    def __init__(self):
+        self.hits, self.history = 0, []
+
+    def up(self, value):
+        self.hits += 1
+        self.history.append(value)
+        self.last = value
+
+
+@dataclass(slots=True)
+class Field:
+    hits: int = 0
+    total: float = 0.0
+
+
+def deep_store(d, x):
+    d.logs["train"]["loss"] = x
+    d.logs["val"][f"{'loss'}"] = x
+    d.rows[-1]["loss"] = x
+    d.inner.slow["a"]["x"] = x
+
+
+def deep_append(d, x):
+    d.logs["train"]["loss"].append(x)
+    d.inner.times.append(1)
+
+
+def deep_count(d, x):
+    d.logs["train"]["n"] += 1
+    d.table["a"]["b"]["c"] += 1
+    d.table["a"]["b"]["c"] = d.table["a"]["b"]["c"] + 1
+    d.table["a"]["b"]["e"] = d.table["a"]["b"].get("e", 0) + 1
+    d.inner.slow["a"]["n"] += len(x)
+
+
+def deep_attribute(d, x):
+    d.inner.n = d.inner.n + 1
+    d.inner.n += 1
+    d.most["loss"].n = d.most["loss"].n + 1
+    d.most["loss"].n += 1
+
+
+def deep_item(d, x):
+    d.inner.d["a"] = d.inner.d["a"] + 1
+    d.inner.d["b"] = d.inner.d.get("b", 0) + 1
+    y = len(x)
+    d.inner.d["a"] = d.inner.d["a"] + y
+
+
+def by_a_local_name(d, x):
+    inner = d.inner.d
+    logs = d.logs
+    logs["train"]["loss"].append(x)
+    logs["train"]["n"] += 1
+    inner["a"] = 1
+    losses = d.logs["train"]["loss"]
+    losses.append(x)
+
+
+def by_a_bound_method(d, x):
+    d.push(x)
+    push = d.rows.append
+    push({})
+
+
+def in_an_array(d, x):
+    d.array[0] += 1
+    d.array[1] = 2
+
+
+def in_slots(d, x):
+    d.slotted.up(x)
+    d.field.hits += 1
+    d.field.total = d.field.total + 0.5
+
+
+COUNTERS += [
+    deep_store,
+    deep_append,
+    deep_count,
+    deep_attribute,
+    deep_item,
+    by_a_local_name,
+    by_a_bound_method,
+    in_an_array,
+    in_slots,
+]
+PUSHED: list[Any] = []
+PUSH = PUSHED.append
+
+
+def test_a_bound_method_of_a_list_costs_no_trace():
+    callbacks = [PUSHED.append]
+
+    def function(x):
+        PUSH(1.0)
+        for callback in callbacks:
+            callback(x)
+        return x * 2.0
+
+    follows(function)
+
+
+@pytest.mark.parametrize("change", [lambda d: d["a"].append(3.0), lambda d: d["a"].__setitem__(0, 7.0)])
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda d, push: sum(d["a"]),
+        lambda d, push: [push(0.0), sum(d["a"])][1],
+        lambda d, push: [d["a"].append(0.0), sum(d.get("a"))][1],
+        lambda d, push: by_name_and_read(d),
+        lambda d, push: by_name_and_returned(d)["a"][0] + len(d["a"]),
+        lambda d, push: by_name_and_called(d),
+    ],
+)
+def test_what_is_changed_deep_inside_and_read_is_read(read, change):
+    eager, compiled = {"a": [1.0, 2.0]}, {"a": [1.0, 2.0]}
+    pushes = {id(d): d["a"].append for d in (eager, compiled)}
+    fast, x = static.jit(lambda x: x * read(compiled, pushes[id(compiled)])), dg.ones(2)
+    for _ in range(3):
+        for _ in range(2):
+            expected = x * read(eager, pushes[id(eager)])
+            assert fast(x).tolist() == expected.tolist()
+        for held in (eager, compiled):
+            change(held)
+
+
+def by_name_and_read(d):
+    h = d
+    h["a"].append(1.0)
+    return sum(h["a"])
+
+
+def by_name_and_returned(d):
+    h = d
+    h["a"].append(1.0)
+    return h
+
+
+def by_name_and_called(d):
+    h = d["a"]
+    h.append(1.0)
+    return first_by([h], len)[0] + len(h)
+
+
+NESTED: dict[str, Any] = {}
+
+
+def deep_and_read(x):
+    NESTED["a"]["n"] += 1
+    return x * NESTED["a"]["n"]
+
+
+def deep_and_read_by_name(x):
+    inner = NESTED["a"]
+    inner["n"] += 1
+    return x * inner["n"]
+
+
+def deep_and_in_another_place(x):
+    NESTED["b"]["n"] = NESTED["a"]["n"] + 1
+    return x * NESTED["b"]["n"]
+
+
+def deep_attribute_and_read(x):
+    NESTED["o"].n = NESTED["o"].n + 1
+    return x * NESTED["o"].n
+
+
+def deep_attribute_of_another(x):
+    NESTED["p"].m = NESTED["o"].n + 1
+    return x * NESTED["p"].m
+
+
+def of_an_object_that_appends(x):
+    NESTED["log"]["a"].append(1.0)
+    return x * NESTED["o"].n
+
+
+def array_and_read(x):
+    NESTED["array"][0] += 1
+    return x * float(NESTED["array"][0])
+
+
+class Appending:
+    def append(self, value):
+        NESTED["o"].n += value
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        deep_and_read,
+        deep_and_read_by_name,
+        deep_and_in_another_place,
+        deep_attribute_and_read,
+        deep_attribute_of_another,
+        of_an_object_that_appends,
+        array_and_read,
+    ],
+)
+def test_what_is_counted_deep_inside_and_used_is_read(read):
+    fast, x, found = static.jit(read), dg.ones(2), []
+    for run in (read, fast):
+        NESTED.update(a={"n": 1}, b={"n": 5}, o=types.SimpleNamespace(n=1), p=types.SimpleNamespace(m=1))
+        NESTED.update(log={"a": Appending()}, array=np.ones(2))
+        found.append([])
+        for number in range(5):
+            found[-1].append(run(x).tolist())
+            NESTED["a"]["n"] += number
+            NESTED["o"].n += number
+            NESTED["array"][0] += number
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("count", COUNTERS)
 @pytest.mark.parametrize("kind", ["object", "module"])
 def test_items_that_are_only_counted_cost_no_trace(count, kind):
     recorded = Recorded()
+    vars(recorded).update(vars(Deep()))
     if kind == "module":
         held = nn.Module()
         for name, value in vars(recorded).items():
@@ -754,6 +1251,55 @@ def test_items_that_are_only_counted_cost_no_trace(count, kind):
         fast(x)
         function(x)
     assert fast.misses == ["first call"]
+
+
+class Clock:
+    def __enter__(self):
+        self.start = time.perf_counter()
+        return self
+
+    def __exit__(self, kind, value, trace):
+        self.took = time.perf_counter() - self.start
+
+
+def left_by_a_context(o, x):
+    with Clock():
+        pass
+
+
+def caught_otherwise(o, x):
+    try:
+        {}["a"]
+    except (KeyError, ValueError):
+        pass
+    except TypeError as error:
+        raise ValueError("") from error
+
+
+def cleaned_up(o, x):
+    try:
+        pass
+    finally:
+        o.times = 1
+
+
+def asked_of_plain_attributes(o, x):
+    return hasattr(o, "width") and getattr(o, "height", None)
+
+
+@pytest.mark.parametrize("step", [left_by_a_context, caught_otherwise, cleaned_up, asked_of_plain_attributes])
+def test_attributes_that_a_step_makes_cost_no_trace_where_nobody_misses_them(step):
+    class Holding:
+        width = 2
+
+    held = Holding()
+
+    def function(x):
+        step(held, x)
+        held.last = x * 2.0
+        return held.last + 1.0
+
+    follows(function)
 
 
 def added_and_used(s, x):
