@@ -9,6 +9,7 @@ from __future__ import annotations
 import _thread
 import contextlib
 import inspect
+import os
 import subprocess
 import sys
 import threading
@@ -78,6 +79,14 @@ def modes(step):
     }
 
 
+PACKAGE = os.path.dirname(os.path.abspath(dg.__file__)) + os.sep
+
+
+def is_ours(code):
+    """Whether code is of this package, wherever it is installed."""
+    return code.co_filename.startswith(PACKAGE)
+
+
 @contextlib.contextmanager
 def at_each_bytecode(look):
     """Call `look()` before each bytecode of this package that this thread runs."""
@@ -85,7 +94,7 @@ def at_each_bytecode(look):
     looking = []
 
     def trace(frame, event, arg):
-        if looking or "dualgraph" not in frame.f_code.co_filename or "tests" in frame.f_code.co_filename:
+        if looking or not is_ours(frame.f_code):
             return None
         frame.f_trace_opcodes = True
         if event == "opcode":
@@ -348,7 +357,7 @@ def interrupted(moment):
 
     def profile(frame, event, arg):
         code = frame.f_code
-        ours = "dualgraph" in code.co_filename and "tests" not in code.co_filename
+        ours = is_ours(code)
         if ours and event in ("call", "c_return") and not code.co_flags & inspect.CO_GENERATOR:  # maybe being closed
             count[0] += 1
             if count[0] == moment:
