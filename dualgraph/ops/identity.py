@@ -1,7 +1,7 @@
 """The value that a tensor has now: what a view that changes nothing gives.
 
-Of a leaf with a gradient it is a result like any other, with the leaf behind it (PyTorch's `w[:]`); of a computed tensor it is
-that tensor, for it never changes; without a gradient it is a tensor of its own. No copy is made.
+With a gradient it is a result like any other (PyTorch's `w[:]`), without one a tensor of its own; no copy is made. That goes for
+leaves and computed tensors alike: what is computed outside is a leaf inside of a graph, and gradients must add up alike.
 """
 
 from __future__ import annotations
@@ -36,4 +36,4 @@ def identity(x: Any) -> Tensor:
     x = front.lift(x)
     if not (x.tracked and front.grad_enabled):
         return front.detach(x)
-    return bind(IDENTITY, x) if x.call is None else x
+    return bind(IDENTITY, x)
