@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self, TypeVar
 
 import numpy as np
 
-from dualgraph.eager.tensor import Variable
 from dualgraph.errors import ArgumentError, DTypeError, DualgraphError, here, shown
 from dualgraph.nn.parameter import Parameter
 from dualgraph.ops.arguments import flag, text
@@ -21,6 +20,7 @@ from dualgraph.ops.creation import asarray
 from dualgraph.ops.observed import Observed, Table
 from dualgraph.ops.op import current
 from dualgraph.ops.tensor import Tensor
+from dualgraph.ops.value import Variable
 
 if TYPE_CHECKING:
     from dualgraph.ops.types import ArrayLike, Device, Forward, P, R_co
