@@ -19,7 +19,7 @@ from dualgraph.kernels.program import Program
 from dualgraph.ops.arrays import as_array
 from dualgraph.ops.broadcast import checked_scalar
 from dualgraph.ops.composite import composite, lower_call
-from dualgraph.ops.layout import Window, array_of, layout_of, view_of
+from dualgraph.ops.layout import array_of, layout_of, view_of
 from dualgraph.ops.op import Call, FrontEnd, Op, out_of_memory, set_default, specs_of
 from dualgraph.ops.reduce import sum_to
 from dualgraph.ops.shape import contiguous_copy
@@ -201,8 +201,7 @@ class Eager(FrontEnd):
         assert plan.loaded is not None
         plan.loaded.stepwise(saved, observe)
         view = check_of(step).operand
-        values = array_of(seen[view.buffer], Window(view.shape, view.dtype, view.strides, view.offset))
-        return explain(op.name, step, values).at(here(3))
+        return explain(op.name, step, array_of(seen[view.buffer], view)).at(here(3))
 
     def _lifted(self, op: Op, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         try:

@@ -1,7 +1,8 @@
 """What tensors of both modes have in common: operators and methods, each one line over the public operations.
 
-`Value`, which holds its elements, and `Symbol`, which stands for them, derive from `Tensor`; a model never asks which of the two it holds.
-This file stands below the operations: it calls them through `FUNCTIONS`, which `ops` fills with its public names.
+`Value`, which holds its elements, and `Symbol`, which stands for them, derive from `Tensor`; a model never asks which of
+the two it has. This file stands below the operations: it calls them through `FUNCTIONS`, which `ops` fills with its public
+names.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, Unpack, ove
 
 import numpy as np
 
+from dualgraph.device import CPU, device_named
 from dualgraph.errors import ArgumentError, DTypeError, GradientError, GraphError, ShapeError, here, shown
 from dualgraph.ops.op import current
 from dualgraph.spec import NUMPY_DTYPES, Shape, Spec, is_float
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
         Array,
         ArrayLike,
         Axis,
-        Device,
+        DeviceName,
         DTypeLike,
         FoldOptions,
         Key,
@@ -118,14 +120,11 @@ class Tensor:
     @property
     def device(self) -> str:
         """Where the values are: "cpu"."""
-        return "cpu"
+        return CPU.name
 
-    def to(self, device: Device) -> Tensor:
+    def to(self, device: DeviceName) -> Tensor:
         """The tensor on a device. Only "cpu" is available in this version."""
-        if not isinstance(device, str) or device != "cpu":
-            raise ArgumentError(f"to: got device {shown(device)}; this version runs on 'cpu' only; use 'cpu'").at(
-                here(2)
-            )
+        device_named("to", device)
         return self
 
     @property

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dualgraph.device import CPU, Storage
 from dualgraph.errors import DTypeError, GradientError, ShapeError, SymbolError, here
 from dualgraph.exact import stored_slots
 from dualgraph.ops.arguments import flag
@@ -35,7 +36,7 @@ class Value(Tensor):
 
     __slots__ = ("__weakref__", "_grad", "call", "hooks", "index", "layout", "storage", "tracked")
 
-    storage: Array
+    storage: Storage
     layout: Layout
     tracked: bool
     call: Call | None
@@ -44,7 +45,7 @@ class Value(Tensor):
 
     def __init__(
         self,
-        storage: Array,
+        storage: Storage,
         layout: Layout,
         requires_grad: bool = False,
         call: Call | None = None,
@@ -121,7 +122,7 @@ class Value(Tensor):
         return self.numpy().copy().__dlpack__(**{**options, "copy": None})
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return 1, 0  # the processor's memory
+        return CPU.kind, CPU.index
 
     def __reduce__(self) -> tuple[object, ...]:
         """Copied and pickled by value: what was recorded stays behind, so a tensor that has a history is refused."""
@@ -131,7 +132,7 @@ class Value(Tensor):
                 "detach() it first"
             ).at(here(2))
         held = self.held_gradient()
-        state = (np.array(array_of(self.storage, self.layout), order="C"), self.tracked, held, self._more())
+        state = (CPU.copy(array_of(self.storage, self.layout)), self.tracked, held, self._more())
         return _remade, (type(self), *state), (getattr(self, "__dict__", None), self._slots())
 
     def _more(self) -> dict[str, Any]:
@@ -208,7 +209,7 @@ class Earlier(Value):
 
     source: Value
 
-    def __init__(self, leaf: Value, storage: Array):
+    def __init__(self, leaf: Value, storage: Storage):
         self.source = leaf.source if isinstance(leaf, Earlier) else leaf
         self.storage, self.layout, self.tracked, self.call, self.index = storage, leaf.layout, True, None, -1
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn
 import numpy as np
 
 from dualgraph import tree
+from dualgraph.device import CPU
 from dualgraph.errors import FeedError, GraphError, OutOfMemoryError, here
 from dualgraph.kernels import memory, provider
 from dualgraph.kernels.failure import check_of, explain, searches_call_functions
@@ -24,6 +25,7 @@ from dualgraph.kernels.program import Program
 from dualgraph.kernels.replay import Recording
 from dualgraph.kernels.state import State
 from dualgraph.locks import lock
+from dualgraph.ops.layout import array_of
 from dualgraph.ops.op import Call, Op, current
 from dualgraph.ops.symbol import Symbol
 from dualgraph.ops.tensor import Tensor
@@ -291,7 +293,7 @@ class Executable(Generic[R]):
             else:
                 v = graded[key]
                 array = held_gradient(passed.get(id(v.tensor), v.tensor), v)
-            arrays.append(np.array(array, order="C").reshape(leaf.specs[0].shape))
+            arrays.append(CPU.copy(array).reshape(leaf.specs[0].shape))
         return arrays
 
     def _held(self, passed: Mapping[int, Any]) -> list[Array]:
@@ -306,9 +308,7 @@ class Executable(Generic[R]):
         if view.buffer not in seen:
             copies = [np.array(a) for a in arrays]
             provider.load(program).stepwise(copies, lambda number, buffers: seen.update(buffers))
-        flat = seen[view.buffer].reshape(-1)
-        strides = tuple(s * flat.itemsize for s in view.strides)
-        values = np.lib.stride_tricks.as_strided(flat[view.offset :], view.shape, strides)
+        values = array_of(seen[view.buffer], view)
         call = self.compilation.call_of(step.origins[0]) if step.origins else None
         return explain(call.op.name if call else "check", step, values).at(call.where if call else None)
 
@@ -431,7 +431,7 @@ def _as_cell(tensor: Any) -> Any:
     """A tensor whose storage is its value in row-major order. What is not is no `Variable`, so it never changes."""
     if tensor.layout.__class__ is Spec:
         return tensor
-    return Value(np.array(tensor.detach().numpy(), order="C"), tensor.spec)
+    return Value(CPU.copy(tensor.detach().numpy()), tensor.spec)
 
 
 __all__ = ["Executable", "PassReport", "Watched"]
