@@ -78,8 +78,8 @@ def differentiated(function: Function, order: int = 1) -> Function:
     """`function` with the gradients of its outputs, of those gradients, … up to `order`, as further results."""
 
     def run(*inputs: Any) -> list[Any]:
-        wanted = [x for x in inputs if x.requires_grad]
         found = leaves(function(*inputs))
+        wanted = [x for x in inputs if x.requires_grad]
         latest = found
         for n in range(order):
             latest = gradients(latest, wanted, create_graph=n + 1 < order)

@@ -6,6 +6,7 @@ one call are arguments of the next. Calls may take turns between the modes.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ class Bound(NamedTuple):
     program: RandomProgram
     function: Callable[..., list[Any]]
     given: list[Any]
+    body: Callable[..., list[Any]]  # what the function calls, and holds weakly
 
     @property
     def arguments(self) -> list[Any]:
@@ -102,12 +104,17 @@ def bound(program: RandomProgram) -> Bound:
     at = places(program)
     full = sweeping(program) if program.left else differentiated(program, program.order)
 
-    def function(*arguments: Any) -> list[Any]:
-        values = dict(zip(at, arguments, strict=True))
-        inputs = [values.get(n, x) for n, x in enumerate(given)]
+    def body(inputs: list[Any]) -> list[Any]:
         return [as_result(x, inputs) for x in leaves(full(*inputs))]
 
-    return Bound(program, function, given)
+    hidden = weakref.ref(body)  # or guards would follow the interpreter of programs, which takes longer than all else
+
+    def function(*arguments: Any) -> list[Any]:
+        values = dict(zip(at, arguments, strict=True))
+        run: Any = hidden()
+        return run([values.get(n, x) for n, x in enumerate(given)])  # type: ignore[no-any-return]
+
+    return Bound(program, function, given, body)
 
 
 def sweeping(function: Callable[..., Any]) -> Callable[..., list[Any]]:
