@@ -107,7 +107,9 @@ def define(function: Function, arrays: Sequence[Any]) -> tuple[static.Graph, lis
     graph = static.Graph()
     with graph:
         inputs = [
-            static.placeholder(f"x{n}", a.shape, a.dtype, requires_grad=np.dtype(a.dtype).kind == "f")
+            static.placeholder(
+                f"x{n}", a.shape, a.dtype, requires_grad=getattr(a, "requires_grad", np.dtype(a.dtype).kind == "f")
+            )
             for n, a in enumerate(arrays)
         ]
         outputs = leaves(function(*inputs))

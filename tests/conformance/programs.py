@@ -248,7 +248,12 @@ class RandomProgram(NamedTuple):
 
     def _reduced(self) -> Iterator[RandomProgram]:
         for n, handed in enumerate(self.handed):
-            simpler = [PLAIN, handed._replace(held=False), handed._replace(hooked=False), handed._replace(layout="contiguous")]
+            simpler = [
+                PLAIN,
+                handed._replace(held=False),
+                handed._replace(hooked=False),
+                handed._replace(layout="contiguous"),
+            ]
             for other in dict.fromkeys(simpler[handed == PLAIN :]):
                 if other != handed:
                     yield self._replace(handed=(*self.handed[:n], other, *self.handed[n + 1 :]))
@@ -300,7 +305,9 @@ class RandomProgram(NamedTuple):
         plain = {n for n, h in enumerate(self.handed) if h.way in ("plain", "captured", "shared")}
         computed = {n for n, h in enumerate(self.handed) if h.way == "computed"}
         floats = {n for n, (_, kind) in enumerate(self.inputs) if kind == "f"}
-        inputs = sorted(floats - computed - (twins & (plain | twins)) - {n for n in plain if self.handed[n].way == "captured"})
+        inputs = sorted(
+            floats - computed - (twins & (plain | twins)) - {n for n in plain if self.handed[n].way == "captured"}
+        )
         first = len(self.inputs)
         return inputs + [first + n for n, i in enumerate(self.instructions) if i.name == "new_leaf"]
 
@@ -487,9 +494,7 @@ def program_of(seed: int) -> RandomProgram:
         handed.append(Handed("contiguous", drawn(rng, SECOND), of))
     dtype = drawn(rng, ("float32", "float32", "float64"))
     left, recorded = rng.randint(4) == 0, rng.randint(16) > 0
-    program = RandomProgram(
-        tuple(inputs), dtype, (), (), rng.randint(2**16), 1, tuple(handed), left, recorded
-    )
+    program = RandomProgram(tuple(inputs), dtype, (), (), rng.randint(2**16), 1, tuple(handed), left, recorded)
     if not program.is_valid():
         program = program._replace(left=False)
     for _ in range(4 + min(rng.randint(11), rng.randint(11))):

@@ -16,6 +16,7 @@ import dualgraph as dg
 from conformance.layouts import LAYOUTS
 from conformance.modes import Array, assert_bits, differentiated, leaves, random_state, weight
 from conformance.programs import Handed, RandomProgram
+from dualgraph.bits import same_bits
 
 SEED = 20
 ARGUMENTS = ("argument", "computed", "plain", "twin", "shared")
@@ -159,6 +160,10 @@ def tensor_of(array: Array, handed: Handed, given: list[Any]) -> Any:
     if handed.hooked:
         x.register_hook(lambda g: g * 1.5)
     return x
+
+
+def same_outcome(found: Outcome, expected: Outcome) -> bool:
+    return list(found) == list(expected) and all(map(same_bits, found.values(), expected.values()))
 
 
 def assert_same(found: Outcome, expected: Outcome, what: str) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import secrets
 from collections import Counter
-from typing import Any
 
 import hypothesis
 import numpy as np
