@@ -71,11 +71,19 @@ INTEGER: dict[str, Callable[..., Any]] = {  # integers in, integers out; they wr
     "i_remainder": lambda x, y: x % 5, "i_negative": lambda x, y: -x, "i_shift": lambda x, y: x << 2,
     "i_plus_zero": lambda x, y: x + 0, "i_times_zero": lambda x, y: x * 0, "i_times_one": lambda x, y: x * 1,
 }  # fmt: skip
+
+
+def held_against(x: Any, i: Any, bad: int) -> Any:
+    """A check that most integers pass."""
+    n = x.shape[-1]
+    return x * dg.mean(dg.take(x, dg.reshape(dg.where(i == bad, n, i % n), (-1,)), axis=-1))
+
+
 MEETING: dict[str, Callable[[Any, Any], Any]] = {  # floats and integers in, floats out
     "mixed_product": lambda x, i: x * i, "chosen": lambda x, i: dg.where(i > 0, x, -x), "compared": lambda x, i: x * (x < i),
     "masked": lambda x, i: x * dg.astype(i % 2 == 0, x.dtype), "taken": lambda x, i: dg.take(x, i % x.shape[-1], axis=-1),
     "looked_up": lambda x, i: dg.take(x, dg.where(i == 7, x.shape[-1], i % x.shape[-1]), axis=-1),  # 7 is a bad index
-    "held_against": lambda x, i: x * dg.mean(dg.take(x, dg.minimum(i, x.shape[-1]) % (x.shape[-1] + 1), axis=-1)),
+    "held_against": lambda x, i: held_against(x, i, 7), "held_otherwise": lambda x, i: held_against(x, i, 5),
 }  # fmt: skip
 RANDOM: dict[str, Callable[[Any], Any]] = {
     "dropout": lambda x: F.dropout(x, 0.3), "noise": lambda x: x + dg.rand(x.shape, dtype=x.dtype),
@@ -362,8 +370,8 @@ def result_shape(instruction: Instruction, shapes: list[tuple[int, ...]]) -> tup
         if name in ("softmax", "log_softmax", "picked") and (not first or first[-1] < 2):
             return None
         return (*first[:-1], 4) if name == "picked" else first
-    if name == "held_against":
-        return first if first and len(shapes[1]) <= 1 else None
+    if name in ("held_against", "held_otherwise"):
+        return first if first and math.prod((*first, *shapes[1])) <= LARGEST else None
     if name in ("taken", "looked_up"):
         return (*first[:-1], *shapes[1]) if first and len(shapes[1]) <= 1 else None
     if kind in ("algebra", "integer") and name not in TWO_OPERANDS:
@@ -420,6 +428,10 @@ OFTEN = {
     "meeting": 2, "same": 2, "recording": 1, "leaf": 1, "sweep": 1,
 }  # fmt: skip
 KINDS = tuple(kind for kind, times in OFTEN.items() for _ in range(times))
+TASTES: tuple[tuple[str, ...], ...] = (  # a program may be of some kinds above all, which then meet one another
+    (), (), ("meeting", "meeting", "state"), ("product", "product", "view"), ("sweep", "leaf", "recording", "same"),
+    ("same", "binary", "sweep"), ("algebra", "unary"),
+)  # fmt: skip
 PAIRS = ("binary", "algebra", "product", "integer", "meeting", "state")
 WAYS = (  # arguments that take gradients, what is computed of them, arguments that take none; captured: a leaf, a value
     "argument", "argument", "computed", "plain", "leaf", "captured", "parameter", "variable",
@@ -451,9 +463,11 @@ def drawn(rng: np.random.RandomState, choices: Sequence[Any]) -> Any:
     return choices[rng.randint(len(choices))]
 
 
-def instruction_of(rng: np.random.RandomState, program: RandomProgram) -> Instruction | None:
+def instruction_of(
+    rng: np.random.RandomState, program: RandomProgram, kinds: Sequence[str] = KINDS
+) -> Instruction | None:
     """A random instruction that goes on with a program; None where its operands do not fit."""
-    kind = drawn(rng, KINDS)
+    kind = drawn(rng, kinds)
     name = drawn(rng, NAMES[kind])
     known = program.kinds()
     wanted = {"integer": "ii", "meeting": "fi"}.get(kind, "ff")[: 2 if kind in PAIRS or "slope" in name else 1]
@@ -462,6 +476,8 @@ def instruction_of(rng: np.random.RandomState, program: RandomProgram) -> Instru
         fitting = [i for i, known_kind in enumerate(known) if known_kind[1] == letter or kind in ("view", "same")]
         if kind in ("state", "leaf") and not operands:
             fitting = program.variables() if kind == "state" else program.leaves()
+        elif kind == "state":
+            fitting = [i for i in fitting if known[i] == known[operands[0]]]
         if not fitting:
             return None
         operands.append(fitting[max(0, len(fitting) - 1 - drawn(rng, (0, 0, 0, 1, 1, 2, 3, 4, 5)))])
@@ -482,10 +498,11 @@ def program_of(seed: int) -> RandomProgram:
     inputs: list[Kind] = [(drawn(rng, FAMILIES[family]), "f") for _ in range(rng.randint(1, 4))]
     if family >= 2:
         inputs[0] = (FAMILIES[family][0], "f")  # never small ones alone
-    if rng.randint(3) == 0:
+    taste = drawn(rng, TASTES)
+    if "meeting" in taste or rng.randint(3) == 0:
         inputs.append((drawn(rng, FAMILIES[family]), "i"))
     handed = [handed_of(rng, kind) for _, kind in inputs]
-    if rng.randint(4) == 0:
+    if "state" in taste or rng.randint(4) == 0:
         inputs.append((drawn(rng, FAMILIES[family]), "f"))
         handed.append(Handed("contiguous", "variable"))
     if rng.randint(4) == 0:
@@ -498,7 +515,7 @@ def program_of(seed: int) -> RandomProgram:
     if not program.is_valid():
         program = program._replace(left=False)
     for _ in range(4 + min(rng.randint(11), rng.randint(11))):
-        found = instruction_of(rng, program)
+        found = instruction_of(rng, program, KINDS + taste * (len(KINDS) // (len(taste) or 1)))
         if found is not None:
             longer = program._replace(instructions=(*program.instructions, found))
             program = longer if longer.is_valid() else program
