@@ -1,7 +1,8 @@
 """What tensors of both modes have in common: operators and methods, each one line over the public operations.
 
-The `EagerTensor` and the static `Symbol` derive from `Tensor`; a model never asks which of the two it holds.
-This file stands below the operations: it calls them through `FUNCTIONS`, which `ops` fills with its public names.
+`Value`, which holds its elements, and `Symbol`, which stands for them, derive from `Tensor`; a model never asks which of
+the two it has. This file stands below the operations: it calls them through `FUNCTIONS`, which `ops` fills with its public
+names.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, Unpack, ove
 
 import numpy as np
 
+from dualgraph.device import CPU, device_named
 from dualgraph.errors import ArgumentError, DTypeError, GradientError, GraphError, ShapeError, here, shown
 from dualgraph.ops.op import current
 from dualgraph.spec import NUMPY_DTYPES, Shape, Spec, is_float
@@ -22,10 +24,12 @@ if TYPE_CHECKING:
         Array,
         ArrayLike,
         Axis,
-        Device,
+        DeviceName,
         DTypeLike,
         FoldOptions,
         Key,
+        Layout,
+        Leaf,
         Scalar,
         ShapeLike,
         SpreadOptions,
@@ -50,11 +54,11 @@ class Tensor:
 
     is_variable: bool = False  # whether the value may be replaced: a graph reads it by reference
     __array_ufunc__: Any = None  # NumPy leaves mixed expressions to our reflected operators
-    layout: Any
-    source: Any  # the tensor to whose gradient this one's belongs, if that is another one
+    layout: Layout
+    source: Leaf | None  # the tensor to whose gradient this one's belongs, if that is another one
     tracked: bool  # what `requires_grad` says, without its door
     call: Call | None
-    hooks: Any
+    hooks: list[TensorHook] | None
     index: int
 
     if TYPE_CHECKING:  # of values and symbols in their own ways
@@ -96,7 +100,7 @@ class Tensor:
     @property
     def shape(self) -> Shape:
         """Length of each axis."""
-        return self.layout[0]  # type: ignore[no-any-return]
+        return self.layout[0]
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -116,14 +120,11 @@ class Tensor:
     @property
     def device(self) -> str:
         """Where the values are: "cpu"."""
-        return "cpu"
+        return CPU.name
 
-    def to(self, device: Device) -> Tensor:
+    def to(self, device: DeviceName) -> Tensor:
         """The tensor on a device. Only "cpu" is available in this version."""
-        if not isinstance(device, str) or device != "cpu":
-            raise ArgumentError(f"to: got device {shown(device)}; this version runs on 'cpu' only; use 'cpu'").at(
-                here(2)
-            )
+        device_named("to", device)
         return self
 
     @property
@@ -275,7 +276,7 @@ class Tensor:
         shape = self.layout[0]
         if not shape:
             raise ShapeError("len(): got a tensor of shape (); a scalar has no length").at(here(2))
-        return shape[0]  # type: ignore[no-any-return]
+        return shape[0]
 
     def __contains__(self, value: ArrayLike) -> bool:
         found = self == value
@@ -354,7 +355,7 @@ class Tensor:
         if self.call is None:
             current().switching(self)
             if self.hooks is None:
-                self.hooks = []
+                self.hooks = []  # type: ignore[misc]  # a slot of both subclasses
             hooks = self.hooks
         else:
             if self.call.hooks is None:

@@ -19,6 +19,7 @@ from dualgraph.locks import lock
 from dualgraph.ops.arguments import flag
 from dualgraph.ops.op import current, default, within
 from dualgraph.ops.tensor import Tensor
+from dualgraph.ops.value import Value
 from dualgraph.spec import Spec
 from dualgraph.static.conditions import worded
 from dualgraph.static.executable import Executable, R
@@ -338,13 +339,10 @@ class Compiled(Generic[R]):
         return [value for value, want in zip(given, wanted, strict=True) if isinstance(want, Spec)]
 
 
-TENSOR: Any = type(default().constant(0.0, "float32"))
-
-
 def are_plain(values: Sequence[Any]) -> bool:
     """Whether all are values and nothing else: no variables, and nothing that takes a gradient."""
     for x in values:
-        if x.__class__ is TENSOR:
+        if x.__class__ is Value:
             if x.tracked:
                 return False
         elif x.__class__ is not np.ndarray:

@@ -47,8 +47,8 @@ import numpy as np
 from dualgraph.errors import is_internal
 from dualgraph.exact import attributes, elements, plainly
 from dualgraph.ops.observed import MISSING, Observed
-from dualgraph.ops.op import default
 from dualgraph.ops.tensor import Tensor
+from dualgraph.ops.value import Value
 from dualgraph.static.bytecode import (
     ANY,
     CHANGED,
@@ -118,7 +118,7 @@ for _library in (heapq, bisect, operator):
     _ASKING |= {id(f): (f, frozenset((COMPARES,))) for n, f in vars(_library).items() if n[:1] != "_" and callable(f)}
 # What gets attributes that it is given the names of.
 _GETTING = {id(f): f for f in (getattr, hasattr, operator.attrgetter, operator.methodcaller, object.__getattribute__)}
-_OF_TENSORS = frozenset(dir(type(default().constant(0.0, "float32"))))  # known to the graph
+_OF_TENSORS = frozenset(dir(Value))  # known to the graph
 FUNCTIONS = (FunctionType, MethodType, functools.partial)
 # What else leads to functions, objects and containers, and to which.
 _LEADS_TO: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
