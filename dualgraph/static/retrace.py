@@ -17,17 +17,16 @@ from dualgraph import tree
 from dualgraph.bits import same_bits
 from dualgraph.errors import GraphError, Where, shown
 from dualgraph.exact import attributes, exact, plainly
+from dualgraph.ops.callbacks import Callback
 from dualgraph.ops.op import Call, Op
 from dualgraph.ops.symbol import CONSTANT, PLACEHOLDER, Constant, Symbol
 from dualgraph.ops.tensor import Tensor
-from dualgraph.static.conditions import worded
 from dualgraph.static.dag import GRADIENT, VARIABLE
 from dualgraph.static.executable import Executable
 from dualgraph.static.graph import Argument, Graph, Variable
 from dualgraph.static.tracing import Given, name_of, trace_given
 
 MEND = "nothing that is guarded has changed: pass it as an argument, or keep it in a buffer or a module's attribute"
-
 
 
 def _left(v: Variable) -> tuple[Any, ...]:
@@ -39,10 +38,10 @@ def _left(v: Variable) -> tuple[Any, ...]:
 
 # What a run does to a tensor.
 _EFFECTS: dict[str, Callable[[Variable], Any]] = {
-    "gives it another value": lambda v: v.value if v.updated else None,
-    "leaves another .grad": lambda v: (v.touched, v.final_gradient),
-    "reads .grad otherwise": lambda v: (v.gradient_was_none, v.defaulted, v.gradient),
-    "leaves another requires_grad or other hooks": _left,
+    "gives another value than the compiled graph to": lambda v: v.value if v.updated else None,
+    "leaves another .grad than the compiled graph in": lambda v: (v.touched, v.final_gradient),
+    "reads .grad otherwise than the compiled graph of": lambda v: (v.gradient_was_none, v.defaulted, v.gradient),
+    "leaves another requires_grad or other hooks than the compiled graph in": _left,
 }
 
 
@@ -60,7 +59,7 @@ def retrace(
     different = Comparison(executable.graph, graph).first(executable.defined_outputs, tree.flatten(outputs))
     if different is not None:
         words, where = different
-        raise GraphError(f"verify: {name_of(function)}, traced again, {words}; {MEND}").at(where)
+        raise GraphError(f"verify: {name_of(function)}, traced again: {words}; {MEND}").at(where)
 
 
 class Comparison:
@@ -84,28 +83,22 @@ class Comparison:
 
     def _call(self, then: Call | None, now: Call | None) -> str | None:
         if then is None or now is None or not self._same(then.op, now.op):
-            return f"has {_said(now)} where the compiled graph has {_said(then)}"
+            return _instead("has", _said(now), _said(then))
         if then.op in (VARIABLE, GRADIENT):
             same = self._key(then.params["key"]) == self._key(now.params["key"])
-            return None if same else f"reads {_said(now)} where the compiled graph reads {_said(then)}"
+            return None if same else _instead("reads", _said(now), _said(then))
         for name, old in then.params.items():
-            new = now.params.get(name)
+            new = now.params[name]
             if not self._same(old, new):
-                return (
-                    self._constant(now, old, new)
-                    if now.op is CONSTANT
-                    else _instead(f"{now.op} has {name} =", new, old)
-                )
+                reader = next(iter(self._now.dag.successors(now)), None)
+                takes = "has" if reader is None else f"{reader.op} takes"
+                return _instead(takes if now.op is CONSTANT else f"{now.op} has {name} =", _worded(new), _worded(old))
         for number, (x, y) in enumerate(zip(then.inputs, now.inputs, strict=True)):
-            if not self._same(x, y):
-                return f"has, as operand {number} of {now.op}, {_told(y)} where the compiled graph has {_told(x)}"
-        return None if then.specs == now.specs else _instead(f"{now.op} gives", now.specs, then.specs)
-
-    def _constant(self, call: Call, then: Constant, now: Constant) -> str:
-        reader = next(iter(self._now.dag.successors(call)), None)
-        return _instead(
-            "has" if reader is None else f"{reader.op} takes", now.array, then.array, "takes" if reader else "has"
-        )
+            if self._place(x) != self._place(y):
+                return _instead(f"operand {number} of {now.op} is", _worded(y), _worded(x))
+        if then.tracked != now.tracked:
+            return _instead(f"{now.op} takes gradients:", _worded(now.tracked), _worded(then.tracked))
+        return None if then.specs == now.specs else _instead(f"{now.op} gives", _worded(now.specs), _worded(then.specs))
 
     def _effects(self) -> str | None:
         then, now = self._then, self._now
@@ -119,24 +112,25 @@ class Comparison:
         for old, new in pairs:
             for words, what in _EFFECTS.items():
                 if not self._same(what(old), what(new)):
-                    return f"{words} than the compiled graph: {_said(new.node)}"
+                    return f"{words} {_said(new.node)}"
             if (id(old.tensor) in then.switched) != (id(new.tensor) in now.switched):
-                return f"changes requires_grad or hooks otherwise than the compiled graph: {_said(new.node)}"
+                return f"switches requires_grad or hooks otherwise than the compiled graph of {_said(new.node)}"
         return None
 
     def _results(self, then: list[Any], structure: Any, now: list[Any], now_structure: Any) -> str | None:
         if structure != now_structure:
-            return _instead("returns", tree.describe(now_structure), tree.describe(structure), "returns", str)
+            return _instead("returns", tree.describe(now_structure), tree.describe(structure))
         for old, new in zip(then, now, strict=True):
             if not self._same(old, new) or not self._same(_source(old), _source(new)):
-                return _instead(
-                    "returns", new, old, "returns", lambda x: _told(x) if isinstance(x, Symbol) else worded(x)
-                )
+                return _instead("returns", _worded(new), _worded(old))
         return None
 
     def _key(self, key: int) -> tuple[bool, int]:
         """Which tensor a leaf stands for: arguments by number."""
         return key in self._numbers, self._numbers.get(key, key)
+
+    def _place(self, x: Symbol) -> tuple[int | None, int]:
+        return self._places.get(x.node), x.index
 
     def _same(self, x: Any, y: Any, inside: frozenset[tuple[int, int]] = frozenset()) -> bool:
         """Whether what the two traces hold in one place is the same to every program."""
@@ -145,8 +139,8 @@ class Comparison:
         if type(x) is not type(y):
             return False
         if isinstance(x, Symbol):
-            places = [(self._places.get(s.node), s.index, s.tracked, s.call is None) for s in (x, y)]
-            return places[0] == places[1]
+            states = [(self._place(s), s.tracked, s.call is None) for s in (x, y)]
+            return states[0] == states[1]
         if isinstance(x, Constant):
             return x.operand == y.operand and same_bits(x.array, y.array)
         if isinstance(x, Argument):
@@ -175,8 +169,10 @@ def _parts(x: Any) -> list[Any] | None:
     if isinstance(x, functools.partial):
         return [x.func, x.args, x.keywords]
     if isinstance(x, Op):  # one that is defined by the traced function
-        made = next(v for v in (x.composition, x.scalar, x.lower) if v is not None)
-        return [x.name, x.pure, x.checks, made]
+        made = x.composition or (x.lower if x.scalar is None else x.scalar.expression)
+        return [x.name, x.pure, made]
+    if isinstance(x, Callback):
+        return [x._function, x._params]
     if isinstance(x, (tuple, list)):
         return list(x)
     if isinstance(x, dict):
@@ -190,12 +186,9 @@ def _source(x: Any) -> Any:
     return x.source if isinstance(x, Symbol) else None
 
 
-def _instead(what: str, now: object, then: object, verb: str = "has", say: Callable[[Any], str] = shown) -> str:
-    """What is there now and what was there then; where both look alike, that they are not."""
-    found = [say(v) for v in (now, then)]
-    if found[0] == found[1]:
-        return f"{what} another {found[0]} than the compiled graph {verb}"
-    return f"{what} {found[0]} where the compiled graph {verb} {found[1]}"
+def _instead(what: str, now: str, then: str) -> str:
+    """What is there now, and what is there in the compiled graph; where both look alike, that they are not."""
+    return f"{what} {now}, " + ("not the one of the compiled graph" if now == then else f"in the compiled graph {then}")
 
 
 def _said(call: Call | None) -> str:
@@ -203,16 +196,20 @@ def _said(call: Call | None) -> str:
     if call is None:
         return "no further call"
     if call.op is CONSTANT:
-        return f"the constant {shown(call.params['value'].array)}"
+        return f"the constant {_worded(call.params['value'])}"
     if call.op in (VARIABLE, GRADIENT, PLACEHOLDER):
         name = call.params["name"]
         what = {VARIABLE: "the variable", GRADIENT: "the .grad of", PLACEHOLDER: "the argument"}[call.op]
-        return f"{what} {name!r} ({call.specs[0]})" if name else f"{what} a tensor of {call.specs[0]}"
+        return f"{what} {name!r} ({call.specs[0]})" if name else f"{what} {call.specs[0]}"
     return f"a call of {call.op}"
 
 
-def _told(x: Symbol) -> str:
+def _worded(x: Any) -> str:
     """A value in words."""
+    if isinstance(x, Constant):
+        return str(shown(x.array if x.array.shape else x.array.item()))
+    if not isinstance(x, Symbol):
+        return str(shown(x))
     if not x.node.inputs:
         return _said(x.node)
     line = f" (line {x.node.where.line})" if x.node.where is not None else ""

@@ -42,9 +42,9 @@ def case(make: Callable[[], tuple[Any, ...]]) -> Callable[[], tuple[Any, ...]]:
     return make
 
 
-def follows(function: Callable[[Any], Any], *changes: Callable[[], Any]) -> None:
+def follows(function: Callable[[Any], Any], *changes: Callable[[], Any], verify: bool = False) -> None:
     x = dg.tensor([0.5, -2.0])
-    fast = static.jit(function)
+    fast = static.jit(function, verify=verify)
     for number, change in enumerate((lambda: None, *changes)):
         change()
         for _ in range(2):
@@ -899,9 +899,10 @@ def defaults_of_a_keyword_that_come_later():
     )
 
 
+@pytest.mark.parametrize("verify", [False, True])
 @pytest.mark.parametrize("name", CASES)
-def test_changes_are_noticed(name):
-    follows(*CASES[name]())
+def test_changes_are_noticed(name, verify):
+    follows(*CASES[name](), verify=verify)
 
 
 # What is no reason to trace again
