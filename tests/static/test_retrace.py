@@ -220,6 +220,54 @@ def a_buffer_that_is_no_longer_saved():
     )
 
 
+class Lacking:
+    @property
+    def doubled(self):
+        return self.inner * 2
+
+
+class Delegating:
+    def __init__(self):
+        self.held = Lacking()
+
+    def __getattr__(self, name):
+        return self.held.doubled if name == "asked" else object.__getattribute__(self, name)
+
+
+@unguarded
+def an_attribute_that_a_property_lacks():
+    held = Lacking()
+    return lambda x: x * (held.doubled if hasattr(held, "doubled") else 1.0), lambda: setattr(held, "inner", 3.0)
+
+
+@unguarded
+def an_attribute_that_a_catch_all_lacks():
+    held = Delegating()
+    return lambda x: x * getattr(held, "asked", 1.0), lambda: setattr(held.held, "inner", 3.0)
+
+
+@unguarded
+def an_attribute_whose_lack_a_context_swallows():
+    class Swallowing(Box):
+        def __enter__(self):
+            return self
+
+        def __exit__(self, kind, value, trace):
+            return kind is not None
+
+    box, context = Box(), Swallowing()
+
+    def get():
+        return box.late
+
+    def f(x):
+        with context:
+            return x * get()
+        return x * 1.0
+
+    return f, lambda: setattr(box, "late", 3.0)
+
+
 @unguarded
 def an_attribute_that_a_function_lacks():
     def held():
