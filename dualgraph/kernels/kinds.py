@@ -204,6 +204,28 @@ class ScatterAddAlong(_Indexed):
 
 
 @dataclass(frozen=True)
+class Sort(Kind):
+    """`order[a, i]`: the position in row a of the element that comes i-th; results (order, spare), int64 of x's shape (A, N).
+
+    Equal elements come by position, descending too; -0 equals +0; NaN is the last, either way. N is below 2**32. What is
+    left in `spare`, the memory to work in, means nothing. Rows lie as `MatMul` has its matrices.
+    """
+
+    composes: ClassVar[bool] = False
+    may_fail: ClassVar[bool] = False
+    outside: ClassVar[bool] = False
+
+    dtype: str
+    descending: bool
+
+    def flops(self, step: Applied) -> int:
+        return 0  # it compares bits
+
+    def check(self, step: Applied) -> None:
+        return None
+
+
+@dataclass(frozen=True)
 class CheckIndex(Kind):
     """Fails unless every element of the operand lies in `low <= value < high`; no outputs."""
 
@@ -242,4 +264,4 @@ class External(Kind):
         return None
 
 
-Kernel = Loop | MatMul | Gather | ScatterAdd | GatherAlong | ScatterAddAlong | CheckIndex | External
+Kernel = Loop | MatMul | Gather | ScatterAdd | GatherAlong | ScatterAddAlong | Sort | CheckIndex | External

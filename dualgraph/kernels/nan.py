@@ -24,6 +24,7 @@ from dualgraph.kernels.kinds import (
     MatMul,
     ScatterAdd,
     ScatterAddAlong,
+    Sort,
 )
 from dualgraph.kernels.program import Program
 from dualgraph.spec import is_float
@@ -118,6 +119,7 @@ COPIED: dict[type, Any] = {  # kernel, number of a result -> the operands of whi
     GatherAlong: lambda kernel, result: {0},
     ScatterAdd: lambda kernel, result: set(),
     ScatterAddAlong: lambda kernel, result: set(),
+    Sort: lambda kernel, result: set(),
     CheckIndex: lambda kernel, result: set(),
     External: lambda kernel, result: {OTHER},
 }
