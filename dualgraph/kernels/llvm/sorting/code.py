@@ -1,11 +1,13 @@
-"""The code of a sort: digit after digit, the last one first (LSD radix sort). Each pass is stable, so the whole is.
+"""The code of a sort: elements of short rows are counted, those of long ones moved digit after digit.
 
-Stable sorting has one result, so how it is found is not seen in the bits. This way takes as long for any values, branches
-on none of them and compares no floats, only bits.
+Stable sorting has one result, so how it is found is not seen in its bits. Both ways take as long for any values, branch on
+none of them, and compare no floats but *keys*, integers that grow as elements come.
 
-An element has a *key*, an unsigned integer that grows as elements come. What is moved are words: 32 bits of the key, and
-below them the position of the element. Keys of 64 bits go in two halves, the low one first. The words lie in the memory
-of the result and in the spare, by turns.
+`_Count`: an element comes after those with smaller keys, and after those with the same key before it.
+
+`_Move` (LSD radix sort): the last digit first; each pass is stable, so the whole is. What is moved are words: 32 bits of
+the key, and below them the position of the element. Keys of 64 bits go in two halves, the low one first. The words lie in
+the memory of the result and in the spare, by turns.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from dualgraph.kernels.llvm.lanes import BITS, Value
+from dualgraph.kernels.llvm.lanes import BITS, Lanes, Value
 from dualgraph.kernels.llvm.loops.frame import I32, I64, POINTER, For, Frame, i64
 from dualgraph.kernels.llvm.loops.nest import CONTIGUOUS, Signature
 from dualgraph.kernels.llvm.loops.operands import Operand
@@ -24,48 +26,84 @@ from dualgraph.kernels.nan import INFINITY
 DIGIT = 8  # bits
 VALUES = 1 << DIGIT
 DIGITS = 32 // DIGIT
-FEW = 48  # words up to which insertion takes less time than counting digits
+FEW = 64  # elements of a row up to which counting them takes less time
 POSITION = (1 << 32) - 1  # the part of a word
 
 
 def emit(variant: Order, module: Any, name: str) -> None:
-    sort = _sort(module, f"{name}.sort")
-    frame = Frame(module, name, 1)
-    builder, lanes, n = frame.builder, frame.lanes, frame.arg()
-    x, order, spare = (Operand(frame, Signature(dtype, CONTIGUOUS), 1) for dtype in (variant.dtype, "int64", "int64"))
-    with For(builder, frame.begin, frame.end) as row:
-        elements, result, other = (operand.at([row.index]) for operand in (x, order, spare))
-        words = result
-        for half in range(variant.halves):
-            with For(builder, i64(0), n) as each:
-                position = each.index if half == 0 else _position(builder, _load(builder, words, each.index))
-                loaded = builder.load(x.element(elements, position), typ=lanes.memory_type(variant.dtype))
-                key = _key(lanes.from_memory(variant.dtype, loaded), variant.descending)
-                key = builder.lshr(key, i64(32 * half))
-                _store(builder, builder.or_(builder.shl(key, i64(32)), position), words, each.index)
-            free = builder.select(builder.icmp_unsigned("==", words, result), other, result)
-            words = builder.call(sort, [words, free, n])
-        with For(builder, i64(0), n) as each:
-            position = _position(builder, _load(builder, words, each.index))
-            _store(builder, position, result, each.index)
+    move = _sort(module, f"{name}.sort")
+    frame = Frame(module, name, variant.width)
+    code = _Order(frame, variant, move)
+    with For(frame.builder, frame.begin, frame.end) as row:
+        code.begin(row.index)
+        with frame.builder.if_else(frame.builder.icmp_signed("<=", code.n, i64(FEW))) as (few, many):
+            with few:
+                code.count()
+            with many:
+                code.move()
     frame.finish()
 
 
-def _key(x: Value, descending: bool) -> Any:
-    """In 64 bits. Zeros are alike; NaN is the last, whichever way the others go."""
-    dtype = x.dtype
-    signed = x.lanes.convert("zext", x, "int32") if dtype == "bool" else x.bits()
-    lowest = -1 << (BITS[signed.dtype] - 1)
-    highest = ~lowest
-    magnitude = signed & highest
-    if x.is_float:
-        signed = signed.where(magnitude.ne(0), 0)
-        signed = signed ^ ((signed >> (BITS[signed.dtype] - 1)) & highest)
-    signed = ~signed if descending else signed
-    if x.is_float:
-        signed = signed.like(highest).where(magnitude > INFINITY[dtype], signed)
-    unsigned = signed ^ lowest
-    return x.lanes.convert("zext", unsigned, "int64").ir if BITS[unsigned.dtype] == 32 else unsigned.ir
+class _Order:
+    """A row. `result` and `spare` are where it has its 64-bit words."""
+
+    def __init__(self, frame: Frame, variant: Order, sort: Any):
+        self.frame, self.builder, self.variant, self.sort = frame, frame.builder, variant, sort
+        self.n = frame.arg()
+        dtypes = (variant.dtype, "int64", "int64")
+        self.operands = [Operand(frame, Signature(dtype, CONTIGUOUS), 1) for dtype in dtypes]
+
+    def begin(self, row: Any) -> None:
+        self.x, self.result, self.spare = (operand.at([row]) for operand in self.operands)
+
+    def key(self, position: Any) -> Value:
+        """Of an element, as an integer with a sign. Zeros are alike; NaN is the last, whichever way the others go."""
+        one, dtype = Lanes(self.builder, 1), self.variant.dtype
+        place = self.operands[0].element(self.x, position)
+        x = one.from_memory(dtype, self.builder.load(place, typ=one.memory_type(dtype)))
+        key = one.convert("zext", x, "int32") if dtype == "bool" else x.bits()
+        highest = (1 << (BITS[key.dtype] - 1)) - 1
+        magnitude = key & highest
+        if x.is_float:
+            key = key.where(magnitude.ne(0), 0)
+            key = key ^ ((key >> (BITS[key.dtype] - 1)) & highest)
+        key = ~key if self.variant.descending else key
+        return key.like(highest).where(magnitude > INFINITY[dtype], key) if x.is_float else key
+
+    def count(self) -> None:
+        """The rank of each element among all, `width` at a time."""
+        builder, frame = self.builder, self.frame
+        with For(builder, i64(0), self.n) as each:
+            key = self.key(each.index)
+            wide = key if key.dtype == "int64" else key.lanes.convert("sext", key, "int64")
+            _store(builder, wide.ir, self.spare, each.index)
+        with For(builder, i64(0), self.n) as each:
+            key = frame.lanes.wrap("int64", frame.splat(_load(builder, self.spare, each.index)))
+            with For(builder, i64(0), self.n, frame.lanes.width, carried=[i64(0)]) as others:
+                mask = frame.mask(builder.sub(self.n, others.index))
+                other = self.operands[2].load(self.spare, others.index, mask)
+                earlier = frame.mask(builder.sub(each.index, others.index)).lanes
+                before = (other < key) | (other.eq(key) & frame.lanes.wrap("bool", earlier))
+                found = builder.bitcast(builder.and_(before.ir, mask.lanes), ir.IntType(frame.lanes.width))
+                others.carry([builder.add(others.values[0], builder.zext(builder.ctpop(found), I64))])
+            _store(builder, each.index, self.result, others.values[0])
+
+    def move(self) -> None:
+        """Through all digits, from where the words lie to where there is room."""
+        builder, words = self.builder, self.result
+        for half in range(self.variant.halves):
+            with For(builder, i64(0), self.n) as each:
+                position = each.index if half == 0 else _position(builder, _load(builder, words, each.index))
+                key = self.key(position)
+                unsigned = key ^ (-1 << (BITS[key.dtype] - 1))
+                word = builder.zext(unsigned.ir, I64) if key.dtype == "int32" else unsigned.ir
+                word = builder.lshr(word, i64(32 * half))
+                _store(builder, builder.or_(builder.shl(word, i64(32)), position), words, each.index)
+            free = builder.select(builder.icmp_unsigned("==", words, self.result), self.spare, self.result)
+            words = builder.call(self.sort, [words, free, self.n])
+        with For(builder, i64(0), self.n) as each:
+            position = _position(builder, _load(builder, words, each.index))
+            _store(builder, position, self.result, each.index)
 
 
 def _sort(module: Any, name: str) -> Any:
@@ -75,37 +113,11 @@ def _sort(module: Any, name: str) -> Any:
     function.attributes.add("nounwind")
     words, free, n = function.args
     builder = ir.IRBuilder(function.append_basic_block("entry"))
-    with builder.if_then(builder.icmp_signed("<=", n, i64(FEW))):
-        _insert(builder, words, n)
-        builder.ret(words)
     counts = _count(builder, words, n)
     for digit in range(DIGITS):
         words, free = _pass(builder, digit, counts, words, free, n)
     builder.ret(words)
     return function
-
-
-def _insert(builder: Any, words: Any, n: Any) -> None:
-    """Each word moves towards the front while the one before it is larger."""
-    with For(builder, i64(1), n) as each:
-        word = _load(builder, words, each.index)
-        before, head, compare, move, done = builder.block, *map(builder.append_basic_block, ("head", "compare", "move", "done"))
-        builder.branch(head)
-        builder.position_at_end(head)
-        place = builder.phi(I64)
-        place.add_incoming(each.index, before)
-        builder.cbranch(builder.icmp_signed(">", place, i64(0)), compare, done)
-        builder.position_at_end(compare)
-        next_place = builder.sub(place, i64(1))
-        earlier = _load(builder, words, next_place)
-        larger = builder.icmp_unsigned(">", _digits(builder, earlier), _digits(builder, word))
-        builder.cbranch(larger, move, done)
-        builder.position_at_end(move)
-        _store(builder, earlier, words, place)
-        place.add_incoming(next_place, move)
-        builder.branch(head)
-        builder.position_at_end(done)
-        _store(builder, word, words, place)
 
 
 def _count(builder: Any, words: Any, n: Any) -> Any:
@@ -154,10 +166,6 @@ def _counter(builder: Any, counts: Any, value: Any, digit: int = 0) -> Any:
 
 def _value(builder: Any, word: Any, digit: int) -> Any:
     return builder.and_(builder.lshr(word, i64(32 + digit * DIGIT)), i64(VALUES - 1))
-
-
-def _digits(builder: Any, word: Any) -> Any:
-    return builder.lshr(word, i64(32))
 
 
 def _position(builder: Any, word: Any) -> Any:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from dualgraph.errors import KernelError
 from dualgraph.kernels.kinds import Sort
 from dualgraph.kernels.llvm.command import Command, Locate, Variant
+from dualgraph.kernels.llvm.loops.variants import WIDTH
 from dualgraph.kernels.program import Step
 from dualgraph.spec import ITEMSIZE
 
@@ -19,6 +20,7 @@ class Order(Variant):
 
     dtype: str
     descending: bool
+    width: int
 
     @property
     def halves(self) -> int:
@@ -39,5 +41,5 @@ def sort_command(step: Step, locate: Locate) -> Command:
     for view in (x, *step.outs):
         (slot, start), size = locate(view.buffer), ITEMSIZE[view.dtype]
         args += slot, start + view.offset * size, n * size
-    variant = Order(kernel.dtype, kernel.descending)
+    variant = Order(kernel.dtype, kernel.descending, WIDTH)
     return Command(variant, tuple(args), rows if n else 0, rows * n * WORK * variant.halves)
