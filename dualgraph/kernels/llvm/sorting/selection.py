@@ -32,7 +32,7 @@ def sort_command(step: Step, locate: Locate) -> Command:
     kernel, (x,) = step.kernel, step.ins
     assert isinstance(kernel, Sort)
     rows, n = x.shape
-    if not all(view.contiguous and view.shape == x.shape for view in (x, *step.outs)):
+    if not all(view.row_major and view.shape == x.shape for view in (x, *step.outs)):
         raise KernelError(
             f"got rows of {x.spec} with strides {list(x.strides)} to put in order; they and the results lie one after the "
             "other; copy the operand first"
