@@ -25,10 +25,6 @@ LONGEST = 2**32 - 1  # elements of a row: their positions have 32 bits
 
 
 def _spec(x: Any, *, axis: int, descending: bool) -> Spec:
-    if x[0][axis] > LONGEST:
-        raise ShapeError(
-            f"argsort: got shape {x[0]}; along axis {axis} there may be {LONGEST} elements at most; sort parts of it"
-        )
     return Spec(x[0], DEFAULT_INTEGER)
 
 
@@ -53,9 +49,15 @@ _ARGSORT = register(Op("argsort", _spec, _lower, (None,), literal_scalars=False)
 
 
 def _order(name: str, x: Any, axis: Any, descending: Any, stable: Any) -> tuple[Any, Any, int]:
+    """x, the order, and the axis from the left."""
     x, descending = current().lift(x), flag(name, "descending", descending)
-    flag(name, "stable", stable)
-    axis = normalize_axis(name, axis, len(x.layout[0]))
+    flag(name, "stable", stable)  # it always is
+    shape = x.layout[0]
+    axis = normalize_axis(name, axis, len(shape))
+    if shape[axis] > LONGEST:
+        raise ShapeError(
+            f"{name}: got shape {shape}; along axis {axis} there may be {LONGEST} elements at most; sort parts of it"
+        )
     return x, bind(_ARGSORT, x, axis=axis, descending=descending), axis
 
 

@@ -230,6 +230,8 @@ COPIES: dict[str, Callable[[Any], Any]] = {
     "relu": dg.relu,
     "take": lambda x: dg.take(x, np.arange(x.shape[0])),
     "take_along_axis": lambda x: dg.take_along_axis(x, np.arange(x.shape[0]), axis=0),
+    "sort": lambda x: dg.sort(x),
+    "sort-descending": lambda x: dg.sort(x, descending=True),
     "broadcast": lambda x: dg.broadcast_to(x, (3, *x.shape))[1],
     "detach": lambda x: x.detach(),
     "two": lambda x: dg.where(dg.isnan(x), dg.take(dg.relu(x), np.arange(6)), 0.0),
