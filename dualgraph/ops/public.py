@@ -34,6 +34,18 @@ if not TYPE_CHECKING:
         sorting,
     )  # fmt: skip
 
-    _FAMILIES = (activations, creation, elementwise, indexing, linalg, losses, normalization, random, reduce, shape, sorting)
+    _FAMILIES = (
+        activations,
+        creation,
+        elementwise,
+        indexing,
+        linalg,
+        losses,
+        normalization,
+        random,
+        reduce,
+        shape,
+        sorting,
+    )
     __all__ = [name for family in _FAMILIES for name in family.__all__]
     FUNCTIONS.update({name: globals()[name] for name in __all__}, getitem=indexing.getitem)

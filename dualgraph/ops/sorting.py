@@ -15,7 +15,7 @@ from dualgraph.ops.arguments import flag, normalize_axis
 from dualgraph.ops.indexing import take_along_axis
 from dualgraph.ops.op import Op, Operand, as_view, bind, current
 from dualgraph.ops.registry import register
-from dualgraph.ops.shape import contiguous
+from dualgraph.ops.shape import copy_loop
 from dualgraph.spec import DEFAULT_INTEGER, Spec
 
 if TYPE_CHECKING:
@@ -32,23 +32,31 @@ def _lower(
     program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]
 ) -> tuple[View, ...]:
     x, axis = as_view(program, operands[0]), params["axis"]
-    rank, n = len(x.shape), x.shape[axis]
-    axes = (*(a for a in range(rank) if a != axis), axis)
-    rows = contiguous(program, x.with_layout(tuple(x.shape[a] for a in axes), tuple(x.strides[a] for a in axes)))
+    axes = (*(a for a in range(len(x.shape)) if a != axis), axis)
+    back = tuple(axes.index(a) for a in range(len(axes)))
+    rows = _permuted(x, axes)
+    if not rows.contiguous:
+        rows = program.new(rows.spec)
+        program.add(copy_loop(x.dtype, x.dtype), (_permuted(rows, back),), (x,), x.shape)  # in what makes x, if it can
     order, spare = (program.new(Spec(rows.shape, DEFAULT_INTEGER)) for _ in range(2))
-    shape = (rows.spec.size // n if n else 0, n)
+    n = x.shape[axis]
+    shape = (x.spec.size // n if n else 0, n)
     program.add(
         Sort(x.dtype, params["descending"]),
         tuple(view.with_layout(shape, (n, 1)) for view in (order, spare)),
         (rows.with_layout(shape, (n, 1)),),
     )
-    return (order.with_layout(x.shape, tuple(order.strides[axes.index(a)] for a in range(rank))),)
+    return (_permuted(order, back),)
+
+
+def _permuted(view: View, axes: tuple[int, ...]) -> View:
+    return view.with_layout(tuple(view.shape[a] for a in axes), tuple(view.strides[a] for a in axes))
 
 
 _ARGSORT = register(Op("argsort", _spec, _lower, (None,), literal_scalars=False))
 
 
-def _order(name: str, x: Any, axis: Any, descending: Any, stable: Any) -> tuple[Any, Any, int]:
+def _order(name: str, x: Any, axis: Any, descending: Any, stable: Any) -> tuple[Tensor, Tensor, int]:
     """x, the order, and the axis from the left."""
     x, descending = current().lift(x), flag(name, "descending", descending)
     flag(name, "stable", stable)  # it always is
@@ -61,9 +69,7 @@ def _order(name: str, x: Any, axis: Any, descending: Any, stable: Any) -> tuple[
     return x, bind(_ARGSORT, x, axis=axis, descending=descending), axis
 
 
-def argsort(
-    x: ArrayLike, /, *, axis: SupportsIndex = -1, descending: bool = False, stable: bool = True
-) -> Tensor:
+def argsort(x: ArrayLike, /, *, axis: SupportsIndex = -1, descending: bool = False, stable: bool = True) -> Tensor:
     """The positions (int64) along an axis in the order of the elements, smallest first or, `descending`, largest first.
 
     Equal elements keep the order of their positions, `descending` too, and where `stable` is False. -0.0 equals 0.0. NaN

@@ -81,7 +81,7 @@ CASES: dict[str, Case] = {
     "sort-axes": Case(lambda x: dg.argsort(x, axis=(0, 1)), errors.AxisError, "(0, 1)"),
     "sort-way": Case(lambda x: dg.sort(x, descending="down"), errors.ArgumentError, "sort: got descending = 'down'"),
     "sort-stable": Case(lambda x: dg.argsort(x, stable=dg.tensor(True)), errors.ArgumentError, "argsort: got stable"),
-    "sort-long": Case(lambda x: dg.sort(dg.broadcast_to(x[0, 0], (2, 2**32))), errors.ShapeError, "sort: got shape (2, 4294967296)"),
+    "sort-long": Case(lambda x: dg.sort(dg.broadcast_to(x[0, 0], (2, 2**32))), errors.ShapeError, "(2, 4294967296)"),
     # dtypes
     "mean-int": Case(lambda x: dg.mean(dg.astype(x, "int32")), errors.DTypeError, "int32"),
     "softmax-int": Case(lambda x: dg.softmax(dg.argmax(x, axis=0), axis=0), errors.DTypeError, "int64"),

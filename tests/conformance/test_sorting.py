@@ -148,10 +148,14 @@ def test_it_is_a_kernel_of_its_own(tmp_path: Path) -> None:
 
 def test_the_memory_to_work_in_is_planned() -> None:
     """It lies in the arena, beside what lives meanwhile; two sorts after one another share it."""
-    run = compiled(lambda x: dg.sum(dg.sort(dg.sort(x * 2.0) + 1.0, descending=True)), static.spec((20, 500)), verify=True)
+    run = compiled(
+        lambda x: dg.sum(dg.sort(dg.sort(x * 2.0) + 1.0, descending=True)), static.spec((20, 500)), verify=True
+    )
     x = np.random.default_rng(34).normal(size=(20, 500)).astype(np.float32)
     assert memory.check(run.program, run.compilation.arena) == []
-    assert_bits([run(x).numpy()], run_eager(lambda x: dg.sum(dg.sort(dg.sort(x * 2.0) + 1.0, descending=True)), [x]), "sum")
+    assert_bits(
+        [run(x).numpy()], run_eager(lambda x: dg.sum(dg.sort(dg.sort(x * 2.0) + 1.0, descending=True)), [x]), "sum"
+    )
     spares = [step.outs[1].buffer for step in run.program.steps if isinstance(step.kernel, Sort)]
     assert len(spares) == 2
     assert run.memory.arena < run.memory.unplanned
