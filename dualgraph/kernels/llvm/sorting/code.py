@@ -1,13 +1,13 @@
 """The code of a sort: elements of short rows are counted, those of long ones moved digit after digit.
 
-Stable sorting has one result, so how it is found is not seen in its bits. Both ways take as long for any values, branch on
-none of them, and compare no floats but *keys*, integers that grow as elements come.
+Stable sorting has one result, so how it is found is not seen in its bits. Both ways take as long for any values and branch
+on none of them. What they compare are *keys*, integers that grow as elements come.
 
-`_Count`: an element comes after those with smaller keys, and after those with the same key before it.
+`count`: an element comes after those with smaller keys, and after those before it that have the same key.
 
-`_Move` (LSD radix sort): the last digit first; each pass is stable, so the whole is. What is moved are words: 32 bits of
-the key, and below them the position of the element. Keys of 64 bits go in two halves, the low one first. The words lie in
-the memory of the result and in the spare, by turns.
+`move` (LSD radix sort): the last digit first; each pass is stable, so the whole is. What is moved are words: 32 bits of the
+key, and below them the position of the element. Keys of 64 bits go in two halves, the low one first. The words lie in the
+memory of the result and in the spare, by turns.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from typing import Any
 
 from llvmlite import ir
 
-from dualgraph.kernels.llvm.lanes import BITS, Lanes, Value
+from dualgraph.kernels.llvm.lanes import Lanes, Value
 from dualgraph.kernels.llvm.loops.frame import I32, I64, POINTER, For, Frame, i64
 from dualgraph.kernels.llvm.loops.nest import CONTIGUOUS, Signature
 from dualgraph.kernels.llvm.loops.operands import Operand
 from dualgraph.kernels.llvm.sorting.selection import Order
-from dualgraph.kernels.nan import INFINITY
 
 DIGIT = 8  # bits
 VALUES = 1 << DIGIT
 DIGITS = 32 // DIGIT
 FEW = 64  # elements of a row up to which counting them takes less time
 POSITION = (1 << 32) - 1  # the part of a word
+HIGHEST = {"int32": (1 << 31) - 1, "int64": (1 << 63) - 1}
 
 
 def emit(variant: Order, module: Any, name: str) -> None:
-    move = _sort(module, f"{name}.sort")
+    passes = _passes(module, f"{name}.passes")
     frame = Frame(module, name, variant.width)
-    code = _Order(frame, variant, move)
+    code = _Order(frame, variant, passes)
     with For(frame.builder, frame.begin, frame.end) as row:
         code.begin(row.index)
         with frame.builder.if_else(frame.builder.icmp_signed("<=", code.n, i64(FEW))) as (few, many):
@@ -45,10 +45,10 @@ def emit(variant: Order, module: Any, name: str) -> None:
 
 
 class _Order:
-    """A row. `result` and `spare` are where it has its 64-bit words."""
+    """The code for a row, whose elements lie at `x`; `result` and `spare` have room for 64 bits of each."""
 
-    def __init__(self, frame: Frame, variant: Order, sort: Any):
-        self.frame, self.builder, self.variant, self.sort = frame, frame.builder, variant, sort
+    def __init__(self, frame: Frame, variant: Order, passes: Any):
+        self.frame, self.builder, self.variant, self.passes = frame, frame.builder, variant, passes
         self.n = frame.arg()
         dtypes = (variant.dtype, "int64", "int64")
         self.operands = [Operand(frame, Signature(dtype, CONTIGUOUS), 1) for dtype in dtypes]
@@ -62,13 +62,12 @@ class _Order:
         place = self.operands[0].element(self.x, position)
         x = one.from_memory(dtype, self.builder.load(place, typ=one.memory_type(dtype)))
         key = one.convert("zext", x, "int32") if dtype == "bool" else x.bits()
-        highest = (1 << (BITS[key.dtype] - 1)) - 1
-        magnitude = key & highest
+        highest = HIGHEST[key.dtype]
         if x.is_float:
-            key = key.where(magnitude.ne(0), 0)
-            key = key ^ ((key >> (BITS[key.dtype] - 1)) & highest)
+            key = key.where((key & highest).ne(0), 0)
+            key = (key ^ highest).where(key < 0, key)
         key = ~key if self.variant.descending else key
-        return key.like(highest).where(magnitude > INFINITY[dtype], key) if x.is_float else key
+        return key.like(highest).where(x.is_nan(), key) if x.is_float else key
 
     def count(self) -> None:
         """The rank of each element among all, `width` at a time."""
@@ -89,25 +88,25 @@ class _Order:
             _store(builder, each.index, self.result, others.values[0])
 
     def move(self) -> None:
-        """Through all digits, from where the words lie to where there is room."""
+        """The words through all passes, from where they lie to where there is room."""
         builder, words = self.builder, self.result
         for half in range(self.variant.halves):
             with For(builder, i64(0), self.n) as each:
                 position = each.index if half == 0 else _position(builder, _load(builder, words, each.index))
                 key = self.key(position)
-                unsigned = key ^ (-1 << (BITS[key.dtype] - 1))
+                unsigned = key ^ ~HIGHEST[key.dtype]
                 word = builder.zext(unsigned.ir, I64) if key.dtype == "int32" else unsigned.ir
                 word = builder.lshr(word, i64(32 * half))
                 _store(builder, builder.or_(builder.shl(word, i64(32)), position), words, each.index)
             free = builder.select(builder.icmp_unsigned("==", words, self.result), self.spare, self.result)
-            words = builder.call(self.sort, [words, free, self.n])
+            words = builder.call(self.passes, [words, free, self.n])
         with For(builder, i64(0), self.n) as each:
             position = _position(builder, _load(builder, words, each.index))
             _store(builder, position, self.result, each.index)
 
 
-def _sort(module: Any, name: str) -> Any:
-    """`ptr sort(ptr words, ptr free, i64 n)`: words in the order of their upper halves, in one of the two places."""
+def _passes(module: Any, name: str) -> Any:
+    """`ptr passes(ptr words, ptr free, i64 n)`: the words in the order of their upper halves, in one of the two places."""
     function = ir.Function(module, ir.FunctionType(POINTER, [POINTER, POINTER, I64]), name)
     function.linkage = "internal"
     function.attributes.add("nounwind")
