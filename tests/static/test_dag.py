@@ -491,6 +491,13 @@ def foreign(dag: Any) -> Any:
     return static.Rewriter(dag).run(rule)
 
 
+def of_other_operands(name: str, operands: Any, **params: Any) -> Any:
+    def rule(rw: Any, call: Any, inputs: Any) -> Any:
+        return [rw.emit(call, OPS[name], operands(inputs), call.specs[0], **params)] if call.op.name == "tanh" else None
+
+    return lambda dag: static.Rewriter(dag).run(rule)
+
+
 def astray(dag: Any) -> Any:
     program = kernel_dag.program_of(dag)
     first = program.steps[0]
@@ -509,6 +516,13 @@ BROKEN = {
     "no result": ("graph", no_result, "the results are nothing"),
     "notes": ("graph", lambda dag: (dag, "a note"), "they are a list of strings"),
     "an input": ("graph", foreign, "is an input that the graph has not"),
+    "too few operands": (
+        "graph",
+        of_other_operands("add", tuple),
+        r"got operands of float32\[4, 3\] and parameters {}",
+    ),
+    "no operands": ("graph", of_other_operands("add", lambda x: ()), "got operands of nothing"),
+    "other parameters": ("graph", of_other_operands("sum", tuple, axis=0), "which sum does not take"),
     "a view": ("kernel", astray, "which does not lie in a buffer"),
     "a kernel number": ("kernel", lambda dag: None, "got NoneType; a kernel pass returns"),
     "no edges": ("kernel", edgeless, "must run after step"),
