@@ -425,6 +425,14 @@ class Tensor:
         """See `dualgraph.argmin`."""
         return FUNCTIONS["argmin"](self, axis=axis, **(options and _ours(options)))
 
+    def argsort(self, axis: SupportsIndex = -1, *, descending: bool = False, stable: bool = True) -> Tensor:
+        """See `dualgraph.argsort`."""
+        return FUNCTIONS["argsort"](self, axis=axis, descending=descending, stable=stable)
+
+    def sort(self, axis: SupportsIndex = -1, *, descending: bool = False, stable: bool = True) -> Tensor:
+        """See `dualgraph.sort`. A new tensor: values never change."""
+        return FUNCTIONS["sort"](self, axis=axis, descending=descending, stable=stable)
+
     def logsumexp(self, axis: Axis = None, **options: Unpack[FoldOptions]) -> Tensor:
         """See `dualgraph.logsumexp`."""
         return FUNCTIONS["logsumexp"](self, axis=axis, **(options and _ours(options)))

@@ -36,6 +36,7 @@ UNARY: dict[str, Callable[[Any], Any]] = {
     "self_sum": lambda x: x + x, "self_product": lambda x: x * x,
     "picked": lambda x: dg.take(x, np.array([1, 0, -1, 1]), axis=-1),
     "sorted_out": lambda x: dg.where(x > 0.25, x, dg.zeros_like(x)), "signbit": lambda x: dg.astype(dg.signbit(x), x.dtype),
+    "sorted": dg.sort, "order": lambda x: dg.astype(dg.argsort(x, descending=True), x.dtype),
 }  # fmt: skip
 ALGEBRA: dict[str, Callable[..., Any]] = {  # what rewrite rules look for, and what they must leave alone
     "plus_zero": lambda x, y: x + 0.0, "minus_zero": lambda x, y: x - 0.0, "times_one": lambda x, y: 1.0 * x,
@@ -367,7 +368,7 @@ def result_shape(instruction: Instruction, shapes: list[tuple[int, ...]]) -> tup
     if kind == "sweep":
         return shapes[-1]
     if kind in ("unary", "random"):
-        if name in ("softmax", "log_softmax", "picked") and (not first or first[-1] < 2):
+        if name in ("softmax", "log_softmax", "picked", "sorted", "order") and (not first or first[-1] < 2):
             return None
         return (*first[:-1], 4) if name == "picked" else first
     if name in ("held_against", "held_otherwise"):
