@@ -5,9 +5,9 @@ on none of them. What they compare are *keys*, integers that grow as elements co
 
 `count`: an element comes after those with smaller keys, and after those before it that have the same key.
 
-`move` (LSD radix sort): the last digit first; each pass is stable, so the whole is. What is moved are words: 32 bits of the
-key, and below them the position of the element. Keys of 64 bits go in two halves, the low one first. The words lie in the
-memory of the result and in the spare, by turns.
+`move` (LSD radix sort; Knuth, The Art of Computer Programming 3, 5.2.5): the last digit first; each pass is stable, so the
+whole is. What is moved are words: 32 bits of the key, and below them the position of the element. Keys of 64 bits go in
+two halves, the low one first. The words lie in the memory of the result and in the spare, by turns.
 """
 
 from __future__ import annotations
