@@ -23,13 +23,13 @@ from dualgraph.ops.symbol import CONSTANT, PLACEHOLDER, Constant, Symbol
 from dualgraph.ops.tensor import Tensor
 from dualgraph.static.dag import GRADIENT, VARIABLE
 from dualgraph.static.executable import Executable
-from dualgraph.static.graph import Argument, Graph, Variable
+from dualgraph.static.graph import Argument, Graph, Link
 from dualgraph.static.tracing import Given, name_of, trace_given
 
 MEND = "nothing that is guarded has changed: pass it as an argument, or keep it in a buffer or a module's attribute"
 
 
-def _left(v: Variable) -> tuple[Any, ...]:
+def _left(v: Link) -> tuple[Any, ...]:
     """The flag and the hooks that a tensor has before a run and after it."""
     if isinstance(v.tensor, Argument):
         return v.tracked, v.hooks, v.value.tracked, tuple(v.value.hooks or ())
@@ -37,7 +37,7 @@ def _left(v: Variable) -> tuple[Any, ...]:
 
 
 # What a run does to a tensor.
-_EFFECTS: dict[str, Callable[[Variable], Any]] = {
+_EFFECTS: dict[str, Callable[[Link], Any]] = {
     "gives another value than the compiled graph to": lambda v: v.value if v.updated else None,
     "leaves another .grad than the compiled graph in": lambda v: (v.touched, v.final_gradient),
     "reads .grad otherwise than the compiled graph of": lambda v: (v.gradient_was_none, v.defaulted, v.gradient),
