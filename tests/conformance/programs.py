@@ -47,6 +47,7 @@ ALGEBRA: dict[str, Callable[..., Any]] = {  # what rewrite rules look for, and w
     "multiply_add_chain": lambda x, y: ((x * 0.7 + y) * x + 0.3) * x + y, "two_products": lambda x, y: x * x + y * y,
     "difference_of_products": lambda x, y: x * y - y * x, "log_of_exp": lambda x, y: dg.log(dg.exp(x)),
     "filled": lambda x, y: x * dg.ones_like(x) + dg.zeros_like(y), "choice": lambda x, y: dg.where(y > 0.5, x, x),
+    "sign_of_root": lambda x, y: dg.where(dg.signbit(dg.sqrt(x) / 1.0), x, 1.0),
 }  # fmt: skip
 BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "add": dg.add, "subtract": dg.subtract, "multiply": dg.multiply, "divide": dg.divide, "maximum": dg.maximum,
@@ -85,18 +86,24 @@ MEETING: dict[str, Callable[[Any, Any], Any]] = {  # floats and integers in, flo
     "masked": lambda x, i: x * dg.astype(i % 2 == 0, x.dtype), "taken": lambda x, i: dg.take(x, i % x.shape[-1], axis=-1),
     "looked_up": lambda x, i: dg.take(x, dg.where(i == 7, x.shape[-1], i % x.shape[-1]), axis=-1),  # 7 is a bad index
     "held_against": lambda x, i: held_against(x, i, 7), "held_otherwise": lambda x, i: held_against(x, i, 5),
+    "checked": lambda x, i: (x, held_against(x, i, 7))[0], "checked_otherwise": lambda x, i: (x, held_against(x, i, 5))[0],
 }  # fmt: skip
+CHECKS = ("held_against", "held_otherwise", "checked", "checked_otherwise")
 RANDOM: dict[str, Callable[[Any], Any]] = {
     "dropout": lambda x: F.dropout(x, 0.3), "noise": lambda x: x + dg.rand(x.shape, dtype=x.dtype),
     "normal": lambda x: x * dg.randn(x.shape, dtype=x.dtype), "mask": lambda x: dg.where(dg.bernoulli(x.shape, 0.5), x, 0.0),
     "jump": lambda x: x * dg.randint(x.shape, -2, 3),
 }  # fmt: skip
 
+turned = extend.composite("turned", lambda x: x.mT)
 PRODUCTS: dict[str, Callable[[Any, Any], Any]] = {
     "matmul": dg.matmul, "matmul_nt": lambda x, y: x @ y.mT, "matmul_tn": lambda x, y: x.mT @ y,
+    "matmul_turned": lambda x, y: turned(x) @ turned(y),
     "matmul_flipped": lambda x, y: dg.flip(x) @ y, "linear": lambda x, y: dg.linear(x, y),
 }  # fmt: skip
-STATE: dict[str, Callable[[Any, Any], Any]] = {"assign": lambda variable, x: variable.assign(x) or x}
+STATE: dict[str, Callable[[Any, Any], Any]] = {
+    "assign": lambda variable, x: variable.assign(x) or x, "decay": lambda v, x: v.assign(v * 0.5 + x) or x,
+}  # fmt: skip
 SAME: dict[str, Callable[[Any], Any]] = {  # views that change nothing
     "whole": lambda x: x[...], "same_shape": lambda x: dg.reshape(x, x.shape), "same_dtype": lambda x: dg.astype(x, x.dtype),
     "same_order": lambda x: dg.permute_dims(x, tuple(range(x.ndim))), "same_extent": lambda x: dg.broadcast_to(x, x.shape),
@@ -371,7 +378,7 @@ def result_shape(instruction: Instruction, shapes: list[tuple[int, ...]]) -> tup
         if name in ("softmax", "log_softmax", "picked", "sorted", "order") and (not first or first[-1] < 2):
             return None
         return (*first[:-1], 4) if name == "picked" else first
-    if name in ("held_against", "held_otherwise"):
+    if name in CHECKS:
         return first if first and math.prod((*first, *shapes[1])) <= LARGEST else None
     if name in ("taken", "looked_up"):
         return (*first[:-1], *shapes[1]) if first and len(shapes[1]) <= 1 else None
@@ -406,8 +413,8 @@ def product_shape(name: str, x: tuple[int, ...], y: tuple[int, ...]) -> tuple[in
     """Of matrices, stacks of them, and vectors."""
     if not x or not y or (name != "matmul" and min(len(x), len(y)) < 2):
         return None
-    x = (*x[:-2], x[-1], x[-2]) if name == "matmul_tn" else x
-    y = (*y[:-2], y[-1], y[-2]) if name in ("matmul_nt", "linear") else y
+    x = (*x[:-2], x[-1], x[-2]) if name in ("matmul_tn", "matmul_turned") else x
+    y = (*y[:-2], y[-1], y[-2]) if name in ("matmul_nt", "matmul_turned", "linear") else y
     left, right = (1, *x) if len(x) == 1 else x, (*y, 1) if len(y) == 1 else y
     if left[-1] != right[-2] or (name == "linear" and len(y) != 2):
         return None
@@ -425,12 +432,12 @@ FUNCTIONS: dict[str, dict[str, Callable[..., Any]]] = {
 }  # fmt: skip
 NAMES = {kind: tuple(functions) for kind, functions in FUNCTIONS.items()}
 OFTEN = {
-    "unary": 4, "binary": 3, "algebra": 4, "reduce": 3, "view": 2, "product": 3, "state": 1, "random": 1, "integer": 2,
+    "unary": 4, "binary": 3, "algebra": 4, "reduce": 3, "view": 2, "product": 3, "state": 1, "random": 1, "integer": 3,
     "meeting": 2, "same": 2, "recording": 1, "leaf": 1, "sweep": 1,
 }  # fmt: skip
 KINDS = tuple(kind for kind, times in OFTEN.items() for _ in range(times))
 TASTES: tuple[tuple[str, ...], ...] = (  # a program may be of some kinds above all, which then meet one another
-    (), (), ("meeting", "meeting", "state"), ("product", "product", "view"), ("sweep", "leaf", "recording", "same"),
+    (), (), ("meeting", "state"), ("product", "product", "view"), ("sweep", "leaf", "recording", "same"),
     ("same", "binary", "sweep"), ("algebra", "unary"),
 )  # fmt: skip
 PAIRS = ("binary", "algebra", "product", "integer", "meeting", "state")
@@ -495,11 +502,12 @@ def program_of(seed: int) -> RandomProgram:
     Any values may be outputs, also inputs, also one twice.
     """
     rng = np.random.RandomState(seed)
-    family = drawn(rng, FAMILY_OF)
+    taste, family = drawn(rng, TASTES), drawn(rng, FAMILY_OF)
+    if "product" in taste and rng.randint(2):  # sums of three or four terms seldom show their order
+        family = 1
     inputs: list[Kind] = [(drawn(rng, FAMILIES[family]), "f") for _ in range(rng.randint(1, 4))]
     if family >= 2:
         inputs[0] = (FAMILIES[family][0], "f")  # never small ones alone
-    taste = drawn(rng, TASTES)
     if "meeting" in taste or rng.randint(3) == 0:
         inputs.append((drawn(rng, FAMILIES[family]), "i"))
     handed = [handed_of(rng, kind) for _, kind in inputs]
