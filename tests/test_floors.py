@@ -39,7 +39,7 @@ ROOMS = {
     "dualgraph.kernels.llvm": (
         ("maths",),
         ("loops",),
-        ("indexing", "products"),
+        ("indexing", "products", "sorting"),
         ("runtime",),
         ("codegen",),
         ("engine",),

@@ -126,6 +126,11 @@ class Executable(Generic[R]):
     def __repr__(self) -> str:
         return f"<Executable: {len(self.program.steps)} kernels, inputs {', '.join(self.feeds.names) or 'none'}>"
 
+    @property
+    def defined_outputs(self) -> tuple[list[object], object]:
+        """What the definition returned: the leaves, and their structure."""
+        return self._outputs, self._structure
+
     def __reduce__(self) -> NoReturn:
         raise GraphError(
             "got an executable to copy or pickle; it belongs to the variables of its graph: compile the graph again, or use "

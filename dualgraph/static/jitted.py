@@ -39,7 +39,7 @@ def jit(
     passes: Sequence[str | Pass] | None = None,
     verify: bool = False,
 ) -> Jitted[P, R]:
-    """A function compiled for each signature it is called with; `misses` tells why each time.
+    """A function compiled for each signature it is called with; `misses` tells why each time. Options as in `compile`.
 
     >>> import dualgraph as dg
     >>> double = jit(lambda x: x * 2.0)
