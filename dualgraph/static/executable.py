@@ -125,7 +125,7 @@ class Executable(Generic[R]):
         return f"<Executable: {len(self.program.steps)} kernels, inputs {', '.join(self.feeds.names) or 'none'}>"
 
     @property
-    def defined_outputs(self) -> tuple[list[Any], Any]:
+    def defined_outputs(self) -> tuple[list[object], tree.Node | None]:
         """What the definition returned: the leaves, and their structure."""
         return self._outputs, self._structure
 
