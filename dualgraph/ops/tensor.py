@@ -362,7 +362,7 @@ class Tensor:
             if self.call.hooks is None:
                 self.call.hooks = {}
             hooks = self.call.hooks.setdefault(self.index, [])
-        entry = hook if is_retaining(hook) else Registered(hook)
+        entry: Any = hook if is_retaining(hook) else Registered(hook)
         hooks.append(entry)
 
         def remove() -> None:

@@ -132,7 +132,7 @@ class Executable(Generic[R]):
         return f"<Executable: {len(self.program.steps)} kernels, inputs {', '.join(self.feeds.names) or 'none'}>"
 
     @property
-    def defined_outputs(self) -> tuple[list[object], object]:
+    def defined_outputs(self) -> tuple[list[object], tree.Node | None]:
         """What the definition returned: the leaves, and their structure."""
         return self._outputs, self._structure
 
