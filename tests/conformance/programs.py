@@ -98,6 +98,7 @@ turned = extend.composite("turned", lambda x: x.mT)
 PRODUCTS: dict[str, Callable[[Any, Any], Any]] = {
     "matmul": dg.matmul, "matmul_nt": lambda x, y: x @ y.mT, "matmul_tn": lambda x, y: x.mT @ y,
     "matmul_turned": lambda x, y: x @ turned(y),
+    "row_by_constant": lambda x, y: x[..., :1, :] @ turned(dg.tensor(weight((5, x.shape[-1]), x.dtype))),
     "matmul_flipped": lambda x, y: dg.flip(x) @ y, "linear": lambda x, y: dg.linear(x, y),
 }  # fmt: skip
 STATE: dict[str, Callable[[Any, Any], Any]] = {
@@ -412,6 +413,8 @@ def product_shape(name: str, x: tuple[int, ...], y: tuple[int, ...]) -> tuple[in
     """Of matrices, stacks of them, and vectors."""
     if not x or not y or (name != "matmul" and min(len(x), len(y)) < 2):
         return None
+    if name == "row_by_constant":
+        return (*x[:-2], 1, 5)
     x = (*x[:-2], x[-1], x[-2]) if name == "matmul_tn" else x
     y = (*y[:-2], y[-1], y[-2]) if name in ("matmul_nt", "matmul_turned", "linear") else y
     left, right = (1, *x) if len(x) == 1 else x, (*y, 1) if len(y) == 1 else y
