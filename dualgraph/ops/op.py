@@ -8,9 +8,9 @@ once, for both modes and all devices; nothing in `ops/` knows which mode it runs
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
 from dualgraph.errors import ArgumentError, OutOfMemoryError, Where, here, shown
@@ -55,7 +55,6 @@ class Op:
     literal_scalars: bool = True  # lowering accepts scalar operands as literals
     checks: bool = False  # refuses some values of its operands: so it runs even where nobody uses its result
     parts: Callable[..., Any] | None = None  # composite ops: the calls that one with these specs and params consists of
-    plans: dict[Any, Any] = field(default_factory=dict, repr=False)  # the eager mode's prepared launches
 
     def __post_init__(self) -> None:
         if isinstance(self.vjp, tuple):
@@ -77,8 +76,8 @@ class Call:
     """One application of an op. The tape is a list of calls; the static graph is calls in a DAG.
 
     `inputs` are tensors or symbols, `tracked` whether each took a gradient when it was used; `specs` those of the results.
-    `saved` and `results` are the eager mode's arrays (storages of inputs and results at the time of the call); recorders
-    leave them empty. A call that is `freed` knows what is known of the leaves `behind` it (`autodiff.Behind`).
+    `saved` and `results` are the eager mode's storages of inputs and results at the time of the call, `prepared` its launch;
+    recorders leave them empty. A call that is `freed` knows what is known of the leaves `behind` it (`autodiff.Behind`).
     """
 
     __slots__ = (
@@ -89,7 +88,7 @@ class Call:
         "inputs",
         "op",
         "params",
-        "plan",
+        "prepared",
         "results",
         "saved",
         "serial",
@@ -100,12 +99,12 @@ class Call:
 
     op: Op
     inputs: tuple[Any, ...]
-    params: Mapping[str, Any]
+    params: dict[str, Any]
     specs: tuple[Any, ...]
     where: Where | None
     saved: Sequence[Any]
     results: Sequence[Any]
-    plan: Any
+    prepared: Any
     tracked: tuple[bool, ...]
     freed: bool
     serial: int
@@ -115,16 +114,17 @@ class Call:
         self,
         op: Op,
         inputs: tuple[Any, ...],
-        params: Mapping[str, Any],
+        params: dict[str, Any],
         specs: tuple[Any, ...],
         where: Where | None,
         saved: Sequence[Any] = (),
         results: Sequence[Any] = (),
-        plan: Any = None,
+        prepared: Any = None,
         tracked: tuple[bool, ...] = (),
     ):
         self.op, self.inputs, self.params, self.specs, self.where = op, inputs, params, specs, where
-        self.saved, self.results, self.plan, self.tracked, self.freed = saved, results, plan, tracked, False
+        self.saved, self.results, self.prepared, self.tracked = saved, results, prepared, tracked
+        self.freed = False
         self.hooks: dict[int, list[Callable[[Any], Any]]] | None = None
         self.serial = next(_serials)
 
@@ -190,6 +190,10 @@ class FrontEnd:
     def detach(self, x: ArrayLike) -> Tensor:
         """The value of a tensor, without a gradient."""
         raise NotImplementedError
+
+    def again(self, x: Tensor) -> Tensor:
+        """The value of a tensor that takes no gradient, as a tensor of its own."""
+        return self.detach(x)
 
     def fresh(self, x: Value) -> Tensor:
         """A tensor that is being made from data, to become a leaf."""

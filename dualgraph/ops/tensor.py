@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, TypeGuard, Unpack, overload
 
 import numpy as np
 
@@ -58,7 +58,7 @@ class Tensor:
     source: Leaf | None  # the tensor to whose gradient this one's belongs, if that is another one
     tracked: bool  # what `requires_grad` says, without its door
     call: Call | None
-    hooks: list[TensorHook] | None
+    hooks: list[Registered] | None
     index: int
 
     if TYPE_CHECKING:  # of values and symbols in their own ways
@@ -352,6 +352,7 @@ class Tensor:
             raise GradientError("register_hook: the tensor needs no gradient; set requires_grad=True first").at(here(2))
         if self.call is not None and self.call.op.no_gradient:
             raise GradientError(f"register_hook: {self.call.op.no_gradient}").at(here(2))
+        hooks: list[Any]
         if self.call is None:
             current().switching(self)
             if self.hooks is None:
@@ -361,13 +362,16 @@ class Tensor:
             if self.call.hooks is None:
                 self.call.hooks = {}
             hooks = self.call.hooks.setdefault(self.index, [])
-        hooks.append(hook)
+        entry: Any = hook if is_retaining(hook) else Registered(hook)
+        hooks.append(entry)
 
         def remove() -> None:
-            if hook in hooks:
-                if self.call is None:
-                    current().switching(self)
-                hooks.remove(hook)
+            for number, held in enumerate(hooks):
+                if held is entry:
+                    if self.call is None:
+                        current().switching(self)
+                    del hooks[number]
+                    return
 
         return remove
 
@@ -378,8 +382,8 @@ class Tensor:
         if self.call is None:
             return
         hooks = (self.call.hooks or {}).get(self.index, ())
-        if not any(isinstance(hook, _Retaining) and hook.reference() is self for hook in hooks):
-            self.register_hook(_Retaining(self))
+        if not any(is_retaining(hook) and hook.reference() is self for hook in hooks):
+            self.register_hook(Retaining(self))
 
     def sum(self, axis: Axis = None, **options: Unpack[SumOptions]) -> Tensor:
         """See `dualgraph.sum`."""
@@ -510,7 +514,25 @@ class Tensor:
         return FUNCTIONS["clip"](self, min, max)
 
 
-class _Retaining:
+class Registered:
+    """A hook as it was registered: that of one registration, though the same function may be registered twice."""
+
+    __slots__ = ("hook",)
+
+    def __init__(self, hook: TensorHook):
+        self.hook = hook
+
+    def __call__(self, g: Tensor) -> Tensor | None:
+        return self.hook(g)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Registered) and self.hook == other.hook
+
+    def __hash__(self) -> int:
+        return hash(self.hook)
+
+
+class Retaining:
     """The hook by which an intermediate result keeps its gradient."""
 
     __slots__ = ("reference",)
@@ -523,6 +545,11 @@ class _Retaining:
         if x is not None:
             held = x.grad
             x.grad = g if held is None else held + g
+
+
+def is_retaining(hook: object) -> TypeGuard[Retaining]:
+    """Whether a hook only keeps the gradient, as it is after all others."""
+    return isinstance(hook, Retaining)
 
 
 def _ours(options: Mapping[str, object]) -> dict[str, object]:

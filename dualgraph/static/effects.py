@@ -16,7 +16,7 @@ import numpy as np
 from dualgraph.autodiff import leads_to
 from dualgraph.errors import DualgraphError, FeedError, GraphError, here
 from dualgraph.kernels.state import GRADIENT, Changes
-from dualgraph.ops.op import current, default
+from dualgraph.ops.op import Call, current, default
 from dualgraph.ops.symbol import Symbol
 from dualgraph.ops.tensor import Tensor
 from dualgraph.static.graph import Argument, Graph, Link, hooks_of
@@ -163,11 +163,11 @@ class Effects:
             "the compiled gradient cannot go back through it: detach() it, or compile the function from its beginning"
         ).at(here())
 
-    def cut(self, values: Sequence[Any]) -> bool:
-        """Whether something is passed that takes a gradient, which the graph was not told of."""
+    def untold(self, values: Sequence[Any]) -> frozenset[Call]:
+        """The inputs for which something is passed that takes a gradient, which the graph was not told of."""
         asked = [getattr(x, "tracked", False) for x in values]
         if not any(asked):
-            return False
+            return frozenset()
         records = zip(asked, self._graph.arguments.values(), strict=True)
         found = [v for tracked, v in records if tracked and not v.tracked]
         computed = any(tracked and x.call is not None for tracked, x in zip(asked, values, strict=True))
@@ -177,7 +177,7 @@ class Effects:
                 "differentiates, was compiled for one that takes none; give static.spec(…, requires_grad=True), or use "
                 "static.jit, or pass x.detach()"
             ).at(here())
-        return bool(found) and current().grad_enabled
+        return frozenset(v.node for v in found if current().grad_enabled)
 
     # After it
 

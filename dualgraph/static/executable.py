@@ -8,6 +8,7 @@ whatever point, leaves all of it as it was.
 from __future__ import annotations
 
 import copy
+import functools
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -68,6 +69,9 @@ COMPILED = Op(
 )
 
 
+NO_CALLS: frozenset[Call] = frozenset()
+
+
 class Executable(Generic[R]):
     """A graph compiled for its inputs. Call it with arrays or tensors, by position or by name.
 
@@ -116,6 +120,7 @@ class Executable(Generic[R]):
         self._histories = [_history(s) for s in wanted]
         self._leaves = [(number, s) for number, s in enumerate(wanted) if s.source is not None]
         first = {id(s): number for number, s in reversed([*enumerate(wanted)]) if _is_new_leaf(s)}
+        self._leading_to = functools.cache(graph.leading_to)
         self._again = [(n, first[id(s)]) for n, s in enumerate(wanted) if first.get(id(s), n) != n]
         self._single = self._structure is None and len(wanted) == 1
         self._lock = lock()
@@ -127,7 +132,7 @@ class Executable(Generic[R]):
         return f"<Executable: {len(self.program.steps)} kernels, inputs {', '.join(self.feeds.names) or 'none'}>"
 
     @property
-    def defined_outputs(self) -> tuple[list[object], object]:
+    def defined_outputs(self) -> tuple[list[object], tree.Node | None]:
         """What the definition returned: the leaves, and their structure."""
         return self._outputs, self._structure
 
@@ -142,7 +147,7 @@ class Executable(Generic[R]):
     def __call__(self, *args: ArrayLike, **named: ArrayLike) -> R:
         values = self.feeds.matched(args, named)
         arrays = self.feeds.arrays(values)
-        passed, cut = self._effects.passed(values), self._effects.cut(values)
+        passed, cut = self._effects.passed(values), self._leading_to(self._effects.untold(values))
         with self._lock:
             calls = self._first_run(arrays, {**self._effects.asked(values), **passed}) if self._first else None
             if calls is None and self._keeps_calls:
@@ -245,7 +250,7 @@ class Executable(Generic[R]):
         ]
         return [(number, tensor) for number, tensor in enumerate(order) if isinstance(tensor, Argument)]
 
-    def _result(self, array: Array, number: int, cut: bool = False) -> Any:
+    def _result(self, array: Array, number: int, cut: frozenset[Call]) -> Any:
         symbol, history = self._wanted[number], self._histories[number]
         if history is not None and self.graph.grad_enabled and not current().grad_enabled:
             return Value(array, symbol.spec)
@@ -255,7 +260,7 @@ class Executable(Generic[R]):
             return Value(array, self._result_specs[number], True, history, 0)
         return Value(array, self._result_specs[number], _is_new_leaf(symbol))
 
-    def _made(self, array: Array, symbol: Symbol, cut: bool = False) -> Any:
+    def _made(self, array: Array, symbol: Symbol, cut: frozenset[Call] = NO_CALLS) -> Any:
         """A value that a run leaves: with a history that says that there is none, if it takes a gradient."""
         if _is_new_leaf(symbol):
             return Value(array, symbol.spec, True)
@@ -398,7 +403,7 @@ class Watched:
         if values.__class__ is int:
             raise exe.failure(program, values, state)
         values = values if isinstance(values, tuple) else (values,)
-        cut = exe._effects.cut(given)
+        cut = exe._leading_to(exe._effects.untold(given))
         seen = {name: exe._made(v, s, cut) for (name, s), v in zip(self._symbols, values, strict=True)}
         return exe(*args, **named), seen
 
@@ -424,11 +429,12 @@ def _is_new_leaf(symbol: Symbol) -> bool:
     return symbol.tracked and symbol.call is None and symbol.source is None
 
 
-def _history(symbol: Symbol, cut: bool = False) -> Call | None:
-    """What a result that needs a gradient says to who wants to go back through it; `cut`: something passed needs one."""
+def _history(symbol: Symbol, cut: frozenset[Call] = NO_CALLS) -> Call | None:
+    """What a result that needs a gradient says to who wants to go back through it; of these calls each result does."""
     if _is_new_leaf(symbol):
         return None
-    needed = symbol.tracked or (cut and is_float(symbol.spec.dtype))
+    cut_off = symbol.node in cut and symbol.__class__ is Symbol and is_float(symbol.spec.dtype)
+    needed = symbol.tracked or cut_off
     return Call(COMPILED, (), {}, (symbol.spec,), symbol.node.where) if needed else None
 
 
