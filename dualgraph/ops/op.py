@@ -191,10 +191,6 @@ class FrontEnd:
         """The value of a tensor, without a gradient."""
         raise NotImplementedError
 
-    def again(self, x: Tensor) -> Tensor:
-        """The value of a tensor that takes no gradient, as a tensor of its own."""
-        return self.detach(x)
-
     def fresh(self, x: Value) -> Tensor:
         """A tensor that is being made from data, to become a leaf."""
         return x
