@@ -82,7 +82,7 @@ def elementwise(
         rules.check(arity)
     made = callbacks.expression(scalar)
     op = elementwise_op(name, made, arity, floats=True, vjp=None if rules is None else rules.vjp)
-    op = replace(op, joint_vjp=rules is None)
+    op = op if rules is None else _with_rules(op)
 
     def function(*operands: Any) -> Any:
         if len(operands) != arity:
@@ -107,8 +107,7 @@ def composite(
         if vjp is None:
             return composite_op(name, recorded)
         rules = Rules(name, vjp, params)
-        op = composite_op(name, recorded, rules.vjp, lambda *inputs: rules.check(len(inputs)))
-        return replace(op, joint_vjp=False)
+        return _with_rules(composite_op(name, recorded, rules.vjp, lambda *inputs: rules.check(len(inputs))))
 
     return _applied(name, make, sys._getframe(1), vjp)  # type: ignore[no-any-return]
 
@@ -177,7 +176,12 @@ def _external_op(function: Callback, spec: Callback, rules: Rules, pure: bool) -
         program.add(External(name, run if pure else once(name, where, key_of(program), run)), outs, views)
         return outs
 
-    return Op(name, infer, lower, rules.vjp, literal_scalars=False, pure=pure, joint_vjp=False)
+    return _with_rules(Op(name, infer, lower, rules.vjp, literal_scalars=False, pure=pure))
+
+
+def _with_rules(op: Op) -> Op:
+    """Rules of the user's are called by each sweep: they may read what changes, and do more than compute."""
+    return replace(op, joint_vjp=False)
 
 
 def _check(name: Any, functions: dict[str, Any], vjp: Any = None) -> None:

@@ -109,7 +109,6 @@ def composite(
     function: Callable[..., Any],
     vjp: tuple[Vjp | None, ...] | Vjp | None = None,
     spec: Callable[..., Any] | None = None,
-    checks: bool = False,
     gradients: tuple[Callable[..., Any] | None, ...] = (),
 ) -> Op:
     """An op computed by `function(*inputs, **params)`, written in public ops.
@@ -150,7 +149,7 @@ def composite(
     def parts(specs: Sequence[Any], params: dict[str, Any]) -> list[Call]:
         return traced(specs, params).calls
 
-    return Op(name, infer, lower, vjp, composition=function, checks=checks, joint_vjp=True, parts=parts)
+    return Op(name, infer, lower, vjp, parts=parts)
 
 
 def _written(name: str, function: Callable[..., Any], gradients: Sequence[Callable[..., Any] | None]) -> Vjp:

@@ -170,7 +170,7 @@ def elementwise_op(
     """An elementwise `Op` from a scalar expression; its gradient is derived unless `slopes` or a `vjp` are given."""
     scalar = Scalar(name, expression, arity, floats, conditions, slopes)
     rules = scalar.vjp if vjp is None else vjp
-    return Op(name, scalar.spec, scalar.lower, rules, scalar=scalar, joint_vjp=True)
+    return Op(name, scalar.spec, scalar.lower, rules, scalar=scalar)
 
 
 # What the docstrings of all these functions have in common.

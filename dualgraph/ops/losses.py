@@ -83,7 +83,6 @@ _CROSS_ENTROPY = register(
         "cross_entropy",
         _cross_entropy,
         spec=_rows_spec("cross_entropy"),
-        checks=True,
         gradients=(_cross_entropy_gradient, None),
     )
 )
@@ -99,9 +98,7 @@ def _nll_gradient(g: Any, x: Any, labels: Any, *, reduction: str) -> Any:
     return ew.where(hit, ew.negative(_row_gradient(g, x.layout[0][0], reduction)), 0.0)
 
 
-_NLL_LOSS = register(
-    composite("nll_loss", _nll_loss, spec=_rows_spec("nll_loss"), checks=True, gradients=(_nll_gradient, None))
-)
+_NLL_LOSS = register(composite("nll_loss", _nll_loss, spec=_rows_spec("nll_loss"), gradients=(_nll_gradient, None)))
 
 
 def cross_entropy(input: ArrayLike, target: ArrayLike, reduction: Reduction = "mean") -> Tensor:

@@ -48,10 +48,11 @@ class Op:
     vjp: Any = ()  # a `Vjp`, or None where there is no rule
     view: Callable[..., View | None] | None = None  # the result as a view of input 0, where the layout allows it
     pure: bool = True  # the result depends on the inputs alone, and computing it has no effect
-    joint_vjp: bool = False  # the eager mode may record the gradient rules of a call once and run them as one launch
+    joint_vjp: bool = (
+        True  # the gradient rules depend on their arguments alone: the eager mode runs a recording of them
+    )
     no_gradient: str = ""  # why there is no gradient rule, and what to do
     scalar: Any = None  # elementwise ops: what is computed for one element
-    composition: Callable[..., Any] | None = None  # composite ops: the function over public ops
     literal_scalars: bool = True  # lowering accepts scalar operands as literals
     checks: bool = False  # refuses some values of its operands: so it runs even where nobody uses its result
     parts: Callable[..., Any] | None = None  # composite ops: the calls that one with these specs and params consists of

@@ -88,7 +88,7 @@ def _fold_op(name: str, monoid: str, vjp: Vjp | None, element: Expression = _its
         program.add(loop, (row_view(result, domain, axes),), (view,), domain, axes)
         return (result.with_layout(out.shape, contiguous_strides(out.shape)),)
 
-    return register(Op(name, spec, lower, (vjp,), joint_vjp=True))
+    return register(Op(name, spec, lower, (vjp,)))
 
 
 def _keepdims(g: Any, x: Any, axes: Axes) -> Any:
