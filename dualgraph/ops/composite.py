@@ -41,7 +41,10 @@ class _Composition(Recorder):
 
 
 class Traced:
-    """The calls of a composite for given input specs and parameters."""
+    """The calls of a composite for given input specs and parameters.
+
+    They are all that it computes, with each rounding: so it does not matter whether they are lowered together or one by one.
+    """
 
     def __init__(self, name: str, function: Callable[..., Any], specs: Sequence[Spec], params: dict[str, Any]):
         recorder = _Composition()
@@ -146,10 +149,7 @@ def composite(
         lower_calls(program, trace.calls, values)
         return tuple(as_view(program, values[operand_key(x)]) for x in trace.outputs)
 
-    def parts(specs: Sequence[Any], params: dict[str, Any]) -> list[Call]:
-        return traced(specs, params).calls
-
-    return Op(name, infer, lower, vjp, parts=parts)
+    return Op(name, infer, lower, vjp, parts=traced)
 
 
 def _written(name: str, function: Callable[..., Any], gradients: Sequence[Callable[..., Any] | None]) -> Vjp:
@@ -183,7 +183,7 @@ def _derived(name: str, function: Callable[..., Any]) -> Vjp:
             rules[key] = composite(f"{name}_vjp{number}", _pullback(function, *key))
         operands, rule = (*gradients, *inputs), rules[key]
         assert rule.parts is not None
-        depends = any(call.op is PLACEHOLDER for call in rule.parts([x.layout for x in operands], params))
+        depends = any(call.op is PLACEHOLDER for call in rule.parts([x.layout for x in operands], params).calls)
         return bind(rule, *operands, **params) if depends else None  # on nothing, not even on g: it is 0
 
     return vjp

@@ -55,7 +55,7 @@ class Op:
     scalar: Any = None  # elementwise ops: what is computed for one element
     literal_scalars: bool = True  # lowering accepts scalar operands as literals
     checks: bool = False  # refuses some values of its operands: so it runs even where nobody uses its result
-    parts: Callable[..., Any] | None = None  # composite ops: the calls that one with these specs and params consists of
+    parts: Callable[..., Any] | None = None  # composite ops: the recording (`composite.Traced`) for specs and params
     plans: dict[Any, Any] = field(default_factory=dict, repr=False)  # the eager mode's prepared launches
 
     def __post_init__(self) -> None:
@@ -133,9 +133,52 @@ class Call:
     def name(self) -> str:
         return f"{self.op.name}_{self.serial}"
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """What identifies it among the calls of a graph: its serial number, and which part of the call of that number it is."""
+        return self.serial, 0
+
+    def instead(self, op: Op, inputs: tuple[Any, ...], params: dict[str, Any], specs: tuple[Any, ...]) -> Call:
+        """Another call in the place of this one."""
+        call = Call(op, inputs, params, specs, self.where)
+        call.serial = self.serial
+        return call
+
     def __repr__(self) -> str:
         results = ", ".join(f"{Spec(s[0], s[1])}" for s in self.specs)
         return f"<{self.name}: {results}>"
+
+
+class Part(Call):
+    """A call that a composite consists of, in the place of the `whole`: parts have its serial number and its line.
+
+    They are numbered from 1 on; the last one, from which the composite has its result, has the place of the whole.
+    """
+
+    __slots__ = ("number", "whole")
+
+    def __init__(
+        self,
+        op: Op,
+        inputs: tuple[Any, ...],
+        params: dict[str, Any],
+        specs: tuple[Any, ...],
+        whole: Call,
+        number: int = 0,
+    ):
+        super().__init__(op, inputs, params, specs, whole.where)
+        self.whole, self.number, self.serial = whole, number, whole.serial
+
+    @property
+    def name(self) -> str:
+        return f"{self.whole.name}.{self.op.name}" + (f"_{self.number}" if self.number else "")
+
+    @property
+    def place(self) -> tuple[int, int]:
+        return self.serial, self.number
+
+    def instead(self, op: Op, inputs: tuple[Any, ...], params: dict[str, Any], specs: tuple[Any, ...]) -> Part:
+        return Part(op, inputs, params, specs, self.whole, self.number)
 
 
 def checks(call: Call) -> bool:
@@ -149,7 +192,7 @@ def pure(call: Call) -> bool:
 
 
 def _parts(call: Call) -> Sequence[Call]:
-    return call.op.parts([x.layout for x in call.inputs], call.params) if call.op.parts is not None else ()
+    return call.op.parts([x.layout for x in call.inputs], call.params).calls if call.op.parts is not None else ()
 
 
 _serials = itertools.count()

@@ -77,6 +77,19 @@ def _named(name: str) -> Pass:
     return next(p for p in PASSES if p.name == name)
 
 
+def inlining(dag: Dag) -> tuple[Dag, list[str]]:
+    """Composites opened: from here on all passes see the calls that they consist of.
+
+    After differentiation, which takes a composite as a whole. What a composite computes is what its calls say, each
+    rounding among them, and lowering it lowers these: so opening it changes no bit.
+    """
+    composites = [call for call in dag if call.op.parts is not None]
+    if not composites:
+        return dag, []
+    opened = Rewriter(dag).run(lambda rw, call, inputs: None if call.op.parts is None else rw.open(call, inputs))
+    return opened, [f"opened {call.name}" for call in composites]
+
+
 def dead_code(dag: Dag) -> tuple[Dag, list[str]]:
     """Calls on which nothing that is wanted depends. Range checks of labels stay: they are an effect."""
     live = dags.needed(call for call in dag if call.op in (*SINKS, *LEAVES) or has_effect(call))
@@ -172,6 +185,7 @@ def _fusion(dag: Dag) -> tuple[Dag, Sequence[Any]]:
 
 
 PASSES: tuple[Pass, ...] = (
+    Pass("inlining", "graph", "exact", "lets the passes after it see into composites", inlining),
     Pass("dead_code", "graph", "exact", "drops what no result depends on", dead_code),
     Pass("constant_folding", "graph", "exact", "computes now what is known now", constant_folding),
     Pass("exact_algebra", "graph", "exact", "drops operations that change no bit", _algebra(EXACT)),

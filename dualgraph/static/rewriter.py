@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dualgraph.ops.op import Call, Op
+from dualgraph.ops.composite import operand_key
+from dualgraph.ops.op import Call, Op, Part
 from dualgraph.ops.symbol import CONSTANT, Constant, Symbol
 from dualgraph.spec import Spec
 from dualgraph.static import dag as dags
@@ -54,8 +55,7 @@ class Rewriter:
     def keep(self, call: Call, inputs: tuple[Symbol, ...]) -> Call:
         """The call, of these inputs."""
         if any(new is not old for new, old in zip(inputs, call.inputs, strict=True)):
-            again = Call(call.op, inputs, call.params, call.specs, call.where)
-            again.serial = call.serial
+            again = call.instead(call.op, inputs, call.params, call.specs)
             for number in range(len(call.specs)):
                 self.replaced[id(call), number] = Symbol(self.recorder, again, number)
             call = again
@@ -64,11 +64,35 @@ class Rewriter:
 
     def emit(self, like: Call, op: Op, inputs: tuple[Symbol, ...], spec: Spec, **params: object) -> Symbol:
         """A new call in the place of `like`."""
-        call = Call(op, inputs, params, (spec,), like.where)
-        call.serial = like.serial
+        call = like.instead(op, inputs, params, (spec,))
         self.calls.append(call)
         return Symbol(self.recorder, call, 0)
 
     def constant(self, like: Call, array: Array) -> Symbol:
         """A known array in the place of `like`."""
         return self.emit(like, CONSTANT, (), Spec(array.shape, array.dtype.name), value=Constant(array))
+
+    def open(self, call: Call, inputs: tuple[Symbol, ...]) -> list[Symbol]:
+        """The results of a composite as those of the calls that it consists of, in its place."""
+        first = len(self.calls)
+        results = self._opened(call, call, inputs)
+        for number, part in enumerate(self.calls[first:-1], 1):
+            part.number = number  # type: ignore[attr-defined]  # all of them are parts
+        return results
+
+    def _opened(self, whole: Call, call: Call, inputs: tuple[Symbol, ...]) -> list[Symbol]:
+        trace: Any = call.op.parts and call.op.parts([x.layout for x in inputs], call.params)
+        values = dict(zip(map(operand_key, trace.inputs), inputs, strict=True))
+        for part in trace.calls:
+            if (id(part), 0) in values:
+                continue
+            operands = tuple([values[operand_key(x)] for x in part.inputs])
+            if part.op.parts is not None:
+                results = self._opened(whole, part, operands)
+            else:
+                made = Part(part.op, operands, part.params, part.specs, whole)
+                self.calls.append(made)
+                results = [Symbol(self.recorder, made, number) for number in range(len(made.specs))]
+            for number, x in enumerate(results):
+                values[id(part), number] = x
+        return [values[operand_key(x)] for x in trace.outputs]
