@@ -43,7 +43,9 @@ def test_links_lead_somewhere(page):
 
 
 def test_what_the_readme_says_is_missing_is_missing():
-    (names,) = re.findall(r"^- Names .* not there yet: (.*?)(?=^- )", (ROOT / "README.md").read_text("utf-8"), re.M | re.S)
+    (names,) = re.findall(
+        r"^- Names .* not there yet: (.*?)(?=^- )", (ROOT / "README.md").read_text("utf-8"), re.M | re.S
+    )
     missing = set(re.findall(r"`(\w+)`", names))
     assert len(missing) > 10
     assert {name for name in missing if hasattr(dg, name)} == set()

@@ -17,7 +17,7 @@ import numpy as np
 
 from dualgraph.errors import DTypeError, GraphError, shown
 from dualgraph.kernels.program import Program, View
-from dualgraph.ops.op import Call, Op, Operand, Vjp, as_view, bind, current, within
+from dualgraph.ops.op import Call, Op, Operand, Part, Vjp, as_view, bind, current, within
 from dualgraph.ops.symbol import PLACEHOLDER, Recorder, Symbol, literal_of
 from dualgraph.ops.tensor import FUNCTIONS
 from dualgraph.spec import NUMPY_DTYPES, Spec, is_float
@@ -105,6 +105,34 @@ def lower_call(
 def operand_key(x: Symbol) -> tuple[int, int]:
     """What identifies a value among the calls being lowered."""
     return (id(x.node), x.index)
+
+
+def opened(whole: Call, inputs: Sequence[Symbol], recorder: Any) -> tuple[list[Part], list[Symbol]]:
+    """The calls that a composite consists of, of these inputs and in its place, and its results among theirs."""
+    parts: list[Part] = []
+    results = _open(whole, whole, inputs, recorder, parts)
+    for number, part in enumerate(parts[:-1], 1):
+        part.number = number
+    return parts, results
+
+
+def _open(whole: Call, call: Call, inputs: Sequence[Symbol], recorder: Any, parts: list[Part]) -> list[Symbol]:
+    assert call.op.parts is not None
+    trace: Traced = call.op.parts([x.layout for x in inputs], call.params)
+    values = dict(zip(map(operand_key, trace.inputs), inputs, strict=True))
+    for inner in trace.calls:
+        if (id(inner), 0) in values:
+            continue
+        operands = tuple([values[operand_key(x)] for x in inner.inputs])
+        if inner.op.parts is None:
+            part = Part(inner.op, operands, inner.params, inner.specs, whole)
+            parts.append(part)
+            results = [Symbol(recorder, part, number) for number in range(len(part.specs))]
+        else:
+            results = _open(whole, inner, operands, recorder, parts)
+        for number, x in enumerate(results):
+            values[id(inner), number] = x
+    return [values[operand_key(x)] for x in trace.outputs]
 
 
 def composite(

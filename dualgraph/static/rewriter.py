@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import is_not
 from typing import TYPE_CHECKING, Any
 
-from dualgraph.ops.composite import operand_key
-from dualgraph.ops.op import Call, Op, Part
+from dualgraph.ops.composite import opened
+from dualgraph.ops.op import Call, Op
 from dualgraph.ops.symbol import CONSTANT, Constant, Symbol
 from dualgraph.spec import Spec
 from dualgraph.static import dag as dags
@@ -32,13 +33,13 @@ class Rewriter:
         self.calls: list[Call] = []
         self.replaced: dict[tuple[int, int], Symbol] = {}
         self.provenance = Provenance()
-        self.recorder: Any = next((x.recorder for call in dag for x in call.inputs), None)
+        self.recorder: Any = dags.recorder_of(dag)
         self._changed = False
 
     def run(self, rule: Rule) -> networkx.MultiDiGraph[Call]:
         """The new DAG; the same one if no call was replaced."""
         for call in dags.in_order(self.dag):
-            inputs = tuple(self.value(x) for x in call.inputs)
+            inputs = tuple([self.value(x) for x in call.inputs]) if self.replaced else call.inputs
             results = None if call.op in dags.SINKS else rule(self, call, inputs)
             if results is None:
                 self.keep(call, inputs)
@@ -54,7 +55,7 @@ class Rewriter:
 
     def keep(self, call: Call, inputs: tuple[Symbol, ...]) -> Call:
         """The call, of these inputs."""
-        if any(new is not old for new, old in zip(inputs, call.inputs, strict=True)):
+        if any(map(is_not, inputs, call.inputs)):
             again = call.instead(call.op, inputs, call.params, call.specs)
             for number in range(len(call.specs)):
                 self.replaced[id(call), number] = Symbol(self.recorder, again, number)
@@ -74,25 +75,6 @@ class Rewriter:
 
     def open(self, call: Call, inputs: tuple[Symbol, ...]) -> list[Symbol]:
         """The results of a composite as those of the calls that it consists of, in its place."""
-        first = len(self.calls)
-        results = self._opened(call, call, inputs)
-        for number, part in enumerate(self.calls[first:-1], 1):
-            part.number = number  # type: ignore[attr-defined]  # all of them are parts
+        parts, results = opened(call, inputs, self.recorder)
+        self.calls += parts
         return results
-
-    def _opened(self, whole: Call, call: Call, inputs: tuple[Symbol, ...]) -> list[Symbol]:
-        trace: Any = call.op.parts and call.op.parts([x.layout for x in inputs], call.params)
-        values = dict(zip(map(operand_key, trace.inputs), inputs, strict=True))
-        for part in trace.calls:
-            if (id(part), 0) in values:
-                continue
-            operands = tuple([values[operand_key(x)] for x in part.inputs])
-            if part.op.parts is not None:
-                results = self._opened(whole, part, operands)
-            else:
-                made = Part(part.op, operands, part.params, part.specs, whole)
-                self.calls.append(made)
-                results = [Symbol(self.recorder, made, number) for number in range(len(made.specs))]
-            for number, x in enumerate(results):
-                values[id(part), number] = x
-        return [values[operand_key(x)] for x in trace.outputs]

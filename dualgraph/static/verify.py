@@ -162,9 +162,7 @@ def _compare(name: str, before: Sequence[Array], after: Sequence[Array], remedy:
             raise GraphError(f"verify: {name} changed the bits of result {number}; {remedy}")
 
 
-def _compare_values(
-    executable: Compiled, name: str, before: Values, after: Values, remedy: str
-) -> None:
+def _compare_values(executable: Compiled, name: str, before: Values, after: Values, remedy: str) -> None:
     for place in sorted(before.keys() & after.keys()):
         x, y = before[place], after[place]
         if x.size == y.size and x.dtype == y.dtype and not same_bits(x.reshape(-1), y.reshape(-1)):
