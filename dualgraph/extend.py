@@ -3,7 +3,7 @@
 Three forms, from small to large:
 
 - `elementwise`: one scalar expression; the kernel and every gradient are derived from it.
-- `composite`: a function over public operations; one launch in eager mode, part of the fused step in static mode. Its
+- `composite`: a function over public operations; one launch in eager mode, opened and fused in static mode. Its
   gradient is derived by differentiating the function, unless a `vjp` is given, which is then obeyed in both modes.
 - `external`: a function over NumPy arrays, for what no kernel of dualgraph computes.
 
@@ -173,7 +173,7 @@ def _external_op(function: Callback, spec: Callback, rules: Rules, pure: bool) -
 
         views = [contiguous(program, as_view(program, x)) for x in operands]
         outs = tuple(program.new(s) for s in specs)
-        program.add(External(name, run if pure else once(name, where, key_of(program), run)), outs, views)
+        program.add(External(name, run if pure else once(name, where, key_of(program), run), pure=pure), outs, views)
         return outs
 
     return _with_rules(Op(name, infer, lower, rules.vjp, literal_scalars=False, pure=pure))

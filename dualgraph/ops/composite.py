@@ -1,8 +1,8 @@
 """Composite ops: an op written as ops over ops.
 
-In eager mode a composite runs as one launch of its fused kernels, as libraries ship them; in static mode its parts are
-lowered into the step and fuse with their neighbours. Both differentiate the composite as a whole, before it is taken
-apart, so both give the same bits.
+In eager mode a composite runs as one launch of its fused kernels, as libraries ship them; in static mode a pass opens it,
+and its parts fuse with their neighbours. Both differentiate the composite as a whole, before it is taken apart, so both
+give the same bits.
 
 The gradient is derived by differentiating the function, and is a composite again, for each input one; it is written by
 hand where that is shorter to compute or rounds less (`gradients`), or as a rule in public ops (`vjp`).

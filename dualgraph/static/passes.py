@@ -114,7 +114,9 @@ def constant_folding(dag: Dag) -> tuple[Dag, list[str]]:
         if any(s.size > LARGEST_FOLD for s in call.specs):
             return None
         notes.append(f"folded {call.name}")
-        return [rw.constant(call, array) for array in evaluate(call, [x.node.params["value"].array for x in inputs])]
+        constants = [x.node.params["value"] for x in inputs]
+        operand = any(c.operand for c in constants)
+        return [rw.constant(call, array, operand) for array in evaluate(call, [c.array for c in constants])]
 
     return Rewriter(dag).run(rule), notes
 

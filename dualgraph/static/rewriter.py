@@ -69,9 +69,9 @@ class Rewriter:
         self.calls.append(call)
         return Symbol(self.recorder, call, 0)
 
-    def constant(self, like: Call, array: Array) -> Symbol:
-        """A known array in the place of `like`."""
-        return self.emit(like, CONSTANT, (), Spec(array.shape, array.dtype.name), value=Constant(array))
+    def constant(self, like: Call, array: Array, operand: bool = False) -> Symbol:
+        """A known array in the place of `like`; as an `operand` it becomes no part of the code of a kernel."""
+        return self.emit(like, CONSTANT, (), Spec(array.shape, array.dtype.name), value=Constant(array, operand))
 
     def open(self, call: Call, inputs: tuple[Symbol, ...]) -> list[Symbol]:
         """The results of a composite as those of the calls that it consists of, in its place."""
