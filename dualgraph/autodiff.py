@@ -335,7 +335,7 @@ def grad(
     retain_graph: bool | None = None,
     allow_unused: bool = False,
 ) -> list[Tensor]:
-    """Gradients of `outputs` (summed) with respect to each of `inputs`, without touching `.grad`.
+    """Gradients of `outputs` (summed) with respect to each of `inputs`, without touching the `.grad` of leaves.
 
     With `create_graph` the gradients can be differentiated again. An input that does not matter gets zeros with
     `allow_unused=True` and is an error otherwise.

@@ -371,17 +371,14 @@ class Tensor:
         return remove
 
     def retain_grad(self) -> None:
-        """Keep the gradient of this intermediate result in its `.grad`."""
-        if self.call is not None:
-            reference = weakref.ref(self)
-
-            def keep(g: Any) -> None:
-                x = reference()
-                if x is not None:
-                    held = x.grad
-                    x.grad = g if held is None else held + g
-
-            self.register_hook(keep)
+        """Keep the gradient of this intermediate result in its `.grad`, as a leaf does; asking twice changes nothing."""
+        if not self.tracked:
+            raise GradientError("retain_grad: the tensor needs no gradient; set requires_grad=True first").at(here(2))
+        if self.call is None:
+            return
+        hooks = (self.call.hooks or {}).get(self.index, ())
+        if not any(isinstance(hook, _Retaining) and hook.reference() is self for hook in hooks):
+            self.register_hook(_Retaining(self))
 
     def sum(self, axis: Axis = None, **options: Unpack[SumOptions]) -> Tensor:
         """See `dualgraph.sum`."""
@@ -502,6 +499,21 @@ class Tensor:
     def clip(self, min: ArrayLike | None = None, max: ArrayLike | None = None) -> Tensor:
         """See `dualgraph.clip`."""
         return FUNCTIONS["clip"](self, min, max)
+
+
+class _Retaining:
+    """The hook by which an intermediate result keeps its gradient."""
+
+    __slots__ = ("reference",)
+
+    def __init__(self, result: Tensor):
+        self.reference = weakref.ref(result)
+
+    def __call__(self, g: Tensor) -> None:
+        x = self.reference()
+        if x is not None:
+            held = x.grad
+            x.grad = g if held is None else held + g
 
 
 def _ours(options: Mapping[str, object]) -> dict[str, object]:

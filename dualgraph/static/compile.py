@@ -17,14 +17,24 @@ from dualgraph import tree
 from dualgraph.errors import ArgumentError, FeedError, RecompileWarning, here
 from dualgraph.locks import lock
 from dualgraph.ops.arguments import flag
-from dualgraph.ops.op import current, default
+from dualgraph.ops.op import current, default, within
 from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import Spec
 from dualgraph.static.conditions import worded
 from dualgraph.static.executable import Executable, R
 from dualgraph.static.graph import Graph
 from dualgraph.static.passes import Pass, chosen
-from dualgraph.static.tracing import PLAIN, Given, GradSpec, given_of, name_of, same_constant, trace_given, tracing
+from dualgraph.static.tracing import (
+    PLAIN,
+    Given,
+    GradSpec,
+    given_of,
+    name_of,
+    result_of,
+    same_constant,
+    trace_given,
+    tracing,
+)
 
 if TYPE_CHECKING:
     from dualgraph.ops.types import ArrayLike, Level
@@ -75,7 +85,9 @@ def compile(
             raise ArgumentError("compile: a graph needs outputs=[…] and no specs; its inputs are its placeholders").at(
                 here(2)
             )
-        outputs = tree.map_leaves(lambda x: target.lift(x) if isinstance(x, Tensor) else x, outputs)
+        outputs = tree.map_leaves(
+            lambda x: target.lift(within(target, result_of, target, x)) if isinstance(x, Tensor) else x, outputs
+        )
         return Executable(target, outputs, selected, 0.0, target.differentiate_seconds, verify)
     if not callable(target):
         raise ArgumentError(f"compile: got {type(target).__name__}; pass a static.Graph or a function").at(here(2))

@@ -195,11 +195,25 @@ def _check_node(name: str, call: Any, producers: Mapping[Any, Any], before: Cont
         raise GraphError(
             f"{name}: {call.name} is an input that the graph has not; a pass adds no inputs, and takes those that are there"
         ).at(call.where)
-    specs = specs_of(call.op, [x.layout for x in call.inputs], call.params) if call.inputs else call.specs
+    specs = _specs_given(name, call)
     if specs != tuple(call.specs):
         raise GraphError(f"{name}: {call.name} is said to give {_specs(call.specs)}; it gives {_specs(specs)}").at(
             call.where
         )
+
+
+def _specs_given(name: str, call: Call) -> tuple[Any, ...]:
+    """The specs of the results that an op gives for a call's operands and parameters."""
+    if call.op is CONSTANT:
+        return tuple(call.specs)
+    try:
+        return specs_of(call.op, [x.layout for x in call.inputs], call.params)
+    except Exception as error:  # of any kind: nobody has checked what a pass of the user's gives to an op
+        operands = _specs([x.spec for x in call.inputs])
+        raise GraphError(
+            f"{name}: {call.name} got operands of {operands} and parameters {call.params}, which {call.op} does not take "
+            f"({type(error).__name__}: {error}); give a call what the public function gives it"
+        ).at(call.where) from error
 
 
 def _fits(call: Call, producers: Mapping[Any, Any]) -> bool:

@@ -129,7 +129,7 @@ def trace_given(
 
     def run() -> Any:
         outputs = function(*args, **kwargs)
-        return tree.map_leaves(functools.partial(_result, graph), outputs)
+        return tree.map_leaves(functools.partial(result_of, graph), outputs)
 
     back = graph.back()
     try:
@@ -141,7 +141,7 @@ def trace_given(
     return Traced(graph, outputs, time.perf_counter() - start - graph.differentiate_seconds)
 
 
-def _result(graph: Graph, x: Any) -> Any:
+def result_of(graph: Graph, x: Any) -> Any:
     """A symbol; or something from outside, which is returned as it is: a tensor, and what holds no symbol."""
     if isinstance(x, Symbol):
         if x.source is None and x.grad is not None:

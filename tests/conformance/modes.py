@@ -78,8 +78,8 @@ def differentiated(function: Function, order: int = 1) -> Function:
     """`function` with the gradients of its outputs, of those gradients, … up to `order`, as further results."""
 
     def run(*inputs: Any) -> list[Any]:
-        wanted = [x for x in inputs if x.requires_grad]
         found = leaves(function(*inputs))
+        wanted = [x for x in inputs if x.requires_grad]
         latest = found
         for n in range(order):
             latest = gradients(latest, wanted, create_graph=n + 1 < order)
@@ -107,7 +107,9 @@ def define(function: Function, arrays: Sequence[Any]) -> tuple[static.Graph, lis
     graph = static.Graph()
     with graph:
         inputs = [
-            static.placeholder(f"x{n}", a.shape, a.dtype, requires_grad=np.dtype(a.dtype).kind == "f")
+            static.placeholder(
+                f"x{n}", a.shape, a.dtype, requires_grad=getattr(a, "requires_grad", np.dtype(a.dtype).kind == "f")
+            )
             for n, a in enumerate(arrays)
         ]
         outputs = leaves(function(*inputs))
