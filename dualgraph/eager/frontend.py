@@ -86,7 +86,7 @@ class Pullback:
                         results.append(sum_to(found, targets[number]))
             return tuple(results)
 
-        self.op = composite(f"{op.name}_vjp", function)
+        self.op = composite(f"{op.name}_vjp", function, parameters=op.parameters)
         self.plan = Plan(self.op, layouts, call.params)
         self.numbers = tuple(numbers)
         self.flat = [number for number, want in enumerate(wanted) if want and number not in numbers]

@@ -17,7 +17,7 @@ import numpy as np
 
 from dualgraph.errors import DTypeError, GraphError, shown
 from dualgraph.kernels.program import Program, View
-from dualgraph.ops.op import Call, Op, Operand, Part, Vjp, as_view, bind, current, within
+from dualgraph.ops.op import Call, Op, Operand, Part, Vjp, as_view, bind, current, keywords, within
 from dualgraph.ops.symbol import PLACEHOLDER, Recorder, Symbol, literal_of
 from dualgraph.ops.tensor import FUNCTIONS
 from dualgraph.spec import NUMPY_DTYPES, Spec, is_float
@@ -141,15 +141,18 @@ def composite(
     vjp: tuple[Vjp | None, ...] | Vjp | None = None,
     spec: Callable[..., Any] | None = None,
     gradients: tuple[Callable[..., Any] | None, ...] = (),
+    parameters: tuple[str, ...] | None = None,
 ) -> Op:
     """An op computed by `function(*inputs, **params)`, written in public ops.
 
     `gradients` are functions over public ops, one for each input (None: no gradient). They take by their names what they
     need of `g`, `out` and the parameters of `function`; each is made a composite. Without them, and without a `vjp`, the
-    gradient is derived.
+    gradient is derived. `parameters` has the names of those that the function does not name itself.
     """
+    if parameters is None:
+        parameters = keywords(function)
     if vjp is None:
-        vjp = _written(name, function, gradients) if gradients else _derived(name, function)
+        vjp = _written(name, function, gradients) if gradients else _derived(name, function, parameters)
     traces: dict[Any, Traced] = {}
 
     def traced(specs: Sequence[Any], params: dict[str, Any]) -> Traced:
@@ -177,7 +180,7 @@ def composite(
         lower_calls(program, trace.calls, values)
         return tuple(as_view(program, values[operand_key(x)]) for x in trace.outputs)
 
-    return Op(name, infer, lower, vjp, parts=traced)
+    return Op(name, infer, lower, vjp, parts=traced, parameters=parameters)
 
 
 def _written(name: str, function: Callable[..., Any], gradients: Sequence[Callable[..., Any] | None]) -> Vjp:
@@ -198,7 +201,7 @@ def _positional(function: Callable[..., Any]) -> tuple[str, ...]:
     return code.co_varnames[: code.co_argcount]
 
 
-def _derived(name: str, function: Callable[..., Any]) -> Vjp:
+def _derived(name: str, function: Callable[..., Any], parameters: tuple[str, ...]) -> Vjp:
     """The gradient of a composite as composites, one for each input, made when first needed."""
     rules: dict[tuple[int, int], Op] = {}
 
@@ -208,7 +211,7 @@ def _derived(name: str, function: Callable[..., Any]) -> Vjp:
         gradients = g if isinstance(g, tuple) else (g,)
         key = (number, len(gradients))
         if key not in rules:
-            rules[key] = composite(f"{name}_vjp{number}", _pullback(function, *key))
+            rules[key] = composite(f"{name}_vjp{number}", _pullback(function, *key), parameters=parameters)
         operands, rule = (*gradients, *inputs), rules[key]
         assert rule.parts is not None
         depends = any(call.op is PLACEHOLDER for call in rule.parts([x.layout for x in operands], params).calls)

@@ -28,7 +28,7 @@ from dualgraph.kernels.kinds import Loop
 from dualgraph.kernels.program import Program, View
 from dualgraph.ops.broadcast import broadcast_shapes, meet
 from dualgraph.ops.identity import identity
-from dualgraph.ops.op import Op, Operand, Vjp, current
+from dualgraph.ops.op import Op, Operand, Vjp, current, keywords
 from dualgraph.ops.registry import register
 from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import DEFAULT_FLOAT, FLOATS, Spec, dtype_name, is_float, promote
@@ -170,7 +170,7 @@ def elementwise_op(
     """An elementwise `Op` from a scalar expression; its gradient is derived unless `slopes` or a `vjp` are given."""
     scalar = Scalar(name, expression, arity, floats, conditions, slopes)
     rules = scalar.vjp if vjp is None else vjp
-    return Op(name, scalar.spec, scalar.lower, rules, scalar=scalar)
+    return Op(name, scalar.spec, scalar.lower, rules, scalar=scalar, parameters=keywords(expression))
 
 
 # What the docstrings of all these functions have in common.

@@ -8,6 +8,7 @@ once, for both modes and all devices; nothing in `ops/` knows which mode it runs
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -56,14 +57,51 @@ class Op:
     literal_scalars: bool = True  # lowering accepts scalar operands as literals
     checks: bool = False  # refuses some values of its operands: so it runs even where nobody uses its result
     parts: Callable[..., Any] | None = None  # composite ops: the recording (`composite.Traced`) for specs and params
+    parameters: tuple[str, ...] | None = (
+        None  # their names, in the one order in which they are passed; of `spec` if None
+    )
     plans: dict[Any, Any] = field(default_factory=dict, repr=False)  # the eager mode's prepared launches
 
     def __post_init__(self) -> None:
+        if self.parameters is None:
+            object.__setattr__(self, "parameters", keywords(self.spec))
         if isinstance(self.vjp, tuple):
             object.__setattr__(self, "vjp", _numbered(self.vjp) if self.vjp else None)
 
     def __repr__(self) -> str:
         return self.name
+
+
+def keywords(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The parameters that a function of ours takes by their names alone, in order."""
+    code = getattr(function, "__code__", None)
+    if code is None:  # a `functools.partial`, which has been given them
+        return ()
+    first = code.co_argcount
+    return tuple(code.co_varnames[first : first + code.co_kwonlyargcount])
+
+
+def _check_canonical(op: Op, params: dict[str, Any]) -> None:
+    """Parameters are what keys can be made of, from their values alone: plans, traces and equal calls are found by these.
+
+    They come in the order of the op, and are equal only where they are the same: no -0.0 and no NaN, no arrays. (Each is of
+    one kind in all calls of an op: the door functions of `arguments` see to that, and a test.)
+    """
+    if [*params] != [name for name in op.parameters or () if name in params]:
+        raise TypeError(f"{op.name} takes the parameters {op.parameters}, in this order; it got {[*params]}")
+    if not all(map(_is_canonical, params.values())):
+        raise TypeError(
+            f"{op.name} got {params}; parameters are bools, integers, strings, None, tuples and floats but -0.0, nan"
+        )
+
+
+def _is_canonical(value: Any) -> bool:
+    kind = type(value)
+    if kind is tuple:
+        return all(map(_is_canonical, value))
+    if kind is float:
+        return value == value and (value != 0.0 or math.copysign(1.0, value) > 0.0)
+    return kind in (bool, int, str, type(None))
 
 
 def _numbered(rules: tuple[Vjp | None, ...]) -> Vjp:
@@ -424,6 +462,8 @@ def as_specs(specs: Spec | tuple[Spec, ...]) -> tuple[Spec, ...]:
 
 def specs_of(op: Op, inputs: Sequence[Any], params: dict[str, Any]) -> tuple[Spec, ...]:
     """The specs of an op's results, which are of a size that can be addressed."""
+    if params:
+        _check_canonical(op, params)
     specs = as_specs(op.spec(*inputs, **params))
     for spec in specs:
         fitting(op.name, spec[0])

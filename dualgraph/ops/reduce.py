@@ -15,7 +15,7 @@ from dualgraph.kernels.kinds import Loop
 from dualgraph.kernels.monoids import MONOIDS
 from dualgraph.kernels.program import Program, View, row_shape, row_view
 from dualgraph.ops import elementwise as ew
-from dualgraph.ops.arguments import flag, normalize_axes, normalize_axis, real
+from dualgraph.ops.arguments import flag, normalize_axes, normalize_axis, parameter
 from dualgraph.ops.composite import composite
 from dualgraph.ops.elementwise import Expression
 from dualgraph.ops.op import Op, Operand, Vjp, as_view, bind, current
@@ -388,7 +388,7 @@ def var(x: ArrayLike, /, *, axis: Axis = None, correction: float = 0.0, keepdims
 
 def _spread_of(op: Op, x: Any, axis: Axis, correction: float, keepdims: bool) -> Tensor:
     x = current().lift(x)
-    axes, taken = normalize_axes(op.name, axis, len(x.layout[0])), real(op.name, "correction", correction, finite=True)
+    axes, taken = normalize_axes(op.name, axis, len(x.layout[0])), parameter(op.name, "correction", correction)
     return bind(op, x, axes=axes, correction=taken, keepdims=flag(op.name, "keepdims", keepdims))
 
 

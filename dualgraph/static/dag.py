@@ -297,7 +297,7 @@ def _effects_of(calls: Sequence[Call]) -> tuple[list[int], list[int]]:
         for part in parts:
             key: Any = part
             if part.op not in (*LEAVES, *SINKS) and part.op.pure:
-                key = part.op, tuple([values[x.node, x.index] for x in part.inputs]), *part.params.items()
+                key = part.op, tuple([values[x.node, x.index] for x in part.inputs]), *part.params.values()
             if has_effect(part) and part.op not in SINKS:
                 every.append(part.serial)
                 needed += () if key in numbers else (part.serial,)

@@ -17,7 +17,7 @@ from dualgraph.kernels import provider
 from dualgraph.kernels.program import Program
 from dualgraph.ops.arguments import choice
 from dualgraph.ops.composite import lower_call
-from dualgraph.ops.creation import RANGE
+from dualgraph.ops.creation import LINSPACE, RANGE
 from dualgraph.ops.op import Call, pure
 from dualgraph.ops.shape import FILL
 from dualgraph.ops.symbol import CONSTANT, Symbol
@@ -107,7 +107,7 @@ def constant_folding(dag: Dag) -> tuple[Dag, list[str]]:
         spec = call.specs[0]
         if call.op is FILL and spec.shape == ():
             return [inputs[0]]
-        if call.op in (FILL, RANGE):  # cheaper to compute than to read
+        if call.op in (FILL, LINSPACE, RANGE):  # cheaper to compute than to read
             return None
         if not inputs or any(x.node.op is not CONSTANT for x in inputs) or has_effect(call):
             return None
@@ -154,7 +154,7 @@ def common_subexpressions(dag: Dag) -> tuple[Dag, list[str]]:
     def rule(rw: Rewriter, call: Call, inputs: tuple[Symbol, ...]) -> list[Symbol] | None:
         if call.op in LEAVES or not pure(call):
             return None
-        key = (call.op, tuple((id(x.node), x.index) for x in inputs), *call.params.items())
+        key = (call.op, tuple([(id(x.node), x.index) for x in inputs]), *call.params.values())
         first = seen.get(key)
         if first is None:
             seen[key] = call
