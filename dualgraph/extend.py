@@ -48,8 +48,8 @@ from dualgraph.ops.arguments import flag, integer, text
 from dualgraph.ops.broadcast import meet
 from dualgraph.ops.callbacks import Callback, Rules
 from dualgraph.ops.composite import composite as composite_op
-from dualgraph.ops.elementwise import Expression, elementwise_op
 from dualgraph.ops.op import Op, Operand, as_view, bind, current
+from dualgraph.ops.scalar import Expression, elementwise_op
 from dualgraph.ops.shape import contiguous
 from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import Spec

@@ -17,9 +17,9 @@ from dualgraph.kernels.program import Program, View, row_shape, row_view
 from dualgraph.ops import elementwise as ew
 from dualgraph.ops.arguments import flag, normalize_axes, normalize_axis, parameter
 from dualgraph.ops.composite import composite
-from dualgraph.ops.elementwise import Expression
 from dualgraph.ops.op import Op, Operand, Vjp, as_view, bind, current
 from dualgraph.ops.registry import register
+from dualgraph.ops.scalar import Expression
 from dualgraph.ops.shape import (
     broadcast_to,
     contiguous,
