@@ -10,6 +10,7 @@ import pytest
 
 import dualgraph as dg
 import dualgraph.nn.functional as F
+from conformance import modes
 from dualgraph import extend, nn, optim, static
 from dualgraph.bits import same_bits
 from dualgraph.errors import GraphError, RangeError
@@ -18,7 +19,6 @@ from dualgraph.ops.registry import OPS
 from dualgraph.ops.symbol import CONSTANT, Constant
 from dualgraph.static import dag as dags
 from dualgraph.static import rewriter
-from tests.conformance import modes
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((4, 6)).astype(np.float32)
