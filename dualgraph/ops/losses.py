@@ -10,9 +10,10 @@ from dualgraph.ops.arguments import choice
 from dualgraph.ops.composite import composite
 from dualgraph.ops.indexing import hot, in_range, integers_only
 from dualgraph.ops.op import bind, current
-from dualgraph.ops.reduce import known, max, sum
+from dualgraph.ops.reduce import max, sum
 from dualgraph.ops.registry import register
 from dualgraph.ops.shape import expand_dims
+from dualgraph.ops.statistics import known
 from dualgraph.spec import is_float
 
 if TYPE_CHECKING:

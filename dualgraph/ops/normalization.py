@@ -10,8 +10,9 @@ from dualgraph.ops.arguments import checked_shape, parameter
 from dualgraph.ops.composite import composite
 from dualgraph.ops.creation import ones
 from dualgraph.ops.op import bind, current
-from dualgraph.ops.reduce import known, sum
+from dualgraph.ops.reduce import sum
 from dualgraph.ops.registry import register
+from dualgraph.ops.statistics import known
 from dualgraph.spec import Shape, Spec, is_float
 
 if TYPE_CHECKING:
