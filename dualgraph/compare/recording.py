@@ -1,20 +1,23 @@
 """What eager mode does in a step: the operations it applies, and the launches of kernels behind them.
 
 Nothing is added to the hot path. Operations are heard by a front end that takes the place of the eager one for a step;
-launches by replacing, for a step, the launch of each plan of those operations.
+launches by replacing, for a step, everything that is prepared.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dualgraph.compare.arms import Arm
-from dualgraph.eager import Eager, Plan
+from dualgraph.eager import PREPARED, Eager, Prepared
 from dualgraph.kernels import provider
 from dualgraph.kernels.program import Program
-from dualgraph.ops.op import Call, Op, within
+from dualgraph.ops.op import Op
+
+if TYPE_CHECKING:
+    from dualgraph.ops.types import Params, Tensor
 
 Heard = Callable[[Op, tuple[Any, ...], dict[str, Any], Any], None]
 
@@ -24,51 +27,25 @@ class Listening(Eager):
 
     __slots__ = ("heard",)
 
-    joint = False
-
     def __init__(self, heard: Heard, grad_enabled: bool = True):
         super().__init__(grad_enabled)
         self.heard = heard
 
-    def apply(self, op: Op, inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:
+    def apply(self, op: Op, inputs: tuple[Any, ...], params: Params) -> Tensor:
         results = super().apply(op, inputs, params)
         self.heard(op, inputs, params, results)
         return results
 
-    def update(self, op: Op, inputs: Sequence[Any], variables: Sequence[Any], params: dict[str, Any]) -> None:
+    def pull(self, *_: Any) -> None:
+        """Rules one by one."""
+
+    def update(self, op: Op, inputs: Sequence[Any], variables: Sequence[Any], params: Params) -> None:
         new = self.apply(op, tuple(inputs), params)
         for variable, value in zip(variables, new if isinstance(new, tuple) else (new,), strict=True):
             variable.assign(value)
 
     def with_grad(self, enabled: bool) -> Eager:
         return self if enabled == self.grad_enabled else Listening(self.heard, enabled)
-
-
-class Collecting(Eager):
-    """The eager front end as it is, collecting the plans that it may launch."""
-
-    __slots__ = ("plans",)
-
-    def __init__(self, plans: dict[Plan, None], grad_enabled: bool = True):
-        super().__init__(grad_enabled)
-        self.plans = plans
-
-    def apply(self, op: Op, inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:
-        results = super().apply(op, inputs, params)
-        self.plans.update(dict.fromkeys(op.plans.values()))
-        return results
-
-    def pull(self, call: Call, gradients: Sequence[Any], wanted: tuple[bool, ...]) -> Any:
-        found = super().pull(call, gradients, wanted)
-        self.plans.update((pullback.plan, None) for pullback in call.plan.pullbacks.values())
-        return found
-
-    def update(self, op: Op, inputs: Sequence[Any], variables: Sequence[Any], params: dict[str, Any]) -> None:
-        super().update(op, inputs, variables, params)
-        self.plans.update(dict.fromkeys(op.plans.values()))
-
-    def with_grad(self, enabled: bool) -> Eager:
-        return self if enabled == self.grad_enabled else Collecting(self.plans, enabled)
 
 
 class Launch(NamedTuple):
@@ -81,33 +58,33 @@ class Launch(NamedTuple):
 
 def launches(arm: Arm) -> list[Launch]:
     """The launches of a steady eager step, with the arrays they took. The arm does two steps."""
-    plans: dict[Plan, None] = {}
     with arm.turn():
-        within(Collecting(plans), arm.step)
+        arm.step()  # all that it needs is prepared
     found: list[Launch] = []
-    with arm.turn(), _replaced([plan for plan in plans if plan.launch is not None], found):
+    of_gradients = (pullback.prepared for prepared in PREPARED.values() for pullback in prepared.pullbacks.values())
+    with arm.turn(), _replaced([x for x in (*PREPARED.values(), *of_gradients) if x.launch is not None], found):
         arm.step()
     return found
 
 
 @contextmanager
-def _replaced(plans: list[Plan], found: list[Launch]) -> Iterator[None]:
-    originals = [plan.launch for plan in plans]
+def _replaced(prepared: list[Prepared], found: list[Launch]) -> Iterator[None]:
+    originals = [x.launch for x in prepared]
     try:
-        for plan in plans:
-            plan.launch = _noting(plan, found)
+        for x in prepared:
+            x.launch = _noting(x, found)
         yield
     finally:
-        for plan, launch in zip(plans, originals, strict=True):
-            plan.launch = launch
+        for x, launch in zip(prepared, originals, strict=True):
+            x.launch = launch
 
 
-def _noting(plan: Plan, found: list[Launch]) -> Callable[..., Any]:
-    launch = plan.launch
+def _noting(prepared: Prepared, found: list[Launch]) -> Callable[..., Any]:
+    launch = prepared.launch
     assert launch is not None
 
     def noting(*arrays: Any) -> Any:
-        found.append(Launch(launch, arrays, plan.program))
+        found.append(Launch(launch, arrays, prepared.program))
         return launch(*arrays)
 
     return noting

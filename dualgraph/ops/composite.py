@@ -180,7 +180,7 @@ def composite(
         lower_calls(program, trace.calls, values)
         return tuple(as_view(program, values[operand_key(x)]) for x in trace.outputs)
 
-    return Op(name, infer, lower, vjp, parts=traced, parameters=parameters)
+    return Op(name, infer, lower, vjp, composition=function, parts=traced, parameters=parameters)
 
 
 def _written(name: str, function: Callable[..., Any], gradients: Sequence[Callable[..., Any] | None]) -> Vjp:

@@ -16,6 +16,7 @@ from dualgraph.ops.normalization import *
 from dualgraph.ops.random import *
 from dualgraph.ops.reduce import *
 from dualgraph.ops.shape import *
+from dualgraph.ops.sorting import *
 from dualgraph.ops.statistics import *
 from dualgraph.ops.tensor import FUNCTIONS
 
@@ -31,11 +32,23 @@ if not TYPE_CHECKING:
         random,
         reduce,
         shape,
+        sorting,
         statistics,
     )  # fmt: skip
 
     _FAMILIES = (
-        activations, creation, elementwise, indexing, linalg, losses, normalization, random, reduce, shape, statistics
-    )  # fmt: skip
+        activations,
+        creation,
+        elementwise,
+        indexing,
+        linalg,
+        losses,
+        normalization,
+        random,
+        reduce,
+        shape,
+        sorting,
+        statistics,
+    )
     __all__ = [name for family in _FAMILIES for name in family.__all__]
     FUNCTIONS.update({name: globals()[name] for name in __all__}, getitem=indexing.getitem)

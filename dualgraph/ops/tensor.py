@@ -1,17 +1,19 @@
 """What tensors of both modes have in common: operators and methods, each one line over the public operations.
 
-The `EagerTensor` and the static `Symbol` derive from `Tensor`; a model never asks which of the two it holds.
-This file stands below the operations: it calls them through `FUNCTIONS`, which `ops` fills with its public names.
+`Value`, which holds its elements, and `Symbol`, which stands for them, derive from `Tensor`; a model never asks which of
+the two it has. This file stands below the operations: it calls them through `FUNCTIONS`, which `ops` fills with its public
+names.
 """
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, TypeGuard, Unpack, overload
 
 import numpy as np
 
+from dualgraph.device import CPU, device_named
 from dualgraph.errors import ArgumentError, DTypeError, GradientError, GraphError, ShapeError, here, shown
 from dualgraph.ops.op import current
 from dualgraph.spec import NUMPY_DTYPES, Shape, Spec, is_float
@@ -22,10 +24,12 @@ if TYPE_CHECKING:
         Array,
         ArrayLike,
         Axis,
-        Device,
+        DeviceName,
         DTypeLike,
         FoldOptions,
         Key,
+        Layout,
+        Leaf,
         Scalar,
         ShapeLike,
         SpreadOptions,
@@ -50,11 +54,11 @@ class Tensor:
 
     is_variable: bool = False  # whether the value may be replaced: a graph reads it by reference
     __array_ufunc__: Any = None  # NumPy leaves mixed expressions to our reflected operators
-    layout: Any
-    source: Any  # the tensor to whose gradient this one's belongs, if that is another one
+    layout: Layout
+    source: Leaf | None  # the tensor to whose gradient this one's belongs, if that is another one
     tracked: bool  # what `requires_grad` says, without its door
     call: Call | None
-    hooks: Any
+    hooks: list[Registered] | None
     index: int
 
     if TYPE_CHECKING:  # of values and symbols in their own ways
@@ -96,7 +100,7 @@ class Tensor:
     @property
     def shape(self) -> Shape:
         """Length of each axis."""
-        return self.layout[0]  # type: ignore[no-any-return]
+        return self.layout[0]
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -116,14 +120,11 @@ class Tensor:
     @property
     def device(self) -> str:
         """Where the values are: "cpu"."""
-        return "cpu"
+        return CPU.name
 
-    def to(self, device: Device) -> Tensor:
+    def to(self, device: DeviceName) -> Tensor:
         """The tensor on a device. Only "cpu" is available in this version."""
-        if not isinstance(device, str) or device != "cpu":
-            raise ArgumentError(f"to: got device {shown(device)}; this version runs on 'cpu' only; use 'cpu'").at(
-                here(2)
-            )
+        device_named("to", device)
         return self
 
     @property
@@ -275,7 +276,7 @@ class Tensor:
         shape = self.layout[0]
         if not shape:
             raise ShapeError("len(): got a tensor of shape (); a scalar has no length").at(here(2))
-        return shape[0]  # type: ignore[no-any-return]
+        return shape[0]
 
     def __contains__(self, value: ArrayLike) -> bool:
         found = self == value
@@ -351,22 +352,26 @@ class Tensor:
             raise GradientError("register_hook: the tensor needs no gradient; set requires_grad=True first").at(here(2))
         if self.call is not None and self.call.op.no_gradient:
             raise GradientError(f"register_hook: {self.call.op.no_gradient}").at(here(2))
+        hooks: list[Any]
         if self.call is None:
             current().switching(self)
             if self.hooks is None:
-                self.hooks = []
+                self.hooks = []  # type: ignore[misc]  # a slot of both subclasses
             hooks = self.hooks
         else:
             if self.call.hooks is None:
                 self.call.hooks = {}
             hooks = self.call.hooks.setdefault(self.index, [])
-        hooks.append(hook)
+        entry: Any = hook if is_retaining(hook) else Registered(hook)
+        hooks.append(entry)
 
         def remove() -> None:
-            if hook in hooks:
-                if self.call is None:
-                    current().switching(self)
-                hooks.remove(hook)
+            for number, held in enumerate(hooks):
+                if held is entry:
+                    if self.call is None:
+                        current().switching(self)
+                    del hooks[number]
+                    return
 
         return remove
 
@@ -377,8 +382,8 @@ class Tensor:
         if self.call is None:
             return
         hooks = (self.call.hooks or {}).get(self.index, ())
-        if not any(isinstance(hook, _Retaining) and hook.reference() is self for hook in hooks):
-            self.register_hook(_Retaining(self))
+        if not any(is_retaining(hook) and hook.reference() is self for hook in hooks):
+            self.register_hook(Retaining(self))
 
     def sum(self, axis: Axis = None, **options: Unpack[SumOptions]) -> Tensor:
         """See `dualgraph.sum`."""
@@ -423,6 +428,14 @@ class Tensor:
     def argmin(self, axis: SupportsIndex | None = None, **options: Unpack[FoldOptions]) -> Tensor:
         """See `dualgraph.argmin`."""
         return FUNCTIONS["argmin"](self, axis=axis, **(options and _ours(options)))
+
+    def argsort(self, axis: SupportsIndex = -1, *, descending: bool = False, stable: bool = True) -> Tensor:
+        """See `dualgraph.argsort`."""
+        return FUNCTIONS["argsort"](self, axis=axis, descending=descending, stable=stable)
+
+    def sort(self, axis: SupportsIndex = -1, *, descending: bool = False, stable: bool = True) -> Tensor:
+        """See `dualgraph.sort`. A new tensor: values never change."""
+        return FUNCTIONS["sort"](self, axis=axis, descending=descending, stable=stable)
 
     def logsumexp(self, axis: Axis = None, **options: Unpack[FoldOptions]) -> Tensor:
         """See `dualgraph.logsumexp`."""
@@ -501,7 +514,25 @@ class Tensor:
         return FUNCTIONS["clip"](self, min, max)
 
 
-class _Retaining:
+class Registered:
+    """A hook as it was registered: that of one registration, though the same function may be registered twice."""
+
+    __slots__ = ("hook",)
+
+    def __init__(self, hook: TensorHook):
+        self.hook = hook
+
+    def __call__(self, g: Tensor) -> Tensor | None:
+        return self.hook(g)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Registered) and self.hook == other.hook
+
+    def __hash__(self) -> int:
+        return hash(self.hook)
+
+
+class Retaining:
     """The hook by which an intermediate result keeps its gradient."""
 
     __slots__ = ("reference",)
@@ -514,6 +545,11 @@ class _Retaining:
         if x is not None:
             held = x.grad
             x.grad = g if held is None else held + g
+
+
+def is_retaining(hook: object) -> TypeGuard[Retaining]:
+    """Whether a hook only keeps the gradient, as it is after all others."""
+    return isinstance(hook, Retaining)
 
 
 def _ours(options: Mapping[str, object]) -> dict[str, object]:

@@ -8,6 +8,7 @@ whatever point, leaves all of it as it was.
 from __future__ import annotations
 
 import copy
+import functools
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn
 import numpy as np
 
 from dualgraph import tree
+from dualgraph.device import CPU
 from dualgraph.errors import FeedError, GraphError, OutOfMemoryError, here
 from dualgraph.kernels import memory, provider
 from dualgraph.kernels.failure import check_of, explain, searches_call_functions
@@ -24,9 +26,11 @@ from dualgraph.kernels.program import Program
 from dualgraph.kernels.replay import Recording
 from dualgraph.kernels.state import State
 from dualgraph.locks import lock
-from dualgraph.ops.op import Call, Op, current, default
+from dualgraph.ops.layout import array_of
+from dualgraph.ops.op import Call, Op, current
 from dualgraph.ops.symbol import Symbol
 from dualgraph.ops.tensor import Tensor
+from dualgraph.ops.value import Value
 from dualgraph.spec import Spec, is_float
 from dualgraph.static import dag as dags
 from dualgraph.static import export, report
@@ -65,6 +69,9 @@ COMPILED = Op(
 )
 
 
+NO_CALLS: frozenset[Call] = frozenset()
+
+
 class Executable(Generic[R]):
     """A graph compiled for its inputs. Call it with arrays or tensors, by position or by name.
 
@@ -92,7 +99,6 @@ class Executable(Generic[R]):
         self._effects.read(self._read_gradients)
         self._apart = self._effects.more
         start = time.perf_counter()
-        self._tensor: Any = type(default().constant(0.0, "float32"))
         self._bound = [_as_cell(v.tensor) for v in self.compilation.variables]
         try:
             self._loaded: Any = provider.load(self.program, self.compilation.arena, self._state())
@@ -114,6 +120,7 @@ class Executable(Generic[R]):
         self._histories = [_history(s) for s in wanted]
         self._leaves = [(number, s) for number, s in enumerate(wanted) if s.source is not None]
         first = {id(s): number for number, s in reversed([*enumerate(wanted)]) if _is_new_leaf(s)}
+        self._leading_to = functools.cache(graph.leading_to)
         self._again = [(n, first[id(s)]) for n, s in enumerate(wanted) if first.get(id(s), n) != n]
         self._single = self._structure is None and len(wanted) == 1
         self._lock = lock()
@@ -123,6 +130,11 @@ class Executable(Generic[R]):
 
     def __repr__(self) -> str:
         return f"<Executable: {len(self.program.steps)} kernels, inputs {', '.join(self.feeds.names) or 'none'}>"
+
+    @property
+    def defined_outputs(self) -> tuple[list[object], tree.Node | None]:
+        """What the definition returned: the leaves, and their structure."""
+        return self._outputs, self._structure
 
     def __reduce__(self) -> NoReturn:
         raise GraphError(
@@ -135,7 +147,7 @@ class Executable(Generic[R]):
     def __call__(self, *args: ArrayLike, **named: ArrayLike) -> R:
         values = self.feeds.matched(args, named)
         arrays = self.feeds.arrays(values)
-        passed, cut = self._effects.passed(values), self._effects.cut(values)
+        passed, cut = self._effects.passed(values), self._leading_to(self._effects.untold(values))
         with self._lock:
             calls = self._first_run(arrays, {**self._effects.asked(values), **passed}) if self._first else None
             if calls is None and self._keeps_calls:
@@ -181,7 +193,7 @@ class Executable(Generic[R]):
             return None
         if _is_new_leaf(self._wanted[0]):
             return None
-        make, launch, specs, feed = self._tensor, self._launch, self.feeds.specs, self.feeds.arrays
+        launch, specs, feed = self._launch, self.feeds.specs, self.feeds.arrays
         history, spec = self._histories[0], self._result_specs[0]
 
         def run(args: tuple[Any, ...]) -> Any:
@@ -199,7 +211,7 @@ class Executable(Generic[R]):
                 raise self._out_of_memory() from None
             if result.__class__ is int:
                 raise self.failure(self.program, result, self.state(arrays))
-            return make(result, spec) if history is None else make(result, spec, True, history, 0)
+            return Value(result, spec) if history is None else Value(result, spec, True, history, 0)
 
         return run
 
@@ -220,14 +232,14 @@ class Executable(Generic[R]):
             frozenset(number for number, v in enumerate(variables) if id(v) in written),
             [self._receiver(tensor) for tensor, g in self._effects.graded if g is not None],
             [self._receiver(tensor) for tensor, g in self._effects.graded if g is None],
-            self._tensor,
+            Value,
             Spec,
             apart=self._apart,
         )
 
     def _receiver(self, tensor: Any) -> Any:
         """What `.grad` is left in; for an argument something else until it is known what is passed."""
-        return default().constant(0.0, "float32").detach() if isinstance(tensor, Argument) else tensor
+        return Value(np.zeros((), np.float32), Spec((), "float32")) if isinstance(tensor, Argument) else tensor
 
     @property
     def _redirected(self) -> list[tuple[int, Argument]]:
@@ -238,26 +250,24 @@ class Executable(Generic[R]):
         ]
         return [(number, tensor) for number, tensor in enumerate(order) if isinstance(tensor, Argument)]
 
-    def _result(self, array: Array, number: int, cut: bool = False) -> Any:
+    def _result(self, array: Array, number: int, cut: frozenset[Call]) -> Any:
         symbol, history = self._wanted[number], self._histories[number]
         if history is not None and self.graph.grad_enabled and not current().grad_enabled:
-            return self._tensor(array, symbol.spec)
+            return Value(array, symbol.spec)
         if cut and history is None:
             return self._made(array, symbol, cut)
         if history is not None:
-            return self._tensor(array, self._result_specs[number], True, history, 0)
-        return self._tensor(array, self._result_specs[number], _is_new_leaf(symbol))
+            return Value(array, self._result_specs[number], True, history, 0)
+        return Value(array, self._result_specs[number], _is_new_leaf(symbol))
 
-    def _made(self, array: Array, symbol: Symbol, cut: bool = False) -> Any:
+    def _made(self, array: Array, symbol: Symbol, cut: frozenset[Call] = NO_CALLS) -> Any:
         """A value that a run leaves: with a history that says that there is none, if it takes a gradient."""
         if _is_new_leaf(symbol):
-            return self._tensor(array, symbol.spec, True)
+            return Value(array, symbol.spec, True)
         if symbol.call is None and isinstance(symbol.source, Tensor):
             return symbol.source
         history = _history(symbol, cut)
-        return (
-            self._tensor(array, symbol.spec) if history is None else self._tensor(array, symbol.spec, True, history, 0)
-        )
+        return Value(array, symbol.spec) if history is None else Value(array, symbol.spec, True, history, 0)
 
     def _first_run(self, arrays: Sequence[Array], passed: dict[int, Any]) -> Recording | None:
         """What comes before the first launch; returns what functions from outside gave, which are called once for all."""
@@ -293,7 +303,7 @@ class Executable(Generic[R]):
             else:
                 v = graded[key]
                 array = held_gradient(passed.get(id(v.tensor), v.tensor), v)
-            arrays.append(np.array(array, order="C").reshape(leaf.specs[0].shape))
+            arrays.append(CPU.copy(array).reshape(leaf.specs[0].shape))
         return arrays
 
     def _held(self, passed: Mapping[int, Any]) -> list[Array]:
@@ -308,9 +318,7 @@ class Executable(Generic[R]):
         if view.buffer not in seen:
             copies = [np.array(a) for a in arrays]
             provider.load(program).stepwise(copies, lambda number, buffers: seen.update(buffers))
-        flat = seen[view.buffer].reshape(-1)
-        strides = tuple(s * flat.itemsize for s in view.strides)
-        values = np.lib.stride_tricks.as_strided(flat[view.offset :], view.shape, strides)
+        values = array_of(seen[view.buffer], view)
         call = self.compilation.call_of(step.origins[0]) if step.origins else None
         return explain(call.op.name if call else "check", step, values).at(call.where if call else None)
 
@@ -395,7 +403,7 @@ class Watched:
         if values.__class__ is int:
             raise exe.failure(program, values, state)
         values = values if isinstance(values, tuple) else (values,)
-        cut = exe._effects.cut(given)
+        cut = exe._leading_to(exe._effects.untold(given))
         seen = {name: exe._made(v, s, cut) for (name, s), v in zip(self._symbols, values, strict=True)}
         return exe(*args, **named), seen
 
@@ -421,11 +429,12 @@ def _is_new_leaf(symbol: Symbol) -> bool:
     return symbol.tracked and symbol.call is None and symbol.source is None
 
 
-def _history(symbol: Symbol, cut: bool = False) -> Call | None:
-    """What a result that needs a gradient says to who wants to go back through it; `cut`: something passed needs one."""
+def _history(symbol: Symbol, cut: frozenset[Call] = NO_CALLS) -> Call | None:
+    """What a result that needs a gradient says to who wants to go back through it; of these calls each result does."""
     if _is_new_leaf(symbol):
         return None
-    needed = symbol.tracked or (cut and is_float(symbol.spec.dtype))
+    cut_off = symbol.node in cut and symbol.__class__ is Symbol and is_float(symbol.spec.dtype)
+    needed = symbol.tracked or cut_off
     return Call(COMPILED, (), {}, (symbol.spec,), symbol.node.where) if needed else None
 
 
@@ -433,7 +442,7 @@ def _as_cell(tensor: Any) -> Any:
     """A tensor whose storage is its value in row-major order. What is not is no `Variable`, so it never changes."""
     if tensor.layout.__class__ is Spec:
         return tensor
-    return type(tensor)(np.array(tensor.detach().numpy(), order="C"), tensor.spec)
+    return Value(CPU.copy(tensor.detach().numpy()), tensor.spec)
 
 
 __all__ = ["Executable", "PassReport", "Watched"]

@@ -14,8 +14,8 @@ import numpy as np
 import dualgraph as dg
 from dualgraph import static, tree
 from dualgraph.bits import differing, same_bits
-from dualgraph.eager import DRAW, SEED
 from dualgraph.kernels import provider
+from dualgraph.ops.random import DRAW, SEED
 from dualgraph.ops.tensor import Tensor
 
 Array = np.ndarray[Any, Any]

@@ -36,6 +36,7 @@ UNARY: dict[str, Callable[[Any], Any]] = {
     "self_sum": lambda x: x + x, "self_product": lambda x: x * x,
     "picked": lambda x: dg.take(x, np.array([1, 0, -1, 1]), axis=-1),
     "sorted_out": lambda x: dg.where(x > 0.25, x, dg.zeros_like(x)), "signbit": lambda x: dg.astype(dg.signbit(x), x.dtype),
+    "sorted": dg.sort, "order": lambda x: dg.astype(dg.argsort(x, descending=True), x.dtype),
 }  # fmt: skip
 ALGEBRA: dict[str, Callable[..., Any]] = {  # what rewrite rules look for, and what they must leave alone
     "plus_zero": lambda x, y: x + 0.0, "minus_zero": lambda x, y: x - 0.0, "times_one": lambda x, y: 1.0 * x,
@@ -46,6 +47,7 @@ ALGEBRA: dict[str, Callable[..., Any]] = {  # what rewrite rules look for, and w
     "multiply_add_chain": lambda x, y: ((x * 0.7 + y) * x + 0.3) * x + y, "two_products": lambda x, y: x * x + y * y,
     "difference_of_products": lambda x, y: x * y - y * x, "log_of_exp": lambda x, y: dg.log(dg.exp(x)),
     "filled": lambda x, y: x * dg.ones_like(x) + dg.zeros_like(y), "choice": lambda x, y: dg.where(y > 0.5, x, x),
+    "sign_of_root": lambda x, y: dg.where(dg.signbit(dg.sqrt(x) / 1.0), x, 1.0),
 }  # fmt: skip
 BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "add": dg.add, "subtract": dg.subtract, "multiply": dg.multiply, "divide": dg.divide, "maximum": dg.maximum,
@@ -84,18 +86,25 @@ MEETING: dict[str, Callable[[Any, Any], Any]] = {  # floats and integers in, flo
     "masked": lambda x, i: x * dg.astype(i % 2 == 0, x.dtype), "taken": lambda x, i: dg.take(x, i % x.shape[-1], axis=-1),
     "looked_up": lambda x, i: dg.take(x, dg.where(i == 7, x.shape[-1], i % x.shape[-1]), axis=-1),  # 7 is a bad index
     "held_against": lambda x, i: held_against(x, i, 7), "held_otherwise": lambda x, i: held_against(x, i, 5),
+    "checked": lambda x, i: (x, held_against(x, i, 7))[0], "checked_otherwise": lambda x, i: (x, held_against(x, i, 5))[0],
 }  # fmt: skip
+CHECKS = ("held_against", "held_otherwise", "checked", "checked_otherwise")
 RANDOM: dict[str, Callable[[Any], Any]] = {
     "dropout": lambda x: F.dropout(x, 0.3), "noise": lambda x: x + dg.rand(x.shape, dtype=x.dtype),
     "normal": lambda x: x * dg.randn(x.shape, dtype=x.dtype), "mask": lambda x: dg.where(dg.bernoulli(x.shape, 0.5), x, 0.0),
     "jump": lambda x: x * dg.randint(x.shape, -2, 3),
 }  # fmt: skip
 
+turned = extend.composite("turned", lambda x: x.mT)
 PRODUCTS: dict[str, Callable[[Any, Any], Any]] = {
     "matmul": dg.matmul, "matmul_nt": lambda x, y: x @ y.mT, "matmul_tn": lambda x, y: x.mT @ y,
+    "matmul_turned": lambda x, y: x @ turned(y),
+    "row_by_constant": lambda x, y: x[..., :1, :] @ turned(dg.tensor(weight((5, x.shape[-1]), x.dtype))),
     "matmul_flipped": lambda x, y: dg.flip(x) @ y, "linear": lambda x, y: dg.linear(x, y),
 }  # fmt: skip
-STATE: dict[str, Callable[[Any, Any], Any]] = {"assign": lambda variable, x: variable.assign(x) or x}
+STATE: dict[str, Callable[[Any, Any], Any]] = {
+    "assign": lambda variable, x: variable.assign(x) or x, "decay": lambda v, x: v.assign(v * 0.5 + x) or x,
+}  # fmt: skip
 SAME: dict[str, Callable[[Any], Any]] = {  # views that change nothing
     "whole": lambda x: x[...], "same_shape": lambda x: dg.reshape(x, x.shape), "same_dtype": lambda x: dg.astype(x, x.dtype),
     "same_order": lambda x: dg.permute_dims(x, tuple(range(x.ndim))), "same_extent": lambda x: dg.broadcast_to(x, x.shape),
@@ -367,10 +376,10 @@ def result_shape(instruction: Instruction, shapes: list[tuple[int, ...]]) -> tup
     if kind == "sweep":
         return shapes[-1]
     if kind in ("unary", "random"):
-        if name in ("softmax", "log_softmax", "picked") and (not first or first[-1] < 2):
+        if name in ("softmax", "log_softmax", "picked", "sorted", "order") and (not first or first[-1] < 2):
             return None
         return (*first[:-1], 4) if name == "picked" else first
-    if name in ("held_against", "held_otherwise"):
+    if name in CHECKS:
         return first if first and math.prod((*first, *shapes[1])) <= LARGEST else None
     if name in ("taken", "looked_up"):
         return (*first[:-1], *shapes[1]) if first and len(shapes[1]) <= 1 else None
@@ -405,8 +414,10 @@ def product_shape(name: str, x: tuple[int, ...], y: tuple[int, ...]) -> tuple[in
     """Of matrices, stacks of them, and vectors."""
     if not x or not y or (name != "matmul" and min(len(x), len(y)) < 2):
         return None
+    if name == "row_by_constant":
+        return (*x[:-2], 1, 5)
     x = (*x[:-2], x[-1], x[-2]) if name == "matmul_tn" else x
-    y = (*y[:-2], y[-1], y[-2]) if name in ("matmul_nt", "linear") else y
+    y = (*y[:-2], y[-1], y[-2]) if name in ("matmul_nt", "matmul_turned", "linear") else y
     left, right = (1, *x) if len(x) == 1 else x, (*y, 1) if len(y) == 1 else y
     if left[-1] != right[-2] or (name == "linear" and len(y) != 2):
         return None
@@ -424,12 +435,12 @@ FUNCTIONS: dict[str, dict[str, Callable[..., Any]]] = {
 }  # fmt: skip
 NAMES = {kind: tuple(functions) for kind, functions in FUNCTIONS.items()}
 OFTEN = {
-    "unary": 4, "binary": 3, "algebra": 4, "reduce": 3, "view": 2, "product": 3, "state": 1, "random": 1, "integer": 2,
+    "unary": 4, "binary": 3, "algebra": 4, "reduce": 3, "view": 2, "product": 3, "state": 1, "random": 1, "integer": 3,
     "meeting": 2, "same": 2, "recording": 1, "leaf": 1, "sweep": 1,
 }  # fmt: skip
 KINDS = tuple(kind for kind, times in OFTEN.items() for _ in range(times))
 TASTES: tuple[tuple[str, ...], ...] = (  # a program may be of some kinds above all, which then meet one another
-    (), (), ("meeting", "meeting", "state"), ("product", "product", "view"), ("sweep", "leaf", "recording", "same"),
+    (), (), ("meeting", "state"), ("product", "product", "view"), ("sweep", "leaf", "recording", "same"),
     ("same", "binary", "sweep"), ("algebra", "unary"),
 )  # fmt: skip
 PAIRS = ("binary", "algebra", "product", "integer", "meeting", "state")
@@ -494,14 +505,17 @@ def program_of(seed: int) -> RandomProgram:
     Any values may be outputs, also inputs, also one twice.
     """
     rng = np.random.RandomState(seed)
-    family = drawn(rng, FAMILY_OF)
+    taste, family = drawn(rng, TASTES), drawn(rng, FAMILY_OF)
+    if "product" in taste and rng.randint(2):  # sums of three or four terms seldom show their order
+        family = 1
     inputs: list[Kind] = [(drawn(rng, FAMILIES[family]), "f") for _ in range(rng.randint(1, 4))]
     if family >= 2:
         inputs[0] = (FAMILIES[family][0], "f")  # never small ones alone
-    taste = drawn(rng, TASTES)
     if "meeting" in taste or rng.randint(3) == 0:
         inputs.append((drawn(rng, FAMILIES[family]), "i"))
     handed = [handed_of(rng, kind) for _, kind in inputs]
+    if "product" in taste and rng.randint(2):
+        handed[0] = handed[0]._replace(way="captured", held=False, hooked=False)
     if "state" in taste or rng.randint(4) == 0:
         inputs.append((drawn(rng, FAMILIES[family]), "f"))
         handed.append(Handed("contiguous", "variable"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pickle  # noqa: TID251 - what users do with models
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -520,6 +521,52 @@ def test_gradients_of_parameters_that_are_passed_and_used():
     f = static.jit(step)
     for _ in range(2):
         assert [described(g) for g in f(*given)] == [described(g) for g in step(*given)]
+
+
+def leading(x: Any, t: Any) -> list[Any]:
+    with dg.no_grad():
+        still = x * 5.0
+    through = dg.grad(dg.sum(t.detach().requires_grad_() * x), [x]) if x.requires_grad else [t * 1.0]
+    return [x * 2.0, t * 2.0, x.detach() * 3.0, still, x > 0, dg.astype(x, "int64") * 1.0, x[:], t[:], x, t, *through]
+
+
+def test_results_that_need_no_gradient_are_ordinary_tensors_whatever_was_passed():
+    """Also where the graph was not told that what is passed takes a gradient."""
+    x, t, spec = dg.ones(2).requires_grad_(), dg.ones(2), static.spec((2,))
+    with static.Graph() as graph:
+        outputs = leading(static.placeholder("x", (2,)), static.placeholder("t", (2,)))
+    runs = [leading, static.jit(leading), static.compile(leading, spec, spec), static.compile(graph, outputs=outputs)]
+    flags = [[(y.requires_grad, y.is_leaf) for y in run(x, t)][:-1] for run in runs]
+    assert flags[0].count((True, False)) == 2
+    assert flags == flags[:1] * 4
+    w = nn.Parameter([1.0, 2.0])
+    dg.sum(w * runs[2](x, t)[1]).backward()
+    assert w.grad.tolist() == [2.0, 2.0]
+
+
+def test_flags_that_another_thread_changes_while_a_function_is_traced():
+    """Stay changed, and are not taken for something that the function does."""
+    w, other = nn.Parameter([1.0, 2.0]), nn.Parameter([1.0])
+    tracing, changed = threading.Event(), threading.Event()
+
+    def step(x):
+        loss = dg.sum(w * x) * other
+        tracing.set()
+        assert changed.wait(10)
+        return loss.detach()
+
+    run = static.jit(step)
+    thread = threading.Thread(target=run, args=(dg.ones(2),))
+    thread.start()
+    assert tracing.wait(10)
+    w.requires_grad_(False)
+    other.register_hook(lambda g: g * 2.0)
+    changed.set()
+    thread.join()
+    assert (w.requires_grad, len(other.hooks)) == (False, 1)
+    w.requires_grad_(True)
+    run(dg.ones(2))
+    assert (w.requires_grad, len(other.hooks)) == (True, 1)
 
 
 def test_a_gradient_beside_its_tensor():
