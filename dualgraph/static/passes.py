@@ -128,10 +128,11 @@ def evaluate(call: Call, arrays: Sequence[np.ndarray[Any, Any]]) -> list[np.ndar
     program = Program(where=call.where)
     operands = tuple(program.input(Spec(a.shape, a.dtype.name)) for a in arrays)
     views = lower_call(program, call.op, operands, call.specs, call.params)
+    arrays = [np.ascontiguousarray(a) for a in arrays]  # captured ones lie in any way
     known = {**program.constants, **dict(enumerate(arrays))}
     program.outputs = list(dict.fromkeys(v.buffer for v in views if v.buffer not in known))
     if program.outputs:
-        results = provider.load(program).launch(*(np.ascontiguousarray(a) for a in arrays))
+        results = provider.load(program).launch(*arrays)
         assert results.__class__ is not int, f"{call.name} failed, though it checks nothing"
         results = results if isinstance(results, tuple) else (results,)
         known.update(zip(program.outputs, results, strict=True))
