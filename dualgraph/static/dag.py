@@ -290,7 +290,7 @@ def _effects_of(calls: Sequence[Call]) -> tuple[list[int], list[int]]:
     """
     numbers: dict[Any, int] = {}  # of values: the same for equal calls
     values: dict[tuple[Call, int], tuple[int, int]] = {}
-    every, needed = list[int](), list[int]()
+    every, kept = list[int](), list[int]()
     recorder = recorder_of(calls)
     for call in calls:
         parts, results = opened(call, call.inputs, recorder) if call.op.parts is not None else ([call], ())
@@ -300,11 +300,11 @@ def _effects_of(calls: Sequence[Call]) -> tuple[list[int], list[int]]:
                 key = part.op, tuple([values[x.node, x.index] for x in part.inputs]), *part.params.values()
             if has_effect(part) and part.op not in SINKS:
                 every.append(part.serial)
-                needed += () if key in numbers else (part.serial,)
+                kept += () if key in numbers else (part.serial,)
             value = numbers.setdefault(key, len(numbers))
             values.update(((part, number), (value, number)) for number in range(len(part.specs)))
         values.update(((call, number), values[x.node, x.index]) for number, x in enumerate(results))
-    return every, needed
+    return every, kept
 
 
 def _follow(some: Sequence[int], every: Iterable[int]) -> bool:
