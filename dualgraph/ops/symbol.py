@@ -304,7 +304,7 @@ class Constant:
 
     def __init__(self, array: np.ndarray[Any, Any], operand: bool = False):
         self.array, self.operand = array, operand
-        self._key = (array.shape, array.dtype.name, array.tobytes()) if array.nbytes <= 64 else (id(self),)
+        self._key = (operand, array.shape, array.dtype.name, array.tobytes()) if array.nbytes <= 64 else (id(self),)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Constant) and self._key == other._key
