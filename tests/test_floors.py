@@ -49,10 +49,11 @@ ROOMS = {
     # The files that are not named are what operations, both modes and all above them speak: Op, Call, Tensor, Value, …
     "dualgraph.ops": (
         ("registry", "symbol", "callbacks"),
-        ("identity",),
+        ("identity", "scalar"),
         ("elementwise",),
         ("composite", "shape"),
         ("reduce", "creation", "indexing"),
+        ("statistics",),
         ("activations", "linalg", "losses", "normalization", "random", "sorting"),
         ("public",),
     ),

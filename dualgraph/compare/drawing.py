@@ -20,7 +20,7 @@ from dualgraph.compare.workloads import Batch, Instance, Workload
 from dualgraph.eager import Tape
 from dualgraph.errors import ArgumentError, Where
 from dualgraph.kernels.program import Program
-from dualgraph.ops.op import Op, within
+from dualgraph.ops.op import Op, Part, within
 from dualgraph.ops.symbol import CONSTANT, PLACEHOLDER
 from dualgraph.spec import Spec
 from dualgraph.static import dag as dags
@@ -222,7 +222,8 @@ def _calls(title: str, dag: Any, names: dict[int, tuple[str, str]]) -> Drawing:
             builder.leaf(keys[0], *leaf, call.specs[0])
             continue
         operands = [builder.names[id(x.node), x.index] for x in call.inputs]
-        builder.results(builder.node(call.op.name, operands, call.specs, "operation", call.where), keys)
+        note = call.whole.op.name if isinstance(call, Part) else ""
+        builder.results(builder.node(call.op.name, operands, call.specs, "operation", call.where, note), keys)
     wanted = [*dags.results(dag), *(x for _, x in dags.updates(dag))]
     return _used(title, builder, [builder.names[id(x.node), x.index] for x in wanted])
 

@@ -132,7 +132,8 @@ class Pullback:
                         results.append(sum_to(found, targets[number]))
             return tuple(results)
 
-        self.prepared = Prepared(composite(f"{op.name}_vjp", function), layouts, call.params)
+        joint = composite(f"{op.name}_vjp", function, parameters=op.parameters)
+        self.prepared = Prepared(joint, layouts, call.params)
         self.numbers = tuple(numbers)
         self.flat = [number for number, want in enumerate(wanted) if want and number not in numbers]
 

@@ -34,6 +34,6 @@ def identity(x: Any) -> Tensor:
     """The value of x now, under its gradient if gradients are recorded."""
     front = current()
     x = front.lift(x)
-    if not front.grad_enabled:
+    if not (x.tracked and front.grad_enabled):
         return front.detach(x)
-    return bind(IDENTITY, x) if x.tracked else front.again(x)
+    return bind(IDENTITY, x)

@@ -143,12 +143,6 @@ class Symbol(Tensor):
         self._value_needed("tolist()", "return the value from the traced function, or watch it")
 
 
-class Detached(Symbol):
-    """A value that no gradient leads through, whatever it was computed from: detached, or computed in `no_grad`."""
-
-    __slots__ = ()
-
-
 class Recorder(FrontEnd):
     """A front end that records calls in program order."""
 
@@ -178,9 +172,12 @@ class Recorder(FrontEnd):
         call = Call(op, symbols, params, specs, where, tracked=tracked)
         self.add(call)
         needs_grad = grad_enabled and any(tracked)
-        kind = Symbol if grad_enabled else Detached
-        results = tuple([_result(kind, self, call, i, needs_grad and is_float(s.dtype)) for i, s in enumerate(specs)])
+        results = tuple([self._result(call, i, needs_grad and is_float(spec.dtype)) for i, spec in enumerate(specs)])
         return results[0] if len(results) == 1 else results  # type: ignore[return-value]  # see `FrontEnd.apply`
+
+    def _result(self, call: Call, number: int, requires_grad: bool) -> Symbol:
+        """A result; one that needs no gradient has no history, as in eager mode, and may become a leaf."""
+        return Symbol(self, call, number, requires_grad, leaf=not requires_grad)
 
     def lift(self, value: ArrayLike) -> Symbol:
         """A value as a symbol of this recorder."""
@@ -225,10 +222,6 @@ class Recorder(FrontEnd):
 
     def detach(self, x: ArrayLike) -> Symbol:
         symbol = self.lift(_value_of(x))
-        return Detached(self, symbol.node, symbol.index, leaf=True)
-
-    def again(self, x: Tensor) -> Symbol:
-        symbol = self.lift(x)
         return Symbol(self, symbol.node, symbol.index, leaf=True)
 
     def created(self, variable: Variable) -> None:
@@ -273,11 +266,6 @@ class Recorder(FrontEnd):
         return self if enabled == self.grad_enabled else _GradSwitch(self, enabled)
 
 
-def _result(kind: type[Symbol], recorder: Recorder, call: Call, number: int, requires_grad: bool) -> Symbol:
-    """A result; one that needs no gradient has no history, as in eager mode, and may become a leaf."""
-    return kind(recorder, call, number, requires_grad, leaf=not requires_grad)
-
-
 def _value_of(x: Any) -> Any:
     """What comes from outside without the history that it may have there."""
     outside = isinstance(x, Tensor) and not isinstance(x, Symbol)
@@ -316,7 +304,7 @@ class Constant:
 
     def __init__(self, array: np.ndarray[Any, Any], operand: bool = False):
         self.array, self.operand = array, operand
-        self._key = (array.shape, array.dtype.name, array.tobytes()) if array.nbytes <= 64 else (id(self),)
+        self._key = (operand, array.shape, array.dtype.name, array.tobytes()) if array.nbytes <= 64 else (id(self),)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Constant) and self._key == other._key

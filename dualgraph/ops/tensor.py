@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MethodType
 from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, TypeGuard, Unpack, overload
 
 import numpy as np
@@ -526,10 +527,10 @@ class Registered:
         return self.hook(g)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Registered) and self.hook == other.hook
+        """Of the same function, by identity: what a user's `==` would say is not asked."""
+        return isinstance(other, Registered) and _same_function(self.hook, other.hook)
 
-    def __hash__(self) -> int:
-        return hash(self.hook)
+    __hash__ = None  # type: ignore[assignment]  # equal ones are not one
 
 
 class Retaining:
@@ -545,6 +546,12 @@ class Retaining:
         if x is not None:
             held = x.grad
             x.grad = g if held is None else held + g
+
+
+def _same_function(f: object, g: object) -> bool:
+    if isinstance(f, MethodType) and isinstance(g, MethodType):  # which is made anew each time
+        return f.__self__ is g.__self__ and f.__func__ is g.__func__
+    return f is g
 
 
 def is_retaining(hook: object) -> TypeGuard[Retaining]:

@@ -80,6 +80,11 @@ class Link:
         self.tensor.tracked = requires_grad
         self.tensor.hooks[:] = hooks
 
+    def hooks_left(self, present: Sequence[Registered]) -> list[Registered]:
+        """The hooks that a run leaves where there were `present` ones: those that are still there are the same registrations."""
+        now = {id(then): held for then, held in zip(self.hooks, present, strict=True)}
+        return [now.get(id(hook), hook) for hook in self.final_hooks]
+
     @property
     def has_other_flags(self) -> bool:
         """Whether a run leaves the tensor with another `requires_grad` or other hooks."""
@@ -163,6 +168,8 @@ class Graph(Recorder):
     def __enter__(self) -> Graph:
         if self.closed:
             raise GraphError(f"got a graph to define further: {self.closed}").at(here(2))
+        for key in self.switched & self.variables.keys():
+            self._check_as_before(self.variables[key])
         self.grad_enabled = current().grad_enabled
         context = Chosen(self)
         context.enter()
@@ -172,6 +179,14 @@ class Graph(Recorder):
             if key in self.switched:
                 link.leave(link.final_tracked, link.final_hooks)
         return self
+
+    def _check_as_before(self, link: Link) -> None:
+        """What was done to flags and hooks while the graph was being defined goes on from what they were."""
+        if link.tensor.tracked != link.tracked or tuple(hooks_of(link.tensor)) != link.hooks:
+            raise GraphError(
+                f"got a graph to define further that changes requires_grad or hooks of a tensor of {link.tensor.spec}, which "
+                "was given others since; define the graph anew"
+            ).at(here(3))
 
     def __exit__(self, *exc: object) -> None:
         self._contexts.pop().leave()
@@ -202,14 +217,6 @@ class Graph(Recorder):
     def calls(self) -> list[Call]:
         """The calls in program order."""
         return dags.calculations(self.dag)
-
-    def leading_to(self, leaves: frozenset[Call]) -> frozenset[Call]:
-        """The calls with a result from which a gradient leads to these leaves, if they take one."""
-        found = set(leaves)
-        for call in self.calls if leaves else ():
-            if any(x.node in found and x.__class__ is Symbol and is_float(x.layout.dtype) for x in call.inputs):
-                found.add(call)
-        return frozenset(found)
 
     def finished(self, results: Sequence[Symbol]) -> networkx.MultiDiGraph[Call]:
         """The DAG with what is wanted of it: these results, and the new values of variables."""

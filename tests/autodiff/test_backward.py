@@ -16,8 +16,8 @@ from conformance.modes import assert_bits, assert_modes_agree, leaves, same_bits
 from dualgraph import nn, static
 from dualgraph.errors import GradientError
 from dualgraph.ops import OPS
-from dualgraph.ops.elementwise import elementwise_op
 from dualgraph.ops.op import bind
+from dualgraph.ops.scalar import elementwise_op
 
 X = np.linspace(-2, 2, 12, dtype=np.float32).reshape(3, 4)
 
