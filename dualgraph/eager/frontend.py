@@ -346,13 +346,16 @@ class Eager(FrontEnd):
             raise error.at(here(4)) from None
         return found if found.layout.__class__ is Spec else tensor(found)  # type: ignore[return-value]  # made here
 
+    def switching(self, x: Tensor) -> None:
+        self.lift(x)  # a symbol of a graph that is over stands for nothing
+
     def detach(self, x: ArrayLike) -> Value:
         value = self.lift(x)
         return Value(value.storage, value.layout)
 
 
 PREPARED: dict[Any, Prepared] = {}  # by op, layouts of inputs, and parameters
-MOST_PREPARED = 2**15  # shapes that keep changing must not fill the memory
+MOST_PREPARED = 2**13  # shapes that keep changing must not fill the memory: some 25 KB each
 _EMPTY = np.empty(0, np.uint8)
 _constants: dict[Any, Value] = {}
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from dualgraph.errors import DualgraphError, GraphError, SymbolError, here
 from dualgraph.ops.arrays import as_array
-from dualgraph.ops.op import Call, FrontEnd, Op, default, specs_of
+from dualgraph.ops.op import Call, FrontEnd, Op, current, default, specs_of
 from dualgraph.ops.tensor import FUNCTIONS, Registered, Tensor, check_gradient
 from dualgraph.spec import NUMPY_DTYPES, Spec, is_float
 
@@ -71,6 +71,7 @@ class Symbol(Tensor):
 
     @grad.setter
     def grad(self, g: Tensor | None) -> None:
+        current().lift(self)  # in the graph that is being defined
         if self.source is None:
             check_gradient(g, self.spec)
             self._grad = None if g is None else self.recorder.value_now(g)

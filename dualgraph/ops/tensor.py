@@ -360,6 +360,7 @@ class Tensor:
                 self.hooks = []  # type: ignore[misc]  # a slot of both subclasses
             hooks = self.hooks
         else:
+            current().lift(self)
             if self.call.hooks is None:
                 self.call.hooks = {}
             hooks = self.call.hooks.setdefault(self.index, [])

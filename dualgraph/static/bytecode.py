@@ -300,7 +300,7 @@ def _collect(code: CodeType, found: Reads) -> None:
     for number, instruction in enumerate(instructions):
         for names, loads in ((found.globals, _GLOBAL), (found.free, _FREE), (found.attributes, _ATTRIBUTE)):
             if instruction.opname in loads and not _is_of_super(instructions, number):
-                names.setdefault(instruction.argval, set()).add(_use(instructions, number))
+                names.setdefault(instruction.argval, set()).add(_use_in(code, instructions, number))
         if instruction.opname in _OF_METHODS and number and instructions[number - 1].opname in (*_GLOBAL, *_FREE):
             found.members.add((instructions[number - 1].argval, instruction.argval))
         if instruction.opname == "IMPORT_NAME":  # how many packages up, what of it, from where
@@ -374,7 +374,41 @@ def _simple(i: dis.Instruction) -> list[dis.Instruction]:
 def use(code: CodeType, offset: int) -> str:
     """What the load at `offset` is good for."""
     instructions = _instructions(code)
-    return next((_use(instructions, n) for n, i in enumerate(instructions) if i.offset == offset), READ)
+    return next((_use_in(code, instructions, n) for n, i in enumerate(instructions) if i.offset == offset), READ)
+
+
+def _use_in(code: CodeType, instructions: Sequence[dis.Instruction], number: int) -> str:
+    """What a load is good for. Where a change may fail, and the function go on in another way, it tells what was there."""
+    found, after = _use(instructions, number), instructions[number + 1 : number + 2]
+    if found == READ or not any(instructions[number].offset in tried for tried in _tried(code)):
+        return found
+    return found if after and after[0].opname in _OF_METHODS and after[0].argval in MUTATORS else READ
+
+
+@functools.lru_cache(maxsize=1024)
+def _tried(code: CodeType) -> list[range]:
+    """Where what is raised may be caught: by an `except`, or by the end of a `with suppress(…)`."""
+    instructions = _instructions(code)
+    suppresses = "suppress" in code.co_names or "suppress" in code.co_freevars
+    handlers = {
+        instructions[n - 1].offset for n in range(1, len(instructions)) if _begins_handler(instructions, n, suppresses)
+    }
+    entries: Any = dis.Bytecode(code).exception_entries  # type: ignore[attr-defined]  # not known to the type checker
+    return [range(e.start, e.end) for e in entries if e.target in handlers]
+
+
+def _begins_handler(instructions: Sequence[dis.Instruction], number: int, suppresses: bool) -> bool:
+    """Whether what comes after `PUSH_EXC_INFO` may go on as if nothing had been raised."""
+    if instructions[number - 1].opname != "PUSH_EXC_INFO":
+        return False
+    if instructions[number].opname == "WITH_EXCEPT_START":
+        return suppresses
+    for i in instructions[number : number + 12]:
+        if i.opname in ("CHECK_EXC_MATCH", "CHECK_EG_MATCH"):
+            return True
+        if i.opname.startswith(("STORE_", "CALL", "RERAISE", "JUMP")):
+            break
+    return instructions[number].opname == "POP_TOP"
 
 
 def _use(instructions: Sequence[dis.Instruction], number: int, by_name: bool = True) -> str:

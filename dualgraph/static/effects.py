@@ -19,7 +19,7 @@ from dualgraph.kernels.state import GRADIENT, Changes
 from dualgraph.ops.op import current, default
 from dualgraph.ops.symbol import Symbol
 from dualgraph.ops.tensor import Tensor
-from dualgraph.static.graph import Argument, Graph, Link, hooks_of
+from dualgraph.static.graph import Argument, Graph, Link, hooks_met, hooks_of
 
 Array = np.ndarray[Any, Any]
 
@@ -138,10 +138,10 @@ class Effects:
         fed = [
             (x, x.tracked, v.hooks)
             for x, v in zip(values, self._graph.arguments.values(), strict=True)
-            if isinstance(x, Tensor) and x.call is None
+            if isinstance(x, Tensor)
         ]
         for x, tracked, hooks in (*captured, *constants, *fed):
-            if x.tracked != tracked or tuple(x.hooks or ()) != hooks:
+            if x.tracked != tracked or tuple(hooks_met(x)) != hooks:
                 raise FeedError(
                     f"got a tensor of {x.spec} with another requires_grad, or other hooks, than it had when the graph "
                     "was defined; define the graph again, or use static.jit, which does so by itself"
@@ -186,7 +186,7 @@ class Effects:
             (*state.slots, *[GRADIENT] * len(owners), *["tracked"] * len(flags)),
             (*state.values, *gradients, *(v.final_tracked for _, v in flags)),
         )
-        hooks = [(held := hooks_of(x), v.hooks_left(held)) for x, v in flags if v.final_hooks != v.hooks]
+        hooks = [(held := hooks_of(x), v.hooks_left(held)) for x, v in flags]
         before = [list(held) for held, _ in hooks]  # finalisers run when all is done
         changes.commit(map(setitem, [held for held, _ in hooks], [slice(None)] * len(hooks), [new for _, new in hooks]))
         del before

@@ -25,7 +25,7 @@ import weakref
 from array import array
 from collections import ChainMap, Counter, UserDict, UserList, UserString, defaultdict, deque
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from enum import Enum
 from types import (
@@ -85,8 +85,9 @@ _CONTENTS: tuple[type, ...] = (
     np.void,
 )
 # What shows the contents of a dictionary.
-_VIEWS: tuple[type, ...] = (MappingProxyType, type({}.keys()), type({}.values()), type({}.items()))
+VIEWS: tuple[type, ...] = (MappingProxyType, type({}.keys()), type({}.values()), type({}.items()))
 _CACHED = type(functools.lru_cache(lambda: None))
+_GENERATED = type(contextmanager(iter)(())).__mro__[1]  # context managers that are made of a generator function
 # What Python calls by itself, besides methods with two underscores.
 _CALLED = ("keys", "_missing_")
 # What it calls only where a function makes or copies an object, or asks for all of its attributes.
@@ -129,11 +130,12 @@ _LEADS_TO: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     ((staticmethod, classmethod), lambda v: (v.__func__,)),
     (property, lambda v: (v.fget, v.fset, v.fdel)),
     (functools.cached_property, lambda v: (v.func,)),
+    (_GENERATED, lambda v: (v.func, *v.args, v.kwds)),
     ((UserList, UserDict), lambda v: (v.data,)),
     (ChainMap, lambda v: (v.maps,)),
     (weakref.ref, lambda v: (v(),)),
     (type(functools.cmp_to_key(lambda a, b: 0)), gc.get_referents),
-    (_VIEWS, gc.get_referents),
+    (VIEWS, gc.get_referents),
     (Enum, lambda v: (v._value_,)),
     ((tuple, frozenset), elements),
 )
@@ -336,6 +338,9 @@ class Following:
     def _visit_function(self, function: FunctionType) -> None:
         if not is_users(function.__code__.co_filename):
             self.visit(getattr(function, "__wrapped__", None), function.__name__)
+            for held in map(_contents_of, function.__closure__ or ()):  # what a decorator calls, or enters
+                if isinstance(held, (*FUNCTIONS, AbstractContextManager)):
+                    self.visit(held, function.__name__)
             for held in ("registry", "rules"):  # of functools.singledispatch, of an operation of the user's
                 self.visit(getattr(function, held, None), function.__name__)
             return

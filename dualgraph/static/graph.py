@@ -11,7 +11,7 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import chain, starmap
+from itertools import chain, starmap, zip_longest
 from operator import setitem
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ from dualgraph.ops.arguments import checked_shape, flag, members
 from dualgraph.ops.arrays import as_array
 from dualgraph.ops.op import Call, Chosen, current
 from dualgraph.ops.symbol import Recorder, Symbol, recorder_of
-from dualgraph.ops.tensor import Registered, Tensor, check_assigned, check_gradient
+from dualgraph.ops.tensor import Registered, Tensor, check_assigned, check_gradient, is_retaining
 from dualgraph.spec import DEFAULT_FLOAT, Spec, dtype_name, is_float
 from dualgraph.static import dag as dags
 from dualgraph.static.dag import GRADIENT, VARIABLE
@@ -88,7 +88,8 @@ class Link:
     @property
     def has_other_flags(self) -> bool:
         """Whether a run leaves the tensor with another `requires_grad` or other hooks."""
-        return self.final_tracked != self.tracked or self.final_hooks != self.hooks
+        hooks = zip_longest(self.final_hooks, self.hooks)
+        return self.final_tracked != self.tracked or any(left is not held for left, held in hooks)
 
 
 class Argument:
@@ -123,6 +124,14 @@ def _check_is_leaf(tensor: Any) -> None:
             f"got a tensor ({tensor.spec}) that was computed eagerly and still has its history; a graph cannot "
             "differentiate through it: detach() it, or pass it in as an argument"
         )
+
+
+def hooks_met(x: Any) -> Sequence[Registered]:
+    """The hooks that a gradient of a tensor from outside meets in a graph, which does not go back to where it was computed."""
+    if x.call is None:
+        return x.hooks or ()
+    hooks = x.call.hooks.get(x.index, ()) if x.call.hooks else ()
+    return [hook for hook in hooks if not is_retaining(hook)]
 
 
 def hooks_of(tensor: Any) -> list[Any]:
@@ -168,6 +177,8 @@ class Graph(Recorder):
     def __enter__(self) -> Graph:
         if self.closed:
             raise GraphError(f"got a graph to define further: {self.closed}").at(here(2))
+        if self._contexts:
+            raise GraphError("got a graph to define that is being defined; one `with` block at a time").at(here(2))
         for key in self.switched & self.variables.keys():
             self._check_as_before(self.variables[key])
         self.grad_enabled = current().grad_enabled
@@ -468,4 +479,4 @@ def gradients(
     )
 
 
-__all__ = ["Argument", "Graph", "Link", "gradients", "hooks_of", "placeholder"]
+__all__ = ["Argument", "Graph", "Link", "gradients", "hooks_met", "hooks_of", "placeholder"]

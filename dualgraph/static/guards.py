@@ -73,9 +73,8 @@ class Guards(Following):
         if name != "__dict__":
             self._read_attribute(owner, name, users, use(code, offset) if users else READ)
         elif users:
-            self._attributes[id(owner), name] = (owner, name, tuple(held_by(owner)))
-            for held in list(held_by(owner)):
-                self._read_attribute(owner, held, True, READ)
+            self.read_whole(owner)
+            return
         else:
             return
         self._spread()
@@ -118,7 +117,8 @@ class Guards(Following):
                 self.visit(part if isinstance(part, Tensor) else None, kind)
 
     def read_whole(self, owner: Any) -> None:
-        """All attributes of an observed object are about to be copied."""
+        """All attributes of an observed object are about to be read, and which of them there are."""
+        self._attributes[id(owner), "__dict__"] = (owner, "__dict__", tuple(held_by(owner)))
         for held in list(held_by(owner)):
             self._read_attribute(owner, held, True, READ)
         self._spread()

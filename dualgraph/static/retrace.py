@@ -8,10 +8,13 @@ second graph is thrown away: what its definition did in Python stays, as after a
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from itertools import zip_longest
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
+
+import numpy as np
 
 from dualgraph import tree
 from dualgraph.bits import same_bits
@@ -21,8 +24,10 @@ from dualgraph.ops.callbacks import Callback
 from dualgraph.ops.op import Call, Op
 from dualgraph.ops.symbol import CONSTANT, PLACEHOLDER, Constant, Symbol
 from dualgraph.ops.tensor import Tensor
+from dualgraph.static.conditions import is_plain
 from dualgraph.static.dag import GRADIENT, VARIABLE
 from dualgraph.static.executable import Executable
+from dualgraph.static.following import VIEWS, class_is_users
 from dualgraph.static.graph import Argument, Graph, Link
 from dualgraph.static.tracing import Given, name_of, trace_given
 
@@ -118,7 +123,7 @@ class Comparison:
         return None
 
     def _results(self, then: list[Any], structure: Any, now: list[Any], now_structure: Any) -> str | None:
-        if structure != now_structure:
+        if not self._same(structure, now_structure):
             return _instead("returns", tree.describe(now_structure), tree.describe(structure))
         for old, new in zip(then, now, strict=True):
             if not self._same(old, new) or not self._same(_source(old), _source(new)):
@@ -132,11 +137,23 @@ class Comparison:
     def _place(self, x: Symbol) -> tuple[int | None, int]:
         return self._places.get(x.node), x.index
 
+    def _same_class(self, x: type, y: type) -> bool:
+        """Whether two classes are one that the function defines anew each time: by names, bases, methods, constants."""
+        if (x.__module__, x.__qualname__, x.__bases__, [*vars(x)]) != (
+            y.__module__,
+            y.__qualname__,
+            y.__bases__,
+            [*vars(y)],
+        ):
+            return False
+        pairs = zip(vars(x).values(), vars(y).values(), strict=True)
+        return all(self._same(a, b) for a, b in pairs if isinstance(a, FunctionType) or is_plain(a))
+
     def _same(self, x: Any, y: Any, inside: frozenset[tuple[int, int]] = frozenset()) -> bool:
         """Whether what the two traces hold in one place is the same to every program."""
         if x is y or (id(x), id(y)) in inside:
             return True
-        if type(x) is not type(y):
+        if not (type(x) is type(y) or self._same_class(type(x), type(y))):
             return False
         if isinstance(x, Symbol):
             states = [(self._place(s), s.tracked, s.call is None) for s in (x, y)]
@@ -145,7 +162,9 @@ class Comparison:
             return x.operand == y.operand and same_bits(x.array, y.array)
         if isinstance(x, Argument):
             return self._key(id(x)) == self._key(id(y))
-        if isinstance(x, (Tensor, type, ModuleType)):
+        if isinstance(x, type):
+            return isinstance(y, type) and self._same_class(x, y)
+        if isinstance(x, (Tensor, ModuleType)):
             return False
         if exact(x) == exact(y):
             return True
@@ -177,8 +196,25 @@ def _parts(x: Any) -> list[Any] | None:
         return list(x)
     if isinstance(x, dict):
         return [*x.keys(), *x.values()]
+    if isinstance(x, (deque, *VIEWS)) or (isinstance(x, np.ndarray) and x.dtype.hasobject):
+        return [*iter(x)]  # type: ignore[call-overload]
     held = attributes(x)
-    return [*held, *held.values()] or None
+    if isinstance(x, BaseException):
+        return [x.args, *held, *held.values()]
+    if held or is_plain(x) or isinstance(x, np.ndarray):
+        return [*held, *held.values()] or None
+    return _reduced(x)
+
+
+def _reduced(x: Any) -> list[Any] | None:
+    """What an object of C's is made again from, if it says that."""
+    if class_is_users(type(x)):
+        return []
+    try:
+        made = x.__reduce_ex__(2)
+    except Exception:  # of whatever kind: it cannot be made again
+        return None
+    return list(made) if isinstance(made, tuple) and not any(isinstance(part, Iterator) for part in made) else None
 
 
 def _source(x: Any) -> Any:

@@ -17,9 +17,9 @@ from dualgraph.ops.arguments import checked_shape, flag
 from dualgraph.ops.observed import Observed, observing
 from dualgraph.ops.op import current, default, within
 from dualgraph.ops.symbol import Symbol, recorder_of
-from dualgraph.ops.tensor import Tensor, is_retaining
+from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import DEFAULT_FLOAT, Spec, dtype_name, is_float
-from dualgraph.static.graph import Graph
+from dualgraph.static.graph import Graph, hooks_met
 
 if TYPE_CHECKING:
     from dualgraph.types import DTypeLike, ShapeLike
@@ -191,7 +191,7 @@ def given_of(tensors: Sequence[Any], told: Container[int]) -> dict[int, Given]:
         same = objects[id(x)]
         found[number] = Given(
             held=x.grad is not None,
-            hooks=tuple(_hooks_of(x)),
+            hooks=tuple(hooks_met(x)),
             same=-1 if same == number else same,
             variable=x.is_variable,
             tracked=x.tracked and number not in told,
@@ -202,13 +202,6 @@ def given_of(tensors: Sequence[Any], told: Container[int]) -> dict[int, Given]:
 def _is_more(x: Any) -> bool:
     """Whether a tensor is more than its values: there is somewhere to leave a gradient, or there is one."""
     return bool(x.tracked or x.is_variable or x.hooks or x.grad is not None)
-
-
-def _hooks_of(x: Any) -> Sequence[Any]:
-    if x.call is None:
-        return x.hooks or ()
-    hooks = x.call.hooks.get(x.index, ()) if x.call.hooks else ()
-    return [hook for hook in hooks if not is_retaining(hook)]  # a graph does not go back to where it was computed
 
 
 def same_constant(x: Any, y: Any) -> bool:

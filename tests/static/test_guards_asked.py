@@ -844,6 +844,66 @@ def defaults_of_a_keyword_that_come_later():
     )
 
 
+# What is changed where it may fail: the function goes on in another way then
+
+
+@case
+def counted_if_it_is_there():
+    counts = {}
+
+    def count(x):
+        try:
+            counts["k"] += 0
+        except KeyError:
+            return x * 3.0
+        return x
+
+    return count, lambda: counts.update(k=1.0)
+
+
+@case
+def set_if_there_is_a_place():
+    places = []
+
+    def put(x):
+        with contextlib.suppress(IndexError):
+            places[0] = 1.0
+            return x * 2.0
+        return x
+
+    return put, lambda: places.append(1.0)
+
+
+@case
+def increased_if_it_is_an_attribute():
+    state = types.SimpleNamespace()
+
+    def count(x):
+        try:
+            state.n += 0
+        except AttributeError:
+            return x * 2.0
+        return x
+
+    return count, lambda: setattr(state, "n", 1)
+
+
+@case
+def a_copy_of_a_module_without_an_attribute():
+    class Layer(nn.Module):
+        gain = 2.0
+
+        def forward(self, x):
+            return x * self.gain
+
+    layer = Layer()
+
+    def copied(x):
+        return copy.copy(layer)(x)
+
+    return copied, lambda: setattr(layer, "gain", 6.0)
+
+
 @pytest.mark.parametrize("verify", [False, True])
 @pytest.mark.parametrize("name", CASES)
 def test_changes_are_noticed(name, verify):
@@ -1401,3 +1461,39 @@ def test_an_ordinary_trainer_is_traced_once():
         trainer.model(np.ones((1, 2), np.float32))
         trainer.model.train()
     assert trainer.run.misses == ["first call"]
+
+
+# What decorators of the library call and enter
+
+GAIN = [2.0]
+
+
+@contextlib.contextmanager
+def gained(state):
+    GAIN[0] = state["k"]
+    yield
+
+
+class Gaining(contextlib.ContextDecorator):
+    def __init__(self, state):
+        self.state = state
+
+    def __enter__(self):
+        GAIN[0] = self.state["k"]
+
+    def __exit__(self, *error):
+        return False
+
+
+@pytest.mark.parametrize("decorator", [gained, Gaining])
+def test_a_context_that_decorates_a_function(decorator):
+    state, x = {"k": 2.0}, dg.ones(1)
+
+    @decorator(state)
+    def scaled(x):
+        return x * GAIN[0]
+
+    fast = static.jit(scaled)
+    for k in (2.0, 3.0, 4.0):
+        state["k"] = k
+        assert fast(x).tolist() == [k]

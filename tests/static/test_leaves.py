@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import pickle  # noqa: TID251 - what users do with models
 import threading
@@ -1684,3 +1685,69 @@ def test_gradients_add_up_alike_whatever_an_argument_was_computed_from(kind, way
     expected = step(made[kind]()).numpy().tobytes()
     for level in ("none", "exact"):
         assert static.jit(step, optimize=level)(made[kind]()).numpy().tobytes() == expected
+
+
+def of_symbols(done: Callable[[Any], Any]) -> Any:
+    kept = []
+    static.jit(lambda x: kept.append((x, x * 2.0)) or dg.sum(x))(dg.ones(2).requires_grad_())
+    return [functools.partial(done, x) for x in kept[0]]
+
+
+GONE: dict[str, Callable[[Any], Any]] = {
+    "register_hook": lambda x: x.register_hook(lambda g: g),
+    "requires_grad_": lambda x: x.requires_grad_(),
+    "grad": lambda x: setattr(x, "grad", None),
+}
+
+
+@pytest.mark.parametrize("what", GONE)
+def test_what_is_done_to_a_symbol_when_its_graph_is_over(what):
+    for do in of_symbols(GONE[what]):
+        with pytest.raises(GraphError, match="outside of its graph"):
+            do()
+
+
+def test_a_hook_of_an_argument_is_not_taken_off_by_its_symbol():
+    """The remover that the function has got knows nothing of the tensor that was passed."""
+    removers, x = [], dg.ones(1).requires_grad_()
+    static.jit(lambda x: removers.append(x.register_hook(lambda g: g * 2.0)) or x * 1.0)(x)
+    with pytest.raises(GraphError, match="outside of its graph"):
+        removers[0]()
+
+
+def test_a_hook_that_is_registered_anew_by_a_step():
+    """Is another registration, though of the same function."""
+
+    def seen(run):
+        w = nn.Parameter([1.0])
+        removers = [w.register_hook(double)]
+
+        def step(x):
+            removers.pop()()
+            w.register_hook(double)
+            return x * 1.0
+
+        run = run(step)
+        run(dg.ones(1))
+        return len(w.hooks)
+
+    double = lambda g: g * 2.0  # noqa: E731
+    assert seen(static.jit) == seen(lambda f: f) == 1
+
+
+def test_a_graph_is_defined_in_one_block_at_a_time():
+    graph = static.Graph()
+    with graph, pytest.raises(GraphError, match="is being defined"):
+        graph.__enter__()
+    with graph:
+        static.placeholder("x", (2,))
+
+
+def test_hooks_of_a_computed_tensor_that_a_spelled_out_graph_does_not_know():
+    with static.Graph() as graph:
+        x = static.placeholder("x", (1,), requires_grad=True)
+        g = dg.grad(dg.sum(x * x), [x])
+    h = nn.Parameter([1.0]) * 2.0
+    h.register_hook(lambda g: g * 10.0)
+    with pytest.raises(FeedError, match="other hooks"):
+        static.compile(graph, outputs=g)(h)

@@ -6,11 +6,13 @@ import ast
 import cmd
 import contextlib
 import ctypes
+import datetime
 import decimal
 import functools
 import importlib
 import inspect
 import itertools
+import operator
 import os
 import random
 import string
@@ -21,8 +23,11 @@ import time
 import types
 import unittest.mock
 import weakref
+from array import array
+from collections import deque, namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -733,7 +738,38 @@ def gradients_of_arguments(x):
     return dg.grad(dg.sum(y * y * y), [y], create_graph=True)[0]
 
 
-@pytest.mark.parametrize("function", [lambda x: adding(x, 2.0), doubled_twice, gradients_of_arguments])
+def objects_of_libraries(x):
+    rows = np.empty(2, object)
+    rows[:] = [(1, "a"), [2.0]]
+    return {
+        "x": x * 2.0,
+        "made": [deque([1.0, "a"], 3), {"a": 1}.items(), bytearray(b"ab"), array("d", [1.0, 2.0]), rows, object()],
+        "error": ValueError("a", 2),
+        "getter": operator.itemgetter(1, "a"),
+        "date": datetime.timedelta(days=2),
+        "number": Fraction(1, 3),
+    }
+
+
+def classes_of_its_own(x):
+    Pair = namedtuple("Pair", "a b")
+
+    class Best:
+        limit = 3.0
+
+        def __init__(self, score):
+            self.score = score
+
+        def better(self):
+            return self.score > self.limit
+
+    return Pair(x * 2.0, 3), Best(2.0), Best
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lambda x: adding(x, 2.0), doubled_twice, gradients_of_arguments, objects_of_libraries, classes_of_its_own],
+)
 def test_what_a_trace_makes_anew_is_no_difference(function):
     fast, x = static.jit(function, verify=True), dg.ones(2)
     for _ in range(3):
@@ -741,15 +777,35 @@ def test_what_a_trace_makes_anew_is_no_difference(function):
     assert fast.misses == ["first call"]
 
 
+MAKE = {
+    "deque": deque,
+    "bytearray": bytearray,
+    "error": lambda v: ValueError(*v),
+    "getter": lambda v: operator.itemgetter(*v),
+    "array": lambda v: array("q", v),
+    "fraction": lambda v: Fraction(*v),
+}
+
+
+@pytest.mark.parametrize("kind", MAKE)
+def test_an_object_of_a_library_that_is_another(kind):
+    values = iter([[3, 4], [3, 4], [3, 5]])
+    fast, x = static.jit(lambda x: [x * 2.0, MAKE[kind](next(values))], verify=True), dg.ones(1)
+    fast(x)
+    fast(x)
+    with pytest.raises(GraphError, match="returns"):
+        fast(x)
+
+
 def test_hooks_that_a_step_leaves():
-    P.hooks[:] = []
+    P.hooks = []
     fast, x = static.jit(with_hook, verify=True), dg.ones(2)
     try:
         for _ in range(3):
             fast(x)
-            P.hooks[:] = []
+            P.hooks = []
     finally:
-        P.hooks[:] = []
+        P.hooks = []
     assert fast.misses == ["first call"]
 
 
