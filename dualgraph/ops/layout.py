@@ -44,10 +44,10 @@ def layout_of(view: View, extent: int | None) -> Layout:
 
 
 def array_of(storage: Storage, layout: Layout | View) -> Array:
-    """The elements of a layout, or of a view of a buffer, as an ndarray that shares the storage."""
+    """The elements of a layout, or of a view of a buffer, as an ndarray that shares the storage if that is row-major."""
     if isinstance(layout, Spec):
         return storage.reshape(layout[0]) if storage.shape != layout[0] else storage
-    flat = storage.reshape(-1)
+    flat = np.ascontiguousarray(storage).reshape(-1)  # constants may be strided; `reshape` alone keeps a stride
     if 0 in layout.shape:
         return np.empty(layout.shape, flat.dtype)
     strides = tuple(stride * flat.itemsize for stride in layout.strides)
