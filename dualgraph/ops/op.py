@@ -271,7 +271,7 @@ class FrontEnd:
         raise NotImplementedError
 
     def fresh(self, x: Value) -> Tensor:
-        """A tensor that is being made from data, to become a leaf."""
+        """A tensor that is being made from data."""
         return x
 
     def with_grad(self, enabled: bool) -> FrontEnd:

@@ -218,7 +218,7 @@ class Recorder(FrontEnd):
         return self.detach(g) if owner.is_variable else self.lift(g)
 
     def fresh(self, x: Value) -> Symbol:
-        """A tensor that is being made: a leaf of the graph, made anew at each run, and no variable of it."""
+        """A tensor that is being made: a value of the graph, made anew at each run, and no constant or variable of it."""
         return self.constant_array(x.storage)
 
     def detach(self, x: ArrayLike) -> Symbol:

@@ -366,16 +366,7 @@ class Tensor:
             hooks = self.call.hooks.setdefault(self.index, [])
         entry: Any = hook if is_retaining(hook) else Registered(hook)
         hooks.append(entry)
-
-        def remove() -> None:
-            for number, held in enumerate(hooks):
-                if held is entry:
-                    if self.call is None:
-                        current().switching(self)
-                    del hooks[number]
-                    return
-
-        return remove
+        return Remover(self, hooks, entry)
 
     def retain_grad(self) -> None:
         """Keep the gradient of this intermediate result in its `.grad`, as a leaf does; asking twice changes nothing."""
@@ -532,6 +523,26 @@ class Registered:
         return isinstance(other, Registered) and _same_function(self.hook, other.hook)
 
     __hash__ = None  # type: ignore[assignment]  # equal ones are not one
+
+
+class Remover:
+    """Takes a hook off when it is called; may be called again. Copied tensors have no hooks, so a copy takes none off."""
+
+    __slots__ = ("_entry", "_hooks", "_tensor")
+
+    def __init__(self, tensor: Tensor | None = None, hooks: list[Any] | None = None, entry: object = None):
+        self._tensor, self._hooks, self._entry = tensor, hooks or [], entry
+
+    def __call__(self) -> None:
+        for number, held in enumerate(self._hooks):
+            if held is self._entry:
+                if self._tensor is not None and self._tensor.call is None:
+                    current().switching(self._tensor)
+                del self._hooks[number]
+                return
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Remover, ()
 
 
 class Retaining:

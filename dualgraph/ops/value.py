@@ -278,4 +278,5 @@ def tensor(
     except (DTypeError, ShapeError) as error:
         raise error.at(here(2)) from None
     result = Value(array, Spec(array.shape, array.dtype.name))
-    return current().fresh(result).requires_grad_() if requires_grad else result
+    made = current().fresh(result)
+    return made.requires_grad_() if requires_grad else made

@@ -310,7 +310,8 @@ def _collect(code: CodeType, found: Reads) -> None:
             for module in (*parents, *(instruction.argval + part for part in ("", *(f".{n}" for n in wanted or ())))):
                 found.modules["." * level + module.lstrip("." if level else "")] = {READ}
         if instruction.opname in ("STORE_ATTR", "DELETE_ATTR"):
-            found.attributes.setdefault(instruction.argval, set()).add(STORED)
+            fails = instruction.opname == "DELETE_ATTR" and any(instruction.offset in tried for tried in _tried(code))
+            found.attributes.setdefault(instruction.argval, set()).update((READ, MAYBE) if fails else (STORED,))
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             _collect(constant, found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import itertools
@@ -553,6 +554,17 @@ def test_results_that_need_no_gradient_are_ordinary_tensors_whatever_was_passed(
     assert w.grad.tolist() == [2.0, 2.0]
 
 
+def made_from_data(w: Any) -> Any:
+    made = dg.tensor([0.0, 0.0])
+    made.requires_grad_()
+    dg.sum((w.detach() + made) ** 2.0).backward()
+    return made.grad
+
+
+def made_and_returned(w: Any) -> Any:
+    return dg.tensor([1.0, 2.0])
+
+
 def returned_twice(w: Any) -> Any:
     h = w * 2.0
     return h, (h, [h]), w, w
@@ -581,7 +593,15 @@ def switched_off(w: Any) -> Any:
     return w * 1.0
 
 
-BEHIND = [returned_twice, leaf_with_a_hook, computed_and_asked, made_and_gone_through, switched_off]
+BEHIND = [
+    made_from_data,
+    made_and_returned,
+    returned_twice,
+    leaf_with_a_hook,
+    computed_and_asked,
+    made_and_gone_through,
+    switched_off,
+]
 
 
 @pytest.mark.parametrize("f", BEHIND, ids=lambda f: f.__name__)
@@ -604,6 +624,28 @@ def test_what_a_compiled_function_does_to_a_tensor_that_takes_a_gradient(f, told
         return found
 
     assert seen(static.compile(f, static.spec((2,), requires_grad=told))) == seen(f) == seen(static.jit(f))
+    verified = static.jit(f, verify=True)
+    assert seen(verified) == seen(f)
+    assert verified.misses == ["first call"]
+
+
+def test_a_tensor_that_is_made_inside_is_one_of_each_call():
+    made = static.jit(made_and_returned)
+    first, second = made(dg.ones(2)).requires_grad_(), made(dg.ones(2))
+    dg.sum(first * first).backward()
+    assert (second.requires_grad, second.grad, first.grad.tolist()) == (False, None, [2.0, 4.0])
+
+
+def test_a_model_that_keeps_what_removes_a_hook():
+    """Is copied and pickled; its copies have no hooks, and take none off the original."""
+    model = nn.Linear(2, 1)
+    model.handle = model.weight.register_hook(lambda g: g * 2.0)
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):  # noqa: S301
+        other.handle()
+        assert len(model.weight.hooks) == 1
+        assert not other.weight.hooks
+    model.handle()
+    assert not model.weight.hooks
 
 
 def test_the_remover_of_a_hook_that_a_run_has_kept():
