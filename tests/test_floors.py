@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the ground up. A folder imports from lower floors and from itself; `dualgraph` is the public `__init__`.
 FLOORS = (
-    ("startup", "signals", "spec", "exact", "tree", "errors", "config", "bits", "locks", "types"),
+    ("startup", "signals", "dtypes", "spec", "exact", "tree", "errors", "config", "bits", "locks", "types"),
     ("kernels",),
     ("ops",),
     ("autodiff",),

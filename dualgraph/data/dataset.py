@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol, SupportsIndex, TypeVar, overloa
 
 import numpy as np
 
+from dualgraph.dtypes import NUMPY_DTYPES
 from dualgraph.errors import ArgumentError, DTypeError, RangeError, ShapeError, here, shown
-from dualgraph.spec import NUMPY_DTYPES
 
 if TYPE_CHECKING:
     from dualgraph.ops.types import ArrayLike

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from dualgraph.dtypes import NUMPY_DTYPES
 from dualgraph.eager.tensor import EagerTensor, Earlier, Variable, Window, array_of, layout_of, tensor, view_of
 from dualgraph.errors import DualgraphError, GraphError, OutOfMemoryError, here
 from dualgraph.kernels import memory, provider
@@ -24,7 +25,7 @@ from dualgraph.ops.op import Call, Op, out_of_memory, set_default, specs_of
 from dualgraph.ops.reduce import sum_to
 from dualgraph.ops.shape import contiguous_copy
 from dualgraph.ops.tensor import Tensor, check_assigned
-from dualgraph.spec import NUMPY_DTYPES, Spec, is_float
+from dualgraph.spec import Spec, is_float
 
 
 class Plan:

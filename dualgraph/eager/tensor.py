@@ -18,13 +18,14 @@ from dualgraph.ops.arguments import flag
 from dualgraph.ops.arrays import as_array, copied
 from dualgraph.ops.op import Call, current, default
 from dualgraph.ops.tensor import Tensor, check_gradient
-from dualgraph.spec import Shape, Spec, contiguous_strides, is_float
+from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, Shape, Spec, contiguous_strides, is_float
 
 if TYPE_CHECKING:
     from dualgraph.ops.types import ArrayLike, DTypeLike, Scalar, TensorHook
 
 Array = np.ndarray[Any, Any]
 _window_on = np.from_dlpack
+UNSAID = ("bool", DEFAULT_INTEGER, DEFAULT_FLOAT)  # dtypes that the values tell
 
 
 class Window(NamedTuple):
@@ -175,7 +176,7 @@ class EagerTensor(Tensor):
 
     def __repr__(self) -> str:
         text = np.array2string(array_of(self.storage, self.layout), separator=", ", prefix="tensor(", threshold=100)
-        dtype = "" if self.layout[1] in ("float32", "int64", "bool") else f", dtype={self.layout[1]}"
+        dtype = "" if self.layout[1] in UNSAID else f", dtype={self.layout[1]}"
         grad = f", from {self.call.op.name}" if self.call else ", requires_grad=True" if self.tracked else ""
         return f"tensor({text}{dtype}{grad})"
 

@@ -13,16 +13,16 @@ what kernel records hold: it can be hashed, printed and compared.
 from __future__ import annotations
 
 import difflib
-import struct
 from collections.abc import Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 
+from dualgraph.dtypes import DTYPES, NUMPY_DTYPES
 from dualgraph.errors import ArgumentError, DTypeError, shown
 from dualgraph.kernels import monoids
-from dualgraph.spec import INTEGERS, NUMPY_DTYPES, dtype_name, is_float
+from dualgraph.spec import dtype_name, is_float
 
 if TYPE_CHECKING:
     from dualgraph.types import DTypeLike, Number
@@ -153,18 +153,12 @@ class Expr:
 
 def literal_bits(value: Any, dtype: str) -> int:
     """The bits of a constant as an unsigned integer: hashable, and exact for NaN and the signed zeros."""
-    if dtype == "bool":
-        return int(bool(value))
-    form = {"float32": "<f", "float64": "<d", "int32": "<i", "int64": "<q"}[dtype]
-    return int.from_bytes(struct.pack(form, value), "little")
+    return DTYPES[dtype].encode(value)
 
 
 def literal_value(bits: int, dtype: str) -> Any:
     """The inverse of `literal_bits`, as a Python scalar: of a NaN the sign and payload may get lost."""
-    if dtype == "bool":
-        return bool(bits)
-    form, size = {"float32": ("<f", 4), "float64": ("<d", 8), "int32": ("<i", 4), "int64": ("<q", 8)}[dtype]
-    return struct.unpack(form, bits.to_bytes(size, "little"))[0]
+    return DTYPES[dtype].decode(bits)
 
 
 def literal_array(bits: int, dtype: str) -> np.ndarray[Any, Any]:
@@ -190,15 +184,15 @@ def _number(value: Any, dtype: str) -> Any:
     numbers: Any = (bool, np.bool_, Real)
     if not isinstance(value, numbers):
         raise DTypeError(f"got {shown(value)} in a scalar expression; it must be a number; pass one")
-    if dtype in INTEGERS:
-        info = np.iinfo(dtype)
-        if not info.min <= value <= info.max or value != int(value):
+    record = DTYPES[dtype]
+    if record.kind == "integer":
+        if not record.lowest <= value <= record.highest or value != int(value):
             raise DTypeError(
-                f"got {shown(value)} for a scalar of {dtype}, which holds the integers from {info.min} to {info.max}; pass "
-                "one of these, or choose another dtype"
+                f"got {shown(value)} for a scalar of {dtype}, which holds the integers from {record.lowest} to "
+                f"{record.highest}; pass one of these, or choose another dtype"
             )
         return int(value)
-    if dtype == "bool":
+    if record.kind == "bool":
         return bool(value)
     try:
         with np.errstate(over="ignore"):
@@ -267,8 +261,7 @@ def call(op: str, *args: Expr | Number) -> Expr:
     if len({e.dtype for e in operands}) != 1:
         raise DTypeError(f"{op}: operands have dtypes {[e.dtype for e in operands]}; cast them to one dtype first")
     dtype = operands[0].dtype
-    kind = dtype if dtype == "bool" else "float" if is_float(dtype) else "integer"
-    if kind not in KINDS[row.kinds]:
+    if DTYPES[dtype].kind not in KINDS[row.kinds]:
         allowed = " and ".join(KINDS[row.kinds])
         raise DTypeError(f"{op}: got {dtype}; it is defined for {allowed} dtypes; cast with astype first")
     exprs = (args[0], *operands) if op == "select" else operands

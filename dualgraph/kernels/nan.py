@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from dualgraph.dtypes import DTYPES
 from dualgraph.kernels.expr import INPUT, INSTRUCTIONS, LITERAL, Code, Instr
 from dualgraph.kernels.kinds import (
     CheckIndex,
@@ -30,25 +31,22 @@ from dualgraph.spec import is_float
 
 Array = np.ndarray[Any, Any]
 
-BITS = {"float32": 0x7FC00000, "float64": 0x7FF8000000000000}  # of the one NaN
-INFINITY = {"float32": 0x7F800000, "float64": 0x7FF0000000000000}
-
 OTHER = -1  # an origin besides operands: a literal or constant that is another NaN, or a function that may make one
 
 
 def one_nan(x: Array) -> Array:
     """x with every NaN made the one NaN; x itself where it has none."""
-    if x.dtype.kind != "f":
+    record = DTYPES[x.dtype.name]
+    if record.kind != "float":
         return x
     bad = np.isnan(x)
-    return np.where(bad, _unsigned(x).dtype.type(BITS[x.dtype.name]).view(x.dtype), x) if bad.any() else x
+    return np.where(bad, _unsigned(x).dtype.type(record.one_nan).view(x.dtype), x) if bad.any() else x
 
 
 def has_other(x: Array) -> bool:
     """Holds x a NaN that is not the one NaN?"""
-    if x.dtype.kind != "f":
-        return False
-    return bool((np.isnan(x) & (_unsigned(x) != BITS[x.dtype.name])).any())
+    record = DTYPES[x.dtype.name]
+    return record.kind == "float" and bool((np.isnan(x) & (_unsigned(x) != record.one_nan)).any())
 
 
 def _unsigned(x: Array) -> Array:
@@ -107,8 +105,9 @@ def _of_loop(kernel: Loop, result: int) -> set[int]:
 
 
 def _other_bits(bits: int, dtype: str) -> bool:
-    sign = 1 << (31 if dtype == "float32" else 63)
-    return is_float(dtype) and bits & (sign - 1) > INFINITY[dtype] and bits != BITS[dtype]
+    record = DTYPES[dtype]
+    magnitude = bits & ((1 << (record.bits - 1)) - 1)
+    return record.kind == "float" and magnitude > record.infinity and bits != record.one_nan
 
 
 COPIED: dict[type, Any] = {  # kernel, number of a result -> the operands of which the result may hold copies

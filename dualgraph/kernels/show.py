@@ -16,11 +16,12 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 
+from dualgraph.dtypes import NUMPY_DTYPES
 from dualgraph.kernels import expr as E
 from dualgraph.kernels.fusion_layout import tidy
 from dualgraph.kernels.kinds import Loop
 from dualgraph.kernels.program import Program, Step, View
-from dualgraph.spec import NUMPY_DTYPES, contiguous_strides
+from dualgraph.spec import contiguous_strides
 
 AXES = "ijklmnpqrstuvw"
 SIGNS: dict[str, tuple[str, int]] = {  # instruction -> (sign, how tightly it binds)

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from dualgraph.dtypes import DTYPES, INTEGERS, NUMPY_DTYPES
 from dualgraph.errors import DTypeError, DualgraphError, OutOfMemoryError, ShapeError, shown
 from dualgraph.ops.broadcast import checked_scalar
 from dualgraph.ops.tensor import Tensor
-from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, INTEGERS, MOST_AXES, NUMPY_DTYPES, dtype_name
+from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, MOST_AXES, dtype_name
 
 Array = np.ndarray[Any, Any]
 
@@ -83,13 +84,14 @@ def _array(data: Any) -> Array:
 def _converted(array: Array, name: str) -> Array:
     """The array in another dtype: integers within their range, floats beyond it infinite."""
     if name in INTEGERS and array.size and array.dtype.kind in "if":
-        info, whole = np.iinfo(name), array if array.dtype.kind == "i" else np.trunc(array)
+        record, whole = DTYPES[name], array if array.dtype.kind == "i" else np.trunc(array)
         # -float(min) is max + 1, which floats hold exactly; max itself they may not
-        below = whole <= info.max if array.dtype.kind == "i" else whole < -float(info.min)
-        bad = ~((whole >= info.min) & below)  # also NaN
+        below = whole <= record.highest if array.dtype.kind == "i" else whole < -float(record.lowest)
+        bad = ~((whole >= record.lowest) & below)  # also NaN
         if bad.any():
             raise DTypeError(
-                f"tensor: got {array[bad][0]} for {name}, whose range is {info.min} to {info.max}; use a wider dtype"
+                f"tensor: got {array[bad][0]} for {name}, whose range is {record.lowest} to {record.highest}; use a wider "
+                "dtype"
             )
     with np.errstate(over="ignore"):
         return array.astype(NUMPY_DTYPES[name], order="C", copy=False)

@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from dualgraph.dtypes import NUMPY_DTYPES
 from dualgraph.errors import DTypeError, GraphError, shown
 from dualgraph.kernels.program import Program, View
 from dualgraph.ops.op import Call, Op, Operand, Vjp, as_view, bind, current, within
 from dualgraph.ops.symbol import PLACEHOLDER, Recorder, Symbol, literal_of
 from dualgraph.ops.tensor import FUNCTIONS
-from dualgraph.spec import NUMPY_DTYPES, Spec, is_float
+from dualgraph.spec import Spec, is_float
 
 MOST_TRACES = 4096  # of one composite: shapes and options that keep changing must not fill the memory
 

@@ -21,6 +21,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from dualgraph.dtypes import DTYPES, FLOATS
 from dualgraph.errors import DTypeError
 from dualgraph.kernels import derivative
 from dualgraph.kernels import expr as E
@@ -31,7 +32,7 @@ from dualgraph.ops.identity import identity
 from dualgraph.ops.op import Op, Operand, Vjp, current
 from dualgraph.ops.registry import register
 from dualgraph.ops.tensor import Tensor
-from dualgraph.spec import DEFAULT_FLOAT, FLOATS, Spec, dtype_name, is_float, promote
+from dualgraph.spec import DEFAULT_FLOAT, Spec, dtype_name, is_float, promote
 
 if TYPE_CHECKING:
     from dualgraph.ops.types import ArrayLike, DTypeLike
@@ -313,7 +314,7 @@ def _hypot(x: E.Expr, y: E.Expr) -> E.Expr:
     a, b = (E.call("abs", E.cast(v, "float64")) for v in (x, y))
     infinite = E.call("bitwise_or", E.call("isinf", a), E.call("isinf", b))
     down, up = E.literal(1, "float64"), E.literal(1, "float64")
-    if x.dtype == "float64":
+    if DTYPES[x.dtype].highest > 2.0**500:
         large = E.call("maximum", a, b)
         for beyond, factor in ((large > 2.0**500, 2.0**-600), (large < 2.0**-500, 2.0**600)):
             down, up = E.select(beyond, factor, down), E.select(beyond, 1 / factor, up)
@@ -361,7 +362,7 @@ def _pow(x: E.Expr, y: E.Expr) -> E.Expr:
         return E.call("pow", x, y)
     if x.dtype == "bool":
         raise DTypeError("pow: got bool and bool; powers are those of numbers; cast with astype(x, 'int64')")
-    one, zero, bits = E.literal(1, x.dtype), E.literal(0, x.dtype), 31 if x.dtype == "int32" else 63
+    one, zero, bits = E.literal(1, x.dtype), E.literal(0, x.dtype), DTYPES[x.dtype].digits
     result, square = one, x
     for bit in range(bits):
         odd = E.call("ne", E.call("bitwise_and", y, E.literal(1 << bit, x.dtype)), zero)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
+from dualgraph.dtypes import INTEGERS, NUMPY_DTYPES
 from dualgraph.errors import ArgumentError, AxisError, DTypeError, DualgraphError, RangeError, ShapeError, shown
 from dualgraph.kernels import expr as E
 from dualgraph.kernels.kinds import CheckIndex, Gather, GatherAlong, Loop, ScatterAdd, ScatterAddAlong
@@ -18,16 +19,7 @@ from dualgraph.ops.op import Op, Operand, as_view, bind, current
 from dualgraph.ops.registry import register
 from dualgraph.ops.shape import SLICE, contiguous, reshape
 from dualgraph.ops.tensor import Tensor
-from dualgraph.spec import (
-    DEFAULT_INTEGER,
-    INTEGERS,
-    NUMPY_DTYPES,
-    Shape,
-    Spec,
-    contiguous_strides,
-    dtype_name,
-    fitting,
-)
+from dualgraph.spec import DEFAULT_INTEGER, Shape, Spec, contiguous_strides, dtype_name, fitting
 
 if TYPE_CHECKING:
     from dualgraph.ops.types import ArrayLike, DTypeLike

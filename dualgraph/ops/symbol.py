@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from dualgraph.dtypes import NUMPY_DTYPES
 from dualgraph.errors import DualgraphError, GraphError, SymbolError, here
 from dualgraph.ops.arrays import as_array
 from dualgraph.ops.op import Call, Op, default, specs_of
 from dualgraph.ops.tensor import FUNCTIONS, Tensor, check_gradient
-from dualgraph.spec import NUMPY_DTYPES, Spec, is_float
+from dualgraph.spec import Spec, is_float
 
 if TYPE_CHECKING:
     from dualgraph.ops.types import TensorHook

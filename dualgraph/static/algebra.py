@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from dualgraph.dtypes import NUMPY_DTYPES
 from dualgraph.kernels.expr import literal_array, literal_bits
 from dualgraph.ops.op import Call
 from dualgraph.ops.registry import OPS
 from dualgraph.ops.shape import FILL
 from dualgraph.ops.symbol import Symbol, literal_of
-from dualgraph.spec import NUMPY_DTYPES, is_float
+from dualgraph.spec import is_float
 from dualgraph.static.rewriter import Rewriter
 
 Result = "Symbol | None"

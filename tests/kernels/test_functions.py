@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from llvmlite import binding, ir
 
-from dualgraph.kernels.llvm.lanes import SCALARS, Lanes
+from dualgraph.kernels.llvm.lanes import REGISTERS, Lanes
 from dualgraph.kernels.llvm.maths.instructions import EMITTERS, cast
 
 FLOATS = ("float32", "float64")
@@ -54,7 +54,7 @@ def build(op: str, dtypes: tuple[str, ...], width: int, to: str | None = None) -
 
 
 def _in_memory(dtype: str) -> Any:
-    return ir.IntType(8) if dtype == "bool" else SCALARS[dtype]
+    return REGISTERS[dtype].memory
 
 
 def _load(lanes: Lanes, dtype: str, pointer: Any, index: Any) -> Any:

@@ -10,12 +10,12 @@ import itertools
 import numpy as np
 import pytest
 
+from dualgraph.dtypes import FLOATS, NAMES, NUMPY_DTYPES
 from dualgraph.kernels import expr as E
 from dualgraph.kernels.llvm import engine
 from dualgraph.kernels.llvm.loops.selection import loop_command
 from dualgraph.kernels.llvm.loops.variants import Columns, Flat, Rows
 from dualgraph.kernels.program import Step, row_shape
-from dualgraph.spec import DTYPES, FLOATS, NUMPY_DTYPES
 from native import FORMS, Array, assert_same, compare, fold_step, layouts, loop, run, sample, view
 
 # --------------------------------------------------------------------------------------------------------- elementwise
@@ -64,7 +64,7 @@ def test_blocks_and_cuts_do_not_change_a_bit() -> None:
     assert_same(out, again)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", NAMES)
 def test_every_dtype_in_every_layout(dtype: str) -> None:
     rng = np.random.default_rng(4)
     condition, x, y = E.input(0, "bool"), E.input(1, dtype), E.input(2, dtype)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dualgraph.spec import NUMPY_DTYPES
+from dualgraph.dtypes import DTYPES, NUMPY_DTYPES
 
 Array = np.ndarray[Any, Any]
 
@@ -108,7 +108,7 @@ def cast(x: Array, dtype: str) -> Array:
         return np.not_equal(x, 0)
     if not _is_float(x) or to.kind == "f":
         return x.astype(to)
-    low, high = np.iinfo(to).min, np.iinfo(to).max
+    low, high = DTYPES[dtype].lowest, DTYPES[dtype].highest
     limit = x.dtype.type(-float(low))
     inside = (x > -limit) & (x < limit)
     saturated = np.where(x >= limit, to.type(high), np.where(x <= -limit, to.type(low), to.type(0)))

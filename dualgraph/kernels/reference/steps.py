@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from dualgraph.dtypes import NUMPY_DTYPES
 from dualgraph.kernels import expr
 from dualgraph.kernels.expr import Instr
 from dualgraph.kernels.kinds import (
@@ -24,7 +25,7 @@ from dualgraph.kernels.nan import computes, one_nan
 from dualgraph.kernels.program import Step, View, row_shape
 from dualgraph.kernels.reference.folds import fold
 from dualgraph.kernels.reference.scalars import NUMPY, Array, cast
-from dualgraph.spec import ITEMSIZE, NUMPY_DTYPES, Shape
+from dualgraph.spec import ITEMSIZE, Shape
 
 Memory = dict[int, Array]
 
