@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dualgraph.dtypes import DTYPES, NAMES, NUMPY_DTYPES, Table
+from dualgraph.dtypes import DTYPES, NAMES, NUMPY_DTYPES, STORED, Table
 from dualgraph.errors import DTypeError, ShapeError, shown
 
 Shape = tuple[int, ...]
@@ -52,10 +52,15 @@ def dtype_name(dtype: Any, default: str | None = None) -> str:
     """
     if dtype is None and default is not None:
         return default
+    if isinstance(dtype, str) and dtype in DTYPES:
+        return dtype
     name = None
     if isinstance(dtype, (str, type, np.dtype)):
         try:
-            name = _NAMES.get(np.dtype(dtype))
+            found = np.dtype(dtype)
+            name = _NAMES.get(found)
+            if name is None and found.name in STORED and found == NUMPY_DTYPES[found.name]:
+                name = found.name
         except Exception:  # NumPy parses names: what it raises for one that it cannot parse is of many kinds
             name = None
     if name is not None:

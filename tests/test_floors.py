@@ -58,6 +58,7 @@ VARIABLES = dict.fromkeys(("nn", "optim"), ("dualgraph.eager.tensor", "Variable"
 LAZY = {
     "cupy": "optional; needs a GPU to be of use",
     "llvmlite": "45 ms; not needed by the reference kernels",
+    "ml_dtypes": "4 ms; needed for bfloat16 only",
     "networkx": "150 ms; needed by static graphs only",
     "platformdirs": "20 ms; not needed where the cache directory is given",
     "rich": "needed on a terminal only",

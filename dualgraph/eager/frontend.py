@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dualgraph.dtypes import NUMPY_DTYPES
+from dualgraph.dtypes import scalar_array
 from dualgraph.eager.tensor import EagerTensor, Earlier, Variable, Window, array_of, layout_of, tensor, view_of
 from dualgraph.errors import DualgraphError, GraphError, OutOfMemoryError, here
 from dualgraph.kernels import memory, provider
@@ -87,7 +87,7 @@ class Pullback:
                         results.append(sum_to(found, targets[number]))
             return tuple(results)
 
-        self.op = composite(f"{op.name}_vjp", function)
+        self.op = composite(f"{op.name}_vjp", function, whole=False)
         self.plan = Plan(self.op, layouts, call.params)
         self.numbers = tuple(numbers)
         self.flat = [number for number, want in enumerate(wanted) if want and number not in numbers]
@@ -229,7 +229,7 @@ class Eager:
             if len(_constants) > 4096:
                 _constants.clear()
             with np.errstate(over="ignore"):  # what float32 cannot hold is infinite
-                found = _constants[key] = EagerTensor(np.array(value, NUMPY_DTYPES[dtype]), Spec((), dtype))
+                found = _constants[key] = EagerTensor(scalar_array(value, dtype), Spec((), dtype))
         return found
 
     number = constant

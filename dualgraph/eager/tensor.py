@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from dualgraph.dtypes import DTYPES, STORED
 from dualgraph.errors import DTypeError, GradientError, ShapeError, SymbolError, here
 from dualgraph.exact import stored_slots
 from dualgraph.kernels.program import View
@@ -100,9 +101,11 @@ class EagerTensor(Tensor):
         """The values as a NumPy array, without copying. It is read-only for good; `.copy()` is an ordinary one."""
         self._value_now()
         # Unlike a view, this has no array as its base that would allow to make it writeable.
-        array: Array = _window_on(array_of(self.storage, self.layout))
-        array.setflags(write=False)
-        return array
+        array = array_of(self.storage, self.layout)
+        stored = self.layout[1] in STORED  # which DLPack does not take; but its bits
+        window: Array = _window_on(array.view(f"u{array.itemsize}") if stored else array)
+        window.setflags(write=False)
+        return window.view(array.dtype) if stored else window
 
     def item(self) -> Scalar:
         """The single element as a Python number."""
@@ -127,6 +130,11 @@ class EagerTensor(Tensor):
         if options.get("copy") is False:  # what the protocol asks for
             raise BufferError(
                 "DLPack: got copy=False; tensors are values, and what is exported could be written to; copy"
+            )
+        if self.layout[1] in STORED:
+            raise BufferError(
+                f"DLPack: got {self.spec}; NumPy, which exports it, knows no {self.layout[1]} there; cast with "
+                f"astype(x, '{DTYPES[self.layout[1]].compute}') first"
             )
         return self.numpy().copy().__dlpack__(**{**options, "copy": None})
 

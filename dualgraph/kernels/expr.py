@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from dualgraph.dtypes import DTYPES, NUMPY_DTYPES
+from dualgraph.dtypes import DTYPES, NUMPY_DTYPES, STORED, scalar_array
 from dualgraph.errors import ArgumentError, DTypeError, shown
 from dualgraph.kernels import monoids
 from dualgraph.spec import dtype_name, is_float
@@ -196,7 +196,7 @@ def _number(value: Any, dtype: str) -> Any:
         return bool(value)
     try:
         with np.errstate(over="ignore"):
-            return float(NUMPY_DTYPES[dtype].type(float(value)))
+            return float(scalar_array(float(value), dtype))
     except OverflowError:
         raise DTypeError(f"got {shown(value)} for a scalar of {dtype}; no float is near it; use a float") from None
 
@@ -235,6 +235,14 @@ def select(condition: Expr, x: Expr | Number, y: Expr | Number) -> Expr:
     return call("select", condition, x, y)
 
 
+def widened(x: Expr) -> Expr:
+    """x in the dtype in which kernels calculate with it."""
+    to = DTYPES[x.dtype].compute
+    if to != x.dtype and x.op == LITERAL:
+        return literal(literal_value(x.attr, x.dtype), to)
+    return cast(x, to)
+
+
 def _lift(value: Any, like: Expr) -> Expr:
     return value if isinstance(value, Expr) else literal(value, like.dtype)
 
@@ -261,6 +269,8 @@ def call(op: str, *args: Expr | Number) -> Expr:
     if len({e.dtype for e in operands}) != 1:
         raise DTypeError(f"{op}: operands have dtypes {[e.dtype for e in operands]}; cast them to one dtype first")
     dtype = operands[0].dtype
+    if dtype in STORED and not row.copies:
+        raise DTypeError(f"{op}: got {dtype}; kernels calculate in {DTYPES[dtype].compute}; cast to it first")
     if DTYPES[dtype].kind not in KINDS[row.kinds]:
         allowed = " and ".join(KINDS[row.kinds])
         raise DTypeError(f"{op}: got {dtype}; it is defined for {allowed} dtypes; cast with astype first")

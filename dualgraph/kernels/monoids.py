@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from dualgraph.dtypes import DTYPES
+from dualgraph.dtypes import DTYPES, STORED
 from dualgraph.errors import ArgumentError, DTypeError, shown
 from dualgraph.spec import DEFAULT_INTEGER, is_float
 
@@ -32,7 +32,7 @@ class Monoid(NamedTuple):
         (-0.0, -2147483648, True)
         """
         record = DTYPES[dtype]
-        if record.kind not in self.identities:
+        if record.kind not in self.identities or dtype in STORED:
             raise DTypeError(
                 f"{self.instruction}: got a fold of {dtype}; it folds {' and '.join(self.identities)}; cast first"
             )

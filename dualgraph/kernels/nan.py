@@ -40,7 +40,10 @@ def one_nan(x: Array) -> Array:
     if record.kind != "float":
         return x
     bad = np.isnan(x)
-    return np.where(bad, _unsigned(x).dtype.type(record.one_nan).view(x.dtype), x) if bad.any() else x
+    if not bad.any():
+        return x
+    bits = _unsigned(x)
+    return np.where(bad, bits.dtype.type(record.one_nan), bits).view(x.dtype)
 
 
 def has_other(x: Array) -> bool:

@@ -60,6 +60,7 @@ def normal(seed: Expr, draw: Expr, dtype: str) -> Expr:
     uniform on [0, 1), both from words of one block ("A Note on the Generation of Random Normal Deviates", 1958).
     """
     w0, w1, w2, w3 = block(seed, draw)
+    dtype = DTYPES[dtype].compute
     random, bits = _ONE_OR_TWO_WORDS[dtype]
     u = E.cast(random(w0, w1) + 1, dtype) * 2.0**-bits
     radius = E.call("sqrt", E.call("log", u) * -2.0)
@@ -117,17 +118,16 @@ def _bits53(w0: Expr, w1: Expr) -> Expr:
     return E.call("bitwise_or", E.call("left_shift", _unsigned(w0), 21), _shift(_unsigned(w1), 11))
 
 
-# Random bits as an integer: as many as a float's significant ones, and what `normal` takes the logarithm of.
-_UNIT: Table[Callable[[Expr, Expr], Expr]] = Table(
-    "uniform numbers", COMPUTED_FLOATS, {"float32": lambda w0, w1: _shift(w0, 8), "float64": _bits53}
-)
+# Random bits as an integer, of which `normal` takes the logarithm.
 _ONE_OR_TWO_WORDS: Table[tuple[Callable[[Expr, Expr], Expr], int]] = Table(
     "normal numbers", COMPUTED_FLOATS, {"float32": (lambda w0, w1: _unsigned(w0), 32), "float64": (_bits53, 53)}
 )
 
 
 def _unit(w0: Expr, w1: Expr, dtype: str) -> Expr:
-    return E.cast(_UNIT[dtype](w0, w1), dtype) * 2.0 ** -DTYPES[dtype].digits
+    digits = DTYPES[dtype].digits
+    word = _shift(w0, 32 - digits) if digits < 32 else _bits53(w0, w1)
+    return E.cast(word, DTYPES[dtype].compute) * 2.0**-digits
 
 
 def _mul_high_u64(x_low: Expr, x_high: Expr, y: Expr) -> Expr:

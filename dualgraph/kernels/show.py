@@ -16,7 +16,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 
-from dualgraph.dtypes import NUMPY_DTYPES
+from dualgraph.dtypes import widened
 from dualgraph.kernels import expr as E
 from dualgraph.kernels.fusion_layout import tidy
 from dualgraph.kernels.kinds import Loop
@@ -181,7 +181,7 @@ class _Text:
         if instr.op == E.INPUT:
             return self._element(self.step.ins[instr.attr])
         if instr.op == E.LITERAL:
-            return str(NUMPY_DTYPES[instr.dtype].type(E.literal_value(instr.attr, instr.dtype)))
+            return str(widened(E.literal_array(instr.attr, instr.dtype))[()])
         if not instr.args:
             return instr.op
         sign, binds = SIGNS.get(instr.op, ("", ATOM))

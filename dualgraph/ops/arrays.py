@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dualgraph.dtypes import DTYPES, INTEGERS, NUMPY_DTYPES
+from dualgraph.dtypes import DTYPES, INTEGERS, NAMES, converted, widened
 from dualgraph.errors import DTypeError, DualgraphError, OutOfMemoryError, ShapeError, shown
 from dualgraph.ops.broadcast import checked_scalar
 from dualgraph.ops.tensor import Tensor
@@ -73,9 +73,9 @@ def _array(data: Any) -> Array:
         raise DTypeError(
             f"tensor: got {shown(data)}, which NumPy cannot make an array of ({error}); convert it"
         ) from None
-    if array.dtype.name not in NUMPY_DTYPES or not array.dtype.isnative:
+    if array.dtype.name not in DTYPES or not array.dtype.isnative:
         raise DTypeError(
-            f"tensor: got data of {array.dtype} ({type(data).__name__}); supported are {', '.join(NUMPY_DTYPES)}; "
+            f"tensor: got data of {array.dtype} ({type(data).__name__}); supported are {', '.join(NAMES)}; "
             "convert it with numpy's astype first"
         )
     return _zeros_and_ones(array)
@@ -83,6 +83,9 @@ def _array(data: Any) -> Array:
 
 def _converted(array: Array, name: str) -> Array:
     """The array in another dtype: integers within their range, floats beyond it infinite."""
+    if array.dtype.name == name:
+        return array
+    array = widened(array)
     if name in INTEGERS and array.size and array.dtype.kind in "if":
         record, whole = DTYPES[name], array if array.dtype.kind == "i" else np.trunc(array)
         # -float(min) is max + 1, which floats hold exactly; max itself they may not
@@ -93,8 +96,7 @@ def _converted(array: Array, name: str) -> Array:
                 f"tensor: got {array[bad][0]} for {name}, whose range is {record.lowest} to {record.highest}; use a wider "
                 "dtype"
             )
-    with np.errstate(over="ignore"):
-        return array.astype(NUMPY_DTYPES[name], order="C", copy=False)
+    return converted(array, name)
 
 
 def _holds_tensors(data: Any, level: int) -> bool:

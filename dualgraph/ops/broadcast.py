@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dualgraph.dtypes import DTYPES, NUMPY_DTYPES
+from dualgraph.dtypes import DTYPES, scalar_array
 from dualgraph.errors import DTypeError, ShapeError, shown
 from dualgraph.ops.op import current
 from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, Shape, is_float, promote
@@ -82,7 +82,7 @@ def checked_scalar(name: str, value: Any, dtype: str) -> tuple[Any, str]:
     elif record.kind == "float" and not record.lowest <= value <= record.highest:
         try:
             with np.errstate(over="ignore"):
-                return float(NUMPY_DTYPES[dtype].type(float(value))), dtype
+                return float(scalar_array(float(value), dtype)), dtype
         except OverflowError:
             raise DTypeError(
                 f"{name}: got an integer of {value.bit_length()} bits for {dtype}; it has no float near it; use a float"

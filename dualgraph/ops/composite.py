@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from dualgraph.dtypes import NUMPY_DTYPES
+from dualgraph.dtypes import DTYPES, STORED, scalar_array
 from dualgraph.errors import DTypeError, GraphError, shown
 from dualgraph.kernels.program import Program, View
 from dualgraph.ops.op import Call, Op, Operand, Vjp, as_view, bind, current, within
@@ -38,29 +38,42 @@ class _Composition(Recorder):
 
     def number(self, value: float, dtype: str) -> Symbol:
         with np.errstate(over="ignore"):  # what float32 cannot hold is infinite
-            return self.constant_array(np.array(value, NUMPY_DTYPES[dtype]), operand=True)
+            return self.constant_array(scalar_array(value, dtype), operand=True)
 
 
 class Traced:
-    """The calls of a composite for given input specs and parameters."""
+    """The calls of a composite for given input specs and parameters.
 
-    def __init__(self, name: str, function: Callable[..., Any], specs: Sequence[Spec], params: dict[str, Any]):
+    What a `whole` is given in a stored dtype is widened, and only results are rounded, to the dtypes that the function
+    gives for it.
+    """
+
+    def __init__(
+        self, name: str, function: Callable[..., Any], specs: Sequence[Spec], params: dict[str, Any], whole: bool
+    ):
         recorder = _Composition()
         recorder.grad_enabled = False
         self.inputs = [recorder.placeholder(Spec(s[0], s[1]), f"x{i}") for i, s in enumerate(specs)]
-        self.outputs: tuple[Symbol, ...] = within(recorder, self._outputs, name, function, params, recorder)
-        self.calls = needed_calls(recorder.calls, self.outputs)
 
-    def _outputs(self, name: str, function: Callable[..., Any], params: dict[str, Any], recorder: Recorder) -> Any:
-        results = function(*self.inputs, **params)
-        results = results if isinstance(results, tuple) else (results,)
-        try:
-            return tuple([recorder.lift(x) for x in results])
-        except DTypeError:
-            raise GraphError(
-                f"{name}: got {shown(results)} from the function of a composite operation; it returns a tensor or a tuple "
-                "of tensors; return these"
-            ) from None
+        def called(inputs: Sequence[Symbol]) -> tuple[Symbol, ...]:
+            results = function(*inputs, **params)
+            results = results if isinstance(results, tuple) else (results,)
+            try:
+                return tuple([recorder.lift(x) for x in results])
+            except DTypeError:
+                raise GraphError(
+                    f"{name}: got {shown(results)} from the function of a composite operation; it returns a tensor or a "
+                    "tuple of tensors; return these"
+                ) from None
+
+        def rounded_once(inputs: Sequence[Symbol]) -> tuple[Symbol, ...]:
+            astype: Any = FUNCTIONS["astype"]
+            results = called([astype(x, DTYPES[x.layout.dtype].compute) for x in inputs])
+            return tuple([astype(x, y.layout.dtype) for x, y in zip(results, called(inputs), strict=True)])
+
+        stored = any(x.layout.dtype in STORED for x in self.inputs)
+        self.outputs: tuple[Symbol, ...] = within(recorder, rounded_once if whole and stored else called, self.inputs)
+        self.calls = needed_calls(recorder.calls, self.outputs)
 
 
 def needed_calls(calls: Sequence[Call], outputs: Sequence[Symbol]) -> list[Call]:
@@ -112,12 +125,13 @@ def composite(
     spec: Callable[..., Any] | None = None,
     checks: bool = False,
     gradients: tuple[Callable[..., Any] | None, ...] = (),
+    whole: bool = True,
 ) -> Op:
     """An op computed by `function(*inputs, **params)`, written in public ops.
 
     `gradients` are functions over public ops, one for each input (None: no gradient). They take by their names what they
     need of `g`, `out` and the parameters of `function`; each is made a composite. Without them, and without a `vjp`, the
-    gradient is derived.
+    gradient is derived. What is not a `whole` is only launched as one: each of its ops rounds its own results.
     """
     if vjp is None:
         vjp = _written(name, function, gradients) if gradients else _derived(name, function)
@@ -129,7 +143,7 @@ def composite(
         if found is None:
             if len(traces) >= MOST_TRACES:
                 traces.clear()
-            found = traces[key] = Traced(name, function, specs, params)
+            found = traces[key] = Traced(name, function, specs, params, whole)
         return found
 
     def infer(*specs: Any, **params: Any) -> tuple[Spec, ...]:

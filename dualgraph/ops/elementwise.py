@@ -52,10 +52,12 @@ class Scalar:
         floats: bool = False,
         conditions: int = 0,
         slopes: Slopes | None = None,
+        copies: bool = False,
     ):
         self.name, self.expression, self.arity = name, expression, arity
         self.slopes = slopes  # where the derivative of the expression is not to be derived
         self.floats = floats  # integers are taken to the default float
+        self.copies = copies  # what it is given, or a conversion of it: in the dtype in which it is stored
         self.conditions = conditions  # this many leading operands are bool and do not take part in promotion
         self._loops: dict[Any, Loop] = {}
         self._rules: dict[Any, Any] = {}
@@ -70,7 +72,10 @@ class Scalar:
         """The expression applied to operands of any dtypes."""
         dtype = self.common(tuple(x.dtype for x in operands))
         cast = [E.cast(x, "bool" if i < self.conditions else dtype) for i, x in enumerate(operands)]
-        return self.expression(*cast, **params)
+        if self.copies:
+            return self.expression(*cast, **params)
+        result = self.expression(*map(E.widened, cast), **params)
+        return E.cast(result, dtype) if result.dtype == DTYPES[dtype].compute else result  # the one rounding
 
     def spec(self, *specs: Any, **params: Any) -> Spec:
         shape = broadcast_shapes(self.name, *[s[0] for s in specs])
@@ -114,6 +119,8 @@ class Scalar:
         None: the gradient is zero. An op of None: the gradient is `g` itself.
         """
 
+        dtype = dtype if self.copies else DTYPES[dtype].compute
+
         def leaves(start: int) -> list[E.Expr]:
             return [E.input(start + i, "bool" if i < self.conditions else dtype) for i in range(self.arity)]
 
@@ -137,7 +144,8 @@ class Scalar:
             full = [operands[where[u]] if u in where else operands[0] for u in range(2 + self.arity)]
             return E.inline(code, full)[root]
 
-        return elementwise_op(f"{self.name}_vjp{number}", expression, len(order), conditions=conditions), order
+        name = f"{self.name}_vjp{number}"
+        return elementwise_op(name, expression, len(order), conditions=conditions, copies=self.copies), order
 
     def _slope(self, number: int, result: E.Expr, xs: list[E.Expr], g: E.Expr, out: E.Expr) -> E.Expr | None:
         if self.slopes is not None:
@@ -167,9 +175,10 @@ def elementwise_op(
     conditions: int = 0,
     vjp: tuple[Vjp | None, ...] | Vjp | None = None,
     slopes: Slopes | None = None,
+    copies: bool = False,
 ) -> Op:
     """An elementwise `Op` from a scalar expression; its gradient is derived unless `slopes` or a `vjp` are given."""
-    scalar = Scalar(name, expression, arity, floats, conditions, slopes)
+    scalar = Scalar(name, expression, arity, floats, conditions, slopes, copies)
     rules = scalar.vjp if vjp is None else vjp
     return Op(name, scalar.spec, scalar.lower, rules, scalar=scalar, joint_vjp=True)
 
@@ -593,7 +602,7 @@ bitwise_right_shift = binary(
     example="[8, -5], 1 -> [4, -3]",
 )
 
-_WHERE = register(elementwise_op("where", lambda c, x, y: E.select(c, x, y), 3, conditions=1))
+_WHERE = register(elementwise_op("where", lambda c, x, y: E.select(c, x, y), 3, conditions=1, copies=True))
 
 
 def where(condition: ArrayLike, x: ArrayLike, y: ArrayLike, /) -> Tensor:
@@ -615,7 +624,7 @@ def _cast_vjp(g: Any, out: Any, x: Any, *, dtype: str) -> Any:
     return astype(g, x.layout[1])
 
 
-_ASTYPE = register(elementwise_op("astype", lambda x, *, dtype: E.cast(x, dtype), 1, vjp=(_cast_vjp,)))
+_ASTYPE = register(elementwise_op("astype", lambda x, *, dtype: E.cast(x, dtype), 1, vjp=(_cast_vjp,), copies=True))
 
 
 def astype(x: ArrayLike, dtype: DTypeLike, /) -> Tensor:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from dualgraph.dtypes import NUMPY_DTYPES
+from dualgraph.dtypes import scalar_array
 from dualgraph.errors import DualgraphError, GraphError, SymbolError, here
 from dualgraph.ops.arrays import as_array
 from dualgraph.ops.op import Call, Op, default, specs_of
@@ -243,7 +243,7 @@ class Recorder:
 
     def constant(self, value: Any, dtype: str) -> Symbol:
         with np.errstate(over="ignore"):  # what float32 cannot hold is infinite
-            return self.constant_array(np.array(value, NUMPY_DTYPES[dtype]))
+            return self.constant_array(scalar_array(value, dtype))
 
     def number(self, value: float, dtype: str) -> Symbol:
         """See `ops.op.FrontEnd.number`."""

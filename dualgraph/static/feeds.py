@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dualgraph.dtypes import converted
 from dualgraph.errors import DTypeError, FeedError, ShapeError, here
 from dualgraph.ops.arrays import as_array, copied
 from dualgraph.ops.op import current, default
@@ -100,7 +101,7 @@ def _weak(array: Array, dtype: str) -> Array:
     floats = is_float(dtype)
     if array.dtype.kind == "i" or (array.dtype.kind == "f" and floats):
         with np.errstate(over="ignore"):
-            cast = array.astype(dtype)
+            cast = converted(array, dtype)
         if array.dtype.kind != "i" or floats or np.array_equal(cast, array):
             return cast
     return array

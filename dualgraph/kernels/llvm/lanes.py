@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from llvmlite import ir
 
-from dualgraph.dtypes import DTYPES, NAMES, Table
+from dualgraph.dtypes import DTYPES, NAMES, STORED, Table
 from dualgraph.kernels.expr import literal_value
 from dualgraph.spec import is_float
 
@@ -42,6 +42,7 @@ REGISTERS: Table[Register] = Table(
         "bool": Register(ir.IntType(1), "i1", BYTE, "i8"),
         "int32": _same(ir.IntType(32), "i32", "int32", "float32"),
         "int64": _same(ir.IntType(64), "i64", "int64", "float64"),
+        "bfloat16": _same(ir.IntType(16), "i16", "", ""),  # its bits
         "float32": _same(ir.FloatType(), "f32", "int32", "float32"),
         "float64": _same(ir.DoubleType(), "f64", "int64", "float64"),
     },
@@ -199,6 +200,8 @@ class Lanes:
 
     def literal(self, dtype: str, bits: int) -> Value:
         """The value of these bits in every lane; they are kept, also those of a NaN."""
+        if dtype in STORED:
+            return self._everywhere(dtype, str(bits))
         value = literal_value(bits, dtype)
         if value == value:
             return self.constant(dtype, value)

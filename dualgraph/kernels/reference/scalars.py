@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from dualgraph.dtypes import DTYPES, NUMPY_DTYPES
+from dualgraph.dtypes import DTYPES, NUMPY_DTYPES, converted, widened
+from dualgraph.spec import is_float
 
 Array = np.ndarray[Any, Any]
 
@@ -103,11 +104,12 @@ def _mul_high_u32(x: Array, y: Array) -> Array:
 
 def cast(x: Array, dtype: str) -> Array:
     """Conversion: float to integer truncates and saturates (NaN gives 0), to bool is `x != 0`, int64 to int32 wraps."""
-    to = NUMPY_DTYPES[dtype]
+    x = widened(x)
     if dtype == "bool":
         return np.not_equal(x, 0)
-    if not _is_float(x) or to.kind == "f":
-        return x.astype(to)
+    if not _is_float(x) or is_float(dtype):
+        return converted(x, dtype)
+    to = NUMPY_DTYPES[dtype]
     low, high = DTYPES[dtype].lowest, DTYPES[dtype].highest
     limit = x.dtype.type(-float(low))
     inside = (x > -limit) & (x < limit)

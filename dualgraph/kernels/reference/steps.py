@@ -47,7 +47,7 @@ def window(array: Array, view: View) -> Array:
         "shape": view.shape,
         "strides": tuple(stride * size for stride in view.strides),
     }
-    return np.asarray(_Window(array, interface))
+    return np.asarray(_Window(array, interface)).view(NUMPY_DTYPES[view.dtype])  # whose name alone not all dtypes tell
 
 
 def _read(memory: Memory, view: View) -> Array:

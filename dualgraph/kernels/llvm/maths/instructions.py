@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dualgraph.dtypes import DTYPES
+from dualgraph.dtypes import DTYPES, STORED
 from dualgraph.kernels.llvm.lanes import Lanes, Value
-from dualgraph.kernels.llvm.maths import division, exp, log, trig
+from dualgraph.kernels.llvm.maths import division, exp, log, stored, trig
 from dualgraph.kernels.llvm.maths.arithmetic import INF, sign_bit
 
 Emitter = Callable[[Lanes, tuple[Value, ...]], Value]
@@ -153,6 +153,10 @@ def cast(lanes: Lanes, x: Value, dtype: str) -> Value:
     """Convert between dtypes. Float to integer truncates and saturates, NaN gives 0; integers wrap; x != 0 is true."""
     if x.dtype == dtype:
         return x
+    if x.dtype in STORED:
+        return cast(lanes, stored.widened(x), dtype)
+    if dtype in STORED:
+        return stored.rounded(x, dtype)
     if dtype == "bool":
         return x.ne(0)
     have, want = DTYPES[x.dtype], DTYPES[dtype]
