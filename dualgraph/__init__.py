@@ -51,6 +51,7 @@ if _typing.TYPE_CHECKING:
     bfloat16: _np.dtype[_typing.Any]
 else:
     from dualgraph.dtypes import NUMPY_DTYPES as _NUMPY_DTYPES
+    from dualgraph.dtypes import STORED as _STORED
     from dualgraph.ops import public as _public
 
     __all__ = [
@@ -60,7 +61,7 @@ else:
     ]
 
     def __getattr__(name: str) -> _typing.Any:
-        """`bfloat16`, for which NumPy needs another package."""
-        if name == "bfloat16":
+        """Dtypes for which NumPy needs another package, when they are asked for."""
+        if name in _STORED:
             return _NUMPY_DTYPES[name]
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

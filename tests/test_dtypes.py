@@ -15,12 +15,12 @@ import pytest
 
 import dualgraph
 from dualgraph import dtypes
-from dualgraph.dtypes import COMPUTED, COMPUTED_FLOATS, DTYPES, FLOATS, INTEGERS, NAMES, NUMPY_DTYPES, Table
+from dualgraph.dtypes import COMPUTED, COMPUTED_FLOATS, DTYPES, FLOATS, INTEGERS, NAMES, NUMPY_DTYPES, STORED, Table
 from dualgraph.errors import DTypeError
 from dualgraph.spec import dtype_name, is_float, promote
 
 PACKAGE = Path(dualgraph.__file__).parent
-GROUPS = {NAMES, FLOATS, INTEGERS, COMPUTED, COMPUTED_FLOATS}
+GROUPS = {NAMES, FLOATS, INTEGERS, COMPUTED, COMPUTED_FLOATS, STORED}
 
 
 @functools.cache
@@ -35,6 +35,7 @@ def tables() -> list[tuple[str, Table[Any]]]:
 
 
 def test_every_table_has_a_row_for_every_dtype_that_it_is_about():
+    assert all(NUMPY_DTYPES[name].name == name for name in STORED)  # which are looked up late
     for name, table in tables():
         assert set(table) == set(table.over), f"{name} ({table.what})"
         assert tuple(table.over) in GROUPS, name

@@ -66,7 +66,8 @@ def test_arrays_are_read_only_for_good(name, array):
         if array.size:
             with pytest.raises(ValueError, match="read-only"):
                 view[...] = 0
-    assert memoryview(array).readonly
+    if array.dtype.kind != "V":  # which no buffer describes
+        assert memoryview(array).readonly
 
 
 @pytest.mark.parametrize(("name", "array"), [pytest.param(n, a, id=n) for n, a in arrays()])
