@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 import numpy as np
 
 from dualgraph.dtypes import DTYPES, NUMPY_DTYPES, STORED, scalar_array
+from dualgraph.dtypes import widened as wide_array
 from dualgraph.errors import ArgumentError, DTypeError, shown
 from dualgraph.kernels import monoids
 from dualgraph.spec import dtype_name, is_float
@@ -227,6 +228,9 @@ def cast(x: Expr, dtype: DTypeLike) -> Expr:
             f"cast: got {shown(x)}; it must be a scalar expression; make one with literal(value, dtype)"
         )
     dtype = dtype_name(dtype)
+    if x.dtype == dtype:
+        return x
+    x = widened(x)
     return x if x.dtype == dtype else Expr("cast", (x,), dtype)
 
 
@@ -236,11 +240,13 @@ def select(condition: Expr, x: Expr | Number, y: Expr | Number) -> Expr:
 
 
 def widened(x: Expr) -> Expr:
-    """x in the dtype in which kernels calculate with it."""
+    """x in the dtype in which kernels calculate with it: a copy, also of a NaN."""
     to = DTYPES[x.dtype].compute
-    if to != x.dtype and x.op == LITERAL:
-        return literal(literal_value(x.attr, x.dtype), to)
-    return cast(x, to)
+    if to == x.dtype:
+        return x
+    if x.op == LITERAL:
+        return Expr(LITERAL, (), to, int.from_bytes(wide_array(literal_array(x.attr, x.dtype)).tobytes(), "little"))
+    return Expr("widen", (x,), to)
 
 
 def _lift(value: Any, like: Expr) -> Expr:
@@ -250,7 +256,7 @@ def _lift(value: Any, like: Expr) -> Expr:
 def call(op: str, *args: Expr | Number) -> Expr:
     """Apply one instruction; Python numbers become literals of the dtype of the first expression among `args`."""
     row = INSTRUCTIONS.get(op) if isinstance(op, str) else None
-    if row is None or op == "cast":  # which needs to know what to
+    if row is None or op in CONVERSIONS:
         raise ArgumentError(f"got instruction {shown(op)}; there is none of this name; {_instead(op)}")
     if len(args) != row.arity:
         raise ArgumentError(f"{op}: got {len(args)} operands; it takes {row.arity}; pass these")
@@ -281,9 +287,10 @@ def call(op: str, *args: Expr | Number) -> Expr:
 def _instead(op: Any) -> str:
     """What may have been meant by the name of no instruction."""
     near = difflib.get_close_matches(op, INSTRUCTIONS, 1) if isinstance(op, str) else []
-    if near == ["cast"]:
+    if near and near[0] in CONVERSIONS:
         return "use cast(x, dtype)"
-    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(n for n in INSTRUCTIONS if n != 'cast')}"
+    known = ", ".join(n for n in INSTRUCTIONS if n not in CONVERSIONS)
+    return f"did you mean {near[0]!r}?" if near else f"known are {known}"
 
 
 def linearise(results: Sequence[Expr]) -> tuple[Code, tuple[int, ...]]:
@@ -376,4 +383,6 @@ INSTRUCTIONS: dict[str, Instruction] = {
     **_rows("bitwise_not", arity=1, kinds="bits"),
     **_rows("select", arity=3, copies=(1, 2)),
     "cast": Instruction(arity=1),
+    "widen": Instruction(arity=1, copies=(0,)),  # of a stored dtype
 }
+CONVERSIONS = ("cast", "widen")  # which need to know what to

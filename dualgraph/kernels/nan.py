@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dualgraph.dtypes import DTYPES
+from dualgraph.dtypes import DTYPES, DType
 from dualgraph.kernels.expr import INPUT, INSTRUCTIONS, LITERAL, Code, Instr
 from dualgraph.kernels.kinds import (
     CheckIndex,
@@ -39,17 +39,26 @@ def one_nan(x: Array) -> Array:
     record = DTYPES[x.dtype.name]
     if record.kind != "float":
         return x
-    bad = np.isnan(x)
+    bits = _unsigned(x)
+    bad = _is_nan(bits, record)
     if not bad.any():
         return x
-    bits = _unsigned(x)
     return np.where(bad, bits.dtype.type(record.one_nan), bits).view(x.dtype)
 
 
 def has_other(x: Array) -> bool:
     """Holds x a NaN that is not the one NaN?"""
     record = DTYPES[x.dtype.name]
-    return record.kind == "float" and bool((np.isnan(x) & (_unsigned(x) != record.one_nan)).any())
+    if record.kind != "float":
+        return False
+    bits = _unsigned(x)
+    return bool((_is_nan(bits, record) & (bits != record.one_nan)).any())
+
+
+def _is_nan(bits: Any, record: DType) -> Any:
+    """By the bits, of an array or a number: nothing then looks at a float, which could change it."""
+    magnitude = bits & ((1 << (record.bits - 1)) - 1)
+    return magnitude > record.infinity
 
 
 def _unsigned(x: Array) -> Array:
@@ -109,8 +118,7 @@ def _of_loop(kernel: Loop, result: int) -> set[int]:
 
 def _other_bits(bits: int, dtype: str) -> bool:
     record = DTYPES[dtype]
-    magnitude = bits & ((1 << (record.bits - 1)) - 1)
-    return record.kind == "float" and magnitude > record.infinity and bits != record.one_nan
+    return record.kind == "float" and _is_nan(bits, record) and bits != record.one_nan
 
 
 COPIED: dict[type, Any] = {  # kernel, number of a result -> the operands of which the result may hold copies

@@ -186,7 +186,7 @@ class _Text:
             return instr.op
         sign, binds = SIGNS.get(instr.op, ("", ATOM))
         if not sign:
-            function = {"cast": instr.dtype, E.FOLD: str(instr.attr)}.get(instr.op, instr.op)
+            function = {"cast": instr.dtype, "widen": instr.dtype, E.FOLD: str(instr.attr)}.get(instr.op, instr.op)
             return f"{function}({', '.join(self.expression(a, inline=inline) for a in instr.args)})"
         first, *rest = (self.expression(a, binds + (k > 0), inline=inline) for k, a in enumerate(instr.args))
         if instr.op == "select":

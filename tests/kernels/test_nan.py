@@ -23,7 +23,7 @@ Array = np.ndarray[Any, Any]
 
 UNSIGNED = {"float32": np.uint32, "float64": np.uint64}
 FLOATS = ("float32", "float64")
-INSTRUCTIONS = [name for name, row in E.INSTRUCTIONS.items() if row.kinds not in ("bits", "integer")]
+INSTRUCTIONS = [n for n, row in E.INSTRUCTIONS.items() if row.kinds not in ("bits", "integer") and n != "widen"]
 QUIET = {"float32": 1 << 22, "float64": 1 << 51}
 
 

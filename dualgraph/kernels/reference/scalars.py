@@ -104,7 +104,6 @@ def _mul_high_u32(x: Array, y: Array) -> Array:
 
 def cast(x: Array, dtype: str) -> Array:
     """Conversion: float to integer truncates and saturates (NaN gives 0), to bool is `x != 0`, int64 to int32 wraps."""
-    x = widened(x)
     if dtype == "bool":
         return np.not_equal(x, 0)
     if not _is_float(x) or is_float(dtype):
@@ -177,5 +176,6 @@ NUMPY: dict[str, Callable[..., Any]] = {
     "mul_high_u32": _mul_high_u32,
     "bitwise_not": np.invert,
     "select": np.where,
+    "widen": widened,
     "cast": cast,  # the one row that also takes the dtype of its result
 }

@@ -145,6 +145,7 @@ EMITTERS: dict[str, Emitter] = {
     "isfinite": _row(lambda x: x.abs() < INF),
     "signbit": _row(sign_bit),
     "copysign": _intrinsic("copysign"),
+    "widen": _row(stored.widened),
     "select": lambda lanes, args: lanes.select(*args),
 }
 
@@ -153,8 +154,6 @@ def cast(lanes: Lanes, x: Value, dtype: str) -> Value:
     """Convert between dtypes. Float to integer truncates and saturates, NaN gives 0; integers wrap; x != 0 is true."""
     if x.dtype == dtype:
         return x
-    if x.dtype in STORED:
-        return cast(lanes, stored.widened(x), dtype)
     if dtype in STORED:
         return stored.rounded(x, dtype)
     if dtype == "bool":
