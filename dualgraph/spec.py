@@ -21,7 +21,8 @@ MOST_AXES = 64  # of a NumPy array
 LARGEST_SIZE = 2**60  # elements: their bytes are counted in 64 bits
 
 ITEMSIZE = Table("sizes", NAMES, {name: record.itemsize for name, record in DTYPES.items()})
-_IS_FLOAT = Table("kinds", NAMES, {name: record.kind == "float" for name, record in DTYPES.items()})
+_FLOAT = Table("kinds", NAMES, {name: record.kind == "float" for name, record in DTYPES.items()})
+is_float = _FLOAT.__getitem__  # the table's own method: it is asked at every op
 _PROMOTION = Table("promotion", NAMES, {name: number for number, name in enumerate(NAMES)})
 _NAMES = {dtype: name for name, dtype in NUMPY_DTYPES.items()}
 
@@ -53,7 +54,7 @@ def dtype_name(dtype: Any, default: str | None = None) -> str:
     if dtype is None and default is not None:
         return default
     if isinstance(dtype, str) and dtype in DTYPES:
-        return dtype
+        return DTYPES[dtype].name
     name = None
     if isinstance(dtype, (str, type, np.dtype)):
         try:
@@ -80,10 +81,6 @@ def fitting(name: str, shape: Shape) -> Shape:
             "use smaller lengths"
         )
     return shape
-
-
-def is_float(dtype: str) -> bool:
-    return _IS_FLOAT[dtype]
 
 
 def promote(*dtypes: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dualgraph.dtypes import NUMPY_DTYPES
+from dualgraph.dtypes import FLOATS, NUMPY_DTYPES
 from dualgraph.errors import DTypeError, OutOfMemoryError, here
 from dualgraph.nn import functional as F
 from dualgraph.nn import init
@@ -160,5 +160,7 @@ def float_dtype(name: str, dtype: DTypeLike) -> np.dtype[Any]:
     """A dtype that parameters can have."""
     found = dtype_name(dtype, DEFAULT_FLOAT)
     if not is_float(found):
-        raise DTypeError(f"{name}: got dtype {found}; parameters are float32 or float64; choose one of them").at(here())
+        raise DTypeError(f"{name}: got dtype {found}; parameters are {', '.join(FLOATS)}; choose one of them").at(
+            here()
+        )
     return NUMPY_DTYPES[found]

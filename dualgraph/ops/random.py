@@ -94,13 +94,13 @@ def _float_dtype(name: str, dtype: Any) -> str:
     found = dtype_name(dtype, DEFAULT_FLOAT)
     if not is_float(found):
         raise ArgumentError(
-            f"{name}: got dtype {found}; random floats are {' or '.join(FLOATS)}; use randint for integers"
+            f"{name}: got dtype {found}; random floats are {', '.join(FLOATS)}; use randint for integers"
         )
     return found
 
 
 def rand(shape: ShapeLike, *, dtype: DTypeLike = DEFAULT_FLOAT) -> Tensor:
-    """Uniform on [0, 1): 24 random bits for float32, 53 for float64, so that each value is exact.
+    """Uniform on [0, 1): 24 random bits for float32, 53 for float64, 8 for bfloat16, so that each value is exact.
 
     >>> import dualgraph as dg
     >>> x = dg.rand((2, 3))
@@ -149,7 +149,7 @@ def uniform(shape: ShapeLike, low: float = 0.0, high: float = 1.0, *, dtype: DTy
 
 
 def randn(shape: ShapeLike, *, dtype: DTypeLike = DEFAULT_FLOAT) -> Tensor:
-    """Normal with mean 0 and variance 1 (Box & Muller 1958); float32 or float64.
+    """Normal with mean 0 and variance 1 (Box & Muller 1958), in a dtype of floats.
 
     >>> import dualgraph as dg
     >>> dg.randn((2, 3)).shape
