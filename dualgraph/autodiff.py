@@ -17,7 +17,7 @@ from dualgraph.errors import ArgumentError, DTypeError, DualgraphError, Gradient
 from dualgraph.ops.arguments import flag
 from dualgraph.ops.elementwise import add
 from dualgraph.ops.identity import identity
-from dualgraph.ops.op import Call, current, within
+from dualgraph.ops.op import Call, FrontEnd, current, within
 from dualgraph.ops.reduce import sum_to
 from dualgraph.ops.shape import zeros_like
 from dualgraph.ops.tensor import FUNCTIONS, Tensor
@@ -35,7 +35,7 @@ def key_of(x: Any) -> Key:
 
 
 def sweep(
-    front: Any,
+    front: FrontEnd,
     outputs: Sequence[Any],
     seeds: Sequence[Any],
     targets: Sequence[Any] | None,
@@ -111,7 +111,7 @@ def _finished(hooks: Sequence[Callable[[Any], Any]] | None, g: Any) -> Any:
 
 
 def _propagate(
-    front: Any,
+    front: FrontEnd,
     call: Call,
     gradients: dict[Key, Any],
     reach: Callable[[Any, Any], None],
@@ -149,15 +149,17 @@ def _propagate(
         wanted = tuple([want and _leads(x, useful) for want, x in zip(wanted, inputs, strict=True)])
     if len(found) > 1:
         found = [zeros_like(front.result(call, n)) if g is None else g for n, g in enumerate(found)]
-    if call.plan is not None and front.joint and op.joint_vjp and not create_graph:
-        pulled, without = front.pull(call, found, wanted)
-        for number, g in pulled:
-            reach(inputs[number], g)
+    pulled = front.pull(call, found, wanted, create_graph)
+    if pulled is not None:
+        gradients_of_inputs, without = pulled
+        for number, part in gradients_of_inputs:
+            reach(inputs[number], part)
         if without:
             _note_flat([inputs[number] for number in without], flat)
         return True
     results = [front.result(call, n) for n in range(len(found))]
-    g, out = (found[0], results[0]) if len(found) == 1 else (tuple(found), tuple(results))
+    g: Any = found[0] if len(found) == 1 else tuple(found)
+    out: Any = results[0] if len(found) == 1 else tuple(results)
     values = front.saved_inputs(call, create_graph)
     for number, want in enumerate(wanted):
         if want:
@@ -284,7 +286,7 @@ def _paths_to(outputs: Sequence[Any], targets: Sequence[Any]) -> tuple[set[int],
     return useful, met
 
 
-def _seed(front: Any, output: Any, gradient: Any, name: str) -> Any:
+def _seed(front: FrontEnd, output: Any, gradient: Any, name: str) -> Any:
     if not output.tracked:
         raise GradientError(
             f"{name}: the output {output.spec} needs no gradient (nothing it was computed from has requires_grad, or it "
@@ -335,7 +337,7 @@ def grad(
     retain_graph: bool | None = None,
     allow_unused: bool = False,
 ) -> list[Tensor]:
-    """Gradients of `outputs` (summed) with respect to each of `inputs`, without touching `.grad`.
+    """Gradients of `outputs` (summed) with respect to each of `inputs`, without touching the `.grad` of leaves.
 
     With `create_graph` the gradients can be differentiated again. An input that does not matter gets zeros with
     `allow_unused=True` and is an error otherwise.
@@ -352,16 +354,16 @@ def grad(
         flag("grad", "allow_unused", allow_unused),
     )
     retain = create_graph if retain_graph is None else flag("grad", "retain_graph", retain_graph)
-    outs = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+    given_outputs = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
     wrt = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
-    given = list(grad_outputs) if isinstance(grad_outputs, (list, tuple)) else [grad_outputs] * len(outs)
-    if len(given) != len(outs):
+    given = list(grad_outputs) if isinstance(grad_outputs, (list, tuple)) else [grad_outputs] * len(given_outputs)
+    if len(given) != len(given_outputs):
         raise ArgumentError(
-            f"grad: got {len(given)} grad_outputs for {len(outs)} outputs; there must be one for each; None stands for 1"
+            f"grad: got {len(given)} grad_outputs for {len(given_outputs)} outputs; there must be one for each; None stands for 1"
         )
     front = current()
     targets = [front.lift(x) for x in wrt]
-    outs = [front.lift(x) for x in outs]
+    outs = [front.lift(x) for x in given_outputs]
     for x in targets:
         if not is_float(x.layout[1]):
             raise DTypeError(f"grad: got an input of {x.spec}; gradients exist for floats only; cast it first")

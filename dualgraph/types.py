@@ -27,7 +27,7 @@ ShapeLike: TypeAlias = Integers
 Axis: TypeAlias = Integers | None
 Position: TypeAlias = SupportsIndex | slice | EllipsisType | None  # in x[…]
 
-Device: TypeAlias = Literal["cpu"]
+DeviceName: TypeAlias = Literal["cpu"]
 Level: TypeAlias = Literal["none", "exact", "fast"]
 Reduction: TypeAlias = Literal["none", "mean", "sum"]
 Approximate: TypeAlias = Literal["none", "tanh"]
@@ -39,7 +39,7 @@ __all__ = [
     "Axis",
     "DTypeLike",
     "DTypeName",
-    "Device",
+    "DeviceName",
     "Integers",
     "Level",
     "Nonlinearity",

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import dualgraph as dg
+
 ROOT = Path(__file__).resolve().parents[1]
 TOPS = ("dualgraph", "cli", "tests", "benchmarks", "docs")
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -40,6 +42,15 @@ def test_links_lead_somewhere(page):
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+def test_what_the_readme_says_is_missing_is_missing():
+    (names,) = re.findall(
+        r"^- Names .* not there yet: (.*?)(?=^- )", (ROOT / "README.md").read_text("utf-8"), re.M | re.S
+    )
+    missing = set(re.findall(r"`(\w+)`", names))
+    assert len(missing) > 10
+    assert {name for name in missing if hasattr(dg, name)} == set()
+
+
 def test_every_module_is_on_the_layout_page():
     """By its own name, or by a pattern such as `loop_*.py`."""
     text = (ROOT / "docs" / "layout.md").read_text("utf-8")
@@ -52,9 +63,9 @@ def test_the_diffs_of_contributing_were_made():
     """Each hunk stands in its file as it is shown."""
     diffs = blocks(ROOT / "CONTRIBUTING.md", "diff")
     parts = [part for diff in diffs for part in re.split(r"^--- .*\n\+\+\+ b/", diff, flags=re.MULTILINE)[1:]]
-    assert [len(diffs), len(parts)] == [3, 6]
+    assert [len(diffs), len(parts)] == [4, 13]
     for part in parts:
         name, *hunks = re.split(r"^@@.*\n|(?<=py)\n", part, flags=re.MULTILINE)
         text = (ROOT / name).read_text("utf-8")
         for hunk in filter(None, hunks):
-            assert "\n".join(line[1:] for line in hunk.splitlines()) in text, f"{name}: {hunk}"
+            assert "\n".join(line[1:] for line in hunk.splitlines() if line[0] != "-") in text, f"{name}: {hunk}"

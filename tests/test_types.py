@@ -24,22 +24,12 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path(dualgraph.__file__).parent
 MODULES = (dualgraph, eager, nn, nn.functional, nn.init, optim, data, static, extend, models, compare, errors)
 
-FRONT_END = "front ends and operations speak it among themselves"
 HOOK = "gets what any module of the user's takes and gives"
 
 # What may hold `Any`, and why: a callable or an attribute; or a class, for all that it says and its subclasses say anew.
 EXCEPTIONS = {
-    "Context": FRONT_END,
-    "Eager": FRONT_END,
-    "Plan": FRONT_END,
-    "Recorder": FRONT_END,
-    "Tensor.hooks": FRONT_END,
-    "Tensor.layout": FRONT_END,
-    "Tensor.source": FRONT_END,
-    "EagerTensor.layout": FRONT_END,
-    "EagerTensor.source": FRONT_END,
-    "EagerTensor.tolist": "lists nested as deep as there are axes, which is known only when the program runs",
-    "EagerTensor.__dlpack__": "a capsule: Python has a name for its type from 3.13 on",
+    "Value.tolist": "lists nested as deep as there are axes, which is known only when the program runs",
+    "Value.__dlpack__": "a capsule: Python has a name for its type from 3.13 on",
     "Module.forward": "modules take and give whatever they are written for; calling one has the types of its forward",
     "Module.register_forward_hook": HOOK,
     "Module.register_forward_pre_hook": HOOK,

@@ -16,7 +16,7 @@ import numpy as np
 import dualgraph as dg
 from dualgraph import static
 from dualgraph.compare.workloads import Batch, Instance, Workload
-from dualgraph.eager import DRAW, SEED
+from dualgraph.ops.random import DRAW, SEED
 
 if TYPE_CHECKING:
     from dualgraph.types import Level

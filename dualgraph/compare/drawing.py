@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -192,7 +192,7 @@ def _eager_step(arm: Arm, title: str) -> Drawing:
                 return builder.leaf(key(x), short, _KINDS.get(kind, "state"), x.layout)
             return _constant(builder, key(x), x)
 
-        def heard(op: Op, inputs: tuple[Any, ...], params: dict[str, Any], results: Any) -> None:
+        def heard(op: Op, inputs: tuple[Any, ...], params: Mapping[str, Any], results: Any) -> None:
             found = results if isinstance(results, tuple) else (results,)
             lifted = [front.lift(x) for x in inputs]
             kept.append((lifted, [x.storage for x in (*lifted, *found)]))

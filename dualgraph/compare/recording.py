@@ -6,17 +6,20 @@ launches by replacing, for a step, the launch of each plan of those operations.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dualgraph.compare.arms import Arm
-from dualgraph.eager import Eager, Plan
+from dualgraph.eager import Eager, Prepared
 from dualgraph.kernels import provider
 from dualgraph.kernels.program import Program
 from dualgraph.ops.op import Call, Op, within
 
-Heard = Callable[[Op, tuple[Any, ...], dict[str, Any], Any], None]
+if TYPE_CHECKING:
+    from dualgraph.ops.types import Params, Pulled, Tensor
+
+Heard = Callable[[Op, tuple[Any, ...], Mapping[str, Any], Any], None]
 
 
 class Listening(Eager):
@@ -24,18 +27,19 @@ class Listening(Eager):
 
     __slots__ = ("heard",)
 
-    joint = False
-
     def __init__(self, heard: Heard, grad_enabled: bool = True):
         super().__init__(grad_enabled)
         self.heard = heard
 
-    def apply(self, op: Op, inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:
+    def apply(self, op: Op, inputs: tuple[Any, ...], params: Params) -> Tensor:
         results = super().apply(op, inputs, params)
         self.heard(op, inputs, params, results)
         return results
 
-    def update(self, op: Op, inputs: Sequence[Any], variables: Sequence[Any], params: dict[str, Any]) -> None:
+    def pull(self, *_: Any) -> None:
+        """Rules one by one."""
+
+    def update(self, op: Op, inputs: Sequence[Any], variables: Sequence[Any], params: Params) -> None:
         new = self.apply(op, tuple(inputs), params)
         for variable, value in zip(variables, new if isinstance(new, tuple) else (new,), strict=True):
             variable.assign(value)
@@ -49,21 +53,22 @@ class Collecting(Eager):
 
     __slots__ = ("plans",)
 
-    def __init__(self, plans: dict[Plan, None], grad_enabled: bool = True):
+    def __init__(self, plans: dict[Prepared, None], grad_enabled: bool = True):
         super().__init__(grad_enabled)
         self.plans = plans
 
-    def apply(self, op: Op, inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:
+    def apply(self, op: Op, inputs: tuple[Any, ...], params: Params) -> Tensor:
         results = super().apply(op, inputs, params)
         self.plans.update(dict.fromkeys(op.plans.values()))
         return results
 
-    def pull(self, call: Call, gradients: Sequence[Any], wanted: tuple[bool, ...]) -> Any:
-        found = super().pull(call, gradients, wanted)
-        self.plans.update((pullback.plan, None) for pullback in call.plan.pullbacks.values())
+    def pull(self, call: Call, gradients: Sequence[Any], wanted: tuple[bool, ...], create_graph: bool) -> Pulled | None:
+        found = super().pull(call, gradients, wanted, create_graph)
+        if found is not None:
+            self.plans.update((pullback.plan, None) for pullback in call.plan.pullbacks.values())
         return found
 
-    def update(self, op: Op, inputs: Sequence[Any], variables: Sequence[Any], params: dict[str, Any]) -> None:
+    def update(self, op: Op, inputs: Sequence[Any], variables: Sequence[Any], params: Params) -> None:
         super().update(op, inputs, variables, params)
         self.plans.update(dict.fromkeys(op.plans.values()))
 
@@ -81,7 +86,7 @@ class Launch(NamedTuple):
 
 def launches(arm: Arm) -> list[Launch]:
     """The launches of a steady eager step, with the arrays they took. The arm does two steps."""
-    plans: dict[Plan, None] = {}
+    plans: dict[Prepared, None] = {}
     with arm.turn():
         within(Collecting(plans), arm.step)
     found: list[Launch] = []
@@ -91,7 +96,7 @@ def launches(arm: Arm) -> list[Launch]:
 
 
 @contextmanager
-def _replaced(plans: list[Plan], found: list[Launch]) -> Iterator[None]:
+def _replaced(plans: list[Prepared], found: list[Launch]) -> Iterator[None]:
     originals = [plan.launch for plan in plans]
     try:
         for plan in plans:
@@ -102,7 +107,7 @@ def _replaced(plans: list[Plan], found: list[Launch]) -> Iterator[None]:
             plan.launch = launch
 
 
-def _noting(plan: Plan, found: list[Launch]) -> Callable[..., Any]:
+def _noting(plan: Prepared, found: list[Launch]) -> Callable[..., Any]:
     launch = plan.launch
     assert launch is not None
 

@@ -14,9 +14,9 @@ import numpy as np
 import dualgraph as dg
 from dualgraph import models, nn, optim
 from dualgraph.data.digits import digits_split
-from dualgraph.eager import DRAW, SEED
 from dualgraph.errors import ArgumentError
 from dualgraph.nn import functional as F
+from dualgraph.ops.random import DRAW, SEED
 
 Batch = tuple[dg.Tensor, ...]
 FIRST_SEED = 0  # of the random numbers, before a workload is built

@@ -1,18 +1,17 @@
 """The eager front end: every operation runs at once and, where a gradient may be wanted, goes on the tape.
 
-A launch is prepared once for each op, parameters and layouts of its inputs (`Plan`); after that an operation is a
+A launch is prepared once for each op, parameters and layouts of its inputs (`Prepared`); after that an operation is a
 dictionary look-up, one native call and a record.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from dualgraph.dtypes import scalar_array
-from dualgraph.eager.tensor import EagerTensor, Earlier, Variable, Window, array_of, layout_of, tensor, view_of
 from dualgraph.errors import DualgraphError, GraphError, OutOfMemoryError, here
 from dualgraph.kernels import memory, provider
 from dualgraph.kernels.failure import check_of, explain
@@ -21,19 +20,24 @@ from dualgraph.kernels.program import Program
 from dualgraph.ops.arrays import as_array
 from dualgraph.ops.broadcast import checked_scalar
 from dualgraph.ops.composite import composite, lower_call
-from dualgraph.ops.op import Call, Op, out_of_memory, set_default, specs_of
+from dualgraph.ops.layout import array_of, layout_of, view_of
+from dualgraph.ops.op import Call, FrontEnd, Op, out_of_memory, set_default, specs_of
 from dualgraph.ops.reduce import sum_to
 from dualgraph.ops.shape import contiguous_copy
 from dualgraph.ops.tensor import Tensor, check_assigned
+from dualgraph.ops.value import Earlier, Value, Variable, tensor
 from dualgraph.spec import Spec, is_float
 
+if TYPE_CHECKING:
+    from dualgraph.ops.types import ArrayLike, Layout, Params, Pulled, Scalar
 
-class Plan:
+
+class Prepared:
     """A prepared launch of one op for given layouts of its inputs."""
 
     __slots__ = ("differentiable", "direct", "launch", "layouts", "loaded", "program", "pullbacks", "single", "sources")
 
-    def __init__(self, op: Op, layouts: tuple[Any, ...], params: dict[str, Any]):
+    def __init__(self, op: Op, layouts: Sequence[Layout], params: Params):
         specs = specs_of(op, [Spec(layout[0], layout[1]) for layout in layouts], params)
         program = Program()
         operands = []
@@ -88,23 +92,27 @@ class Pullback:
             return tuple(results)
 
         self.op = composite(f"{op.name}_vjp", function, whole=False)
-        self.plan = Plan(self.op, layouts, call.params)
+        self.plan = Prepared(self.op, layouts, call.params)
         self.numbers = tuple(numbers)
         self.flat = [number for number, want in enumerate(wanted) if want and number not in numbers]
 
 
-class Eager:
+class Listener(Protocol):
+    """Hears of every call that is recorded."""
+
+    calls: list[Call]
+
+
+class Eager(FrontEnd):
     """The front end that runs operations now. `tapes` are the explicit tapes that listen."""
 
     __slots__ = ("_other", "grad_enabled", "tapes")
 
-    joint = True  # the gradient rules of a call run as one launch
-
-    def __init__(self, grad_enabled: bool = True, tapes: tuple[Any, ...] = ()):
+    def __init__(self, grad_enabled: bool = True, tapes: tuple[Listener, ...] = ()):
         self.grad_enabled, self.tapes = grad_enabled, tapes
         self._other: Eager | None = None
 
-    def apply(self, op: Op, inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:
+    def apply(self, op: Op, inputs: tuple[Value, ...], params: Params) -> Tensor:  # type: ignore[override]  # others are lifted
         try:
             if len(inputs) == 2:
                 x, y = inputs
@@ -132,28 +140,28 @@ class Eager:
             if storage.__class__ is int:
                 raise self._failure(op, plan, storage, saved)
             if not needs_grad:
-                return EagerTensor(storage, plan.layouts[0])
+                return Value(storage, plan.layouts[0])
             storages: Any = (storage,)
         elif launch is None and len(plan.sources) == 1:  # a view
             storages = (saved[-1 - plan.sources[0]],)
             if not needs_grad:
-                return EagerTensor(storages[0], plan.layouts[0])
+                return Value(storages[0], plan.layouts[0])
         else:
             storages = self._launch(op, plan, saved)
             if not needs_grad:
-                tensors = tuple(map(EagerTensor, storages, plan.layouts))
-                return tensors[0] if len(tensors) == 1 else tensors
+                tensors = tuple(map(Value, storages, plan.layouts))
+                return tensors[0] if len(tensors) == 1 else tensors  # type: ignore[return-value]  # see `FrontEnd`
         call = Call(op, inputs, params, plan.layouts, here(2), saved, storages, plan, tracked)
         for tape in self.tapes:
             tape.calls.append(call)
         if len(storages) == 1:
-            return EagerTensor(storages[0], plan.layouts[0], True, call, 0)
-        return tuple(
-            EagerTensor(storage, layout, is_float(layout[1]), call, number)
+            return Value(storages[0], plan.layouts[0], True, call, 0)
+        return tuple(  # type: ignore[return-value]
+            Value(storage, layout, is_float(layout[1]), call, number)
             for number, (storage, layout) in enumerate(zip(storages, plan.layouts, strict=True))
         )
 
-    def _launch(self, op: Op, plan: Plan, saved: list[Any]) -> tuple[Any, ...]:
+    def _launch(self, op: Op, plan: Prepared, saved: list[Any]) -> tuple[Any, ...]:
         outputs: Any = ()
         if plan.launch is not None:
             try:
@@ -168,9 +176,9 @@ class Eager:
                 outputs = (outputs,)
         return tuple(outputs[k] if k >= 0 else saved[-1 - k] for k in plan.sources)
 
-    def _prepare(self, op: Op, key: Any, inputs: tuple[Any, ...], params: dict[str, Any]) -> Plan:
+    def _prepare(self, op: Op, key: Any, inputs: tuple[Any, ...], params: Params) -> Prepared:
         try:
-            plan = Plan(op, tuple(x.layout for x in inputs), params)
+            plan = Prepared(op, tuple(x.layout for x in inputs), params)
         except DualgraphError as error:
             raise error.at(here(3)) from None
         except MemoryError:
@@ -184,7 +192,7 @@ class Eager:
         op.plans[key] = plan
         return plan
 
-    def _failure(self, op: Op, plan: Plan, failed: int, saved: list[Any]) -> DualgraphError:
+    def _failure(self, op: Op, plan: Prepared, failed: int, saved: list[Any]) -> DualgraphError:
         step = plan.program.steps[failed]
         seen: dict[int, Any] = {**plan.program.constants, **dict(enumerate(saved))}
 
@@ -194,8 +202,7 @@ class Eager:
         assert plan.loaded is not None
         plan.loaded.stepwise(saved, observe)
         view = check_of(step).operand
-        values = array_of(seen[view.buffer], Window(view.shape, view.dtype, view.strides, view.offset))
-        return explain(op.name, step, values).at(here(3))
+        return explain(op.name, step, array_of(seen[view.buffer], view)).at(here(3))
 
     def _lifted(self, op: Op, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         try:
@@ -203,9 +210,9 @@ class Eager:
         except DualgraphError as error:
             raise error.at(here(3)) from None
 
-    def lift(self, value: Any) -> EagerTensor:
+    def lift(self, value: ArrayLike) -> Value:
         """A value as an eager tensor."""
-        if isinstance(value, EagerTensor):
+        if isinstance(value, Value):
             return value
         if isinstance(value, Tensor):
             closed = getattr(value.recorder, "closed", None)  # type: ignore[attr-defined]
@@ -218,32 +225,30 @@ class Eager:
         if value.__class__ in (bool, int, float):  # a NumPy scalar keeps its dtype
             kind = "bool" if isinstance(value, bool) else "int64" if isinstance(value, int) else "float32"
             found = self.constant(*checked_scalar("tensor", value, kind))
-            return EagerTensor(found.storage, found.layout)  # a tensor of its own: it may be given hooks and gradients
+            return Value(found.storage, found.layout)  # a tensor of its own: it may be given hooks and gradients
         array = as_array(value)
-        return EagerTensor(array, Spec(array.shape, array.dtype.name))
+        return Value(array, Spec(array.shape, array.dtype.name))
 
-    def constant(self, value: Any, dtype: str) -> EagerTensor:
+    def constant(self, value: Scalar, dtype: str) -> Value:
         key = (value, dtype) if value else (str(value), dtype)  # 0.0 and -0.0 are equal but not the same
         found = _constants.get(key)
         if found is None:
             if len(_constants) > 4096:
                 _constants.clear()
             with np.errstate(over="ignore"):  # what float32 cannot hold is infinite
-                found = _constants[key] = EagerTensor(scalar_array(value, dtype), Spec((), dtype))
+                found = _constants[key] = Value(scalar_array(value, dtype), Spec((), dtype))
         return found
 
-    number = constant
-
-    def seed(self, dtype: str) -> EagerTensor:
+    def seed(self, dtype: str) -> Value:
         """The gradient of a scalar by itself, which is each caller's own."""
         one = self.constant(1.0, dtype)
-        return EagerTensor(one.storage, one.layout)
+        return Value(one.storage, one.layout)
 
-    def result(self, call: Call, number: int) -> EagerTensor:
+    def result(self, call: Call, number: int) -> Value:
         layout = call.specs[number]
-        return EagerTensor(call.results[number], layout, is_float(layout[1]), call, number)
+        return Value(call.results[number], layout, is_float(layout[1]), call, number)
 
-    def saved_inputs(self, call: Call, create_graph: bool) -> tuple[Any, ...]:
+    def saved_inputs(self, call: Call, create_graph: bool) -> tuple[Value, ...]:
         """The inputs as they were: a variable that was assigned to since is replaced by its old value."""
         for x, storage in zip(call.inputs, call.saved, strict=True):
             if x.storage is not storage:
@@ -254,14 +259,16 @@ class Eager:
         for x, storage in zip(call.inputs, call.saved, strict=True):
             if x.storage is not storage:
                 tracked = create_graph and (x if x.source is None else x.source).tracked
-                x = Earlier(x, storage) if tracked else EagerTensor(storage, x.layout)
+                x = Earlier(x, storage) if tracked else Value(storage, x.layout)
             restored.append(x)
         return tuple(restored)
 
-    def pull(
-        self, call: Call, gradients: Sequence[Any], wanted: tuple[bool, ...]
-    ) -> tuple[Iterator[tuple[int, EagerTensor]], Sequence[int]]:
-        """The contributions of a call to the gradients of its inputs, by number of the input; inputs that get none."""
+    def pull(  # type: ignore[override]  # there are no other tensors here
+        self, call: Call, gradients: Sequence[Value], wanted: tuple[bool, ...], create_graph: bool
+    ) -> Pulled | None:
+        """Recorded once, and run as one launch."""
+        if call.plan is None or create_graph or not call.op.joint_vjp:
+            return None
         key = (wanted, *[g.layout for g in gradients])
         pullback = call.plan.pullbacks.get(key)
         if pullback is None:
@@ -275,12 +282,11 @@ class Eager:
             storages: Any = (storage,)
         else:
             storages = self._launch(pullback.op, plan, values)
-        return zip(pullback.numbers, map(EagerTensor, storages, plan.layouts), strict=True), pullback.flat
+        return zip(pullback.numbers, map(Value, storages, plan.layouts), strict=True), pullback.flat
 
-    def update(
-        self, op: Op, inputs: Sequence[EagerTensor], variables: Sequence[EagerTensor], params: dict[str, Any]
+    def update(  # type: ignore[override]
+        self, op: Op, inputs: Sequence[Value], variables: Sequence[Variable], params: Params
     ) -> None:
-        """Apply an op whose results are new values of variables."""
         saved = [x.storage for x in inputs]
         key = (*[x.layout for x in inputs], *params.values())
         plan = op.plans.get(key)
@@ -294,7 +300,7 @@ class Eager:
     def release(self, call: Call) -> None:
         call.freed = True
         if self.tapes:
-            call.inputs = tuple(EagerTensor(_EMPTY, x.layout, x.tracked, x.call, x.index) for x in call.inputs)
+            call.inputs = tuple(Value(_EMPTY, x.layout, x.tracked, x.call, x.index) for x in call.inputs)
         else:
             call.inputs = ()
         call.saved = call.results = ()
@@ -313,62 +319,33 @@ class Eager:
             self._other._other = None
             self._other = None
 
-    def begin_sweep(self) -> float:
-        return 0.0
-
-    def end_sweep(self, started: float) -> None:
-        pass
-
-    def created(self, variable: Any) -> None:
-        pass
-
-    def observe(self, owner: Any, name: str) -> None:
-        pass
-
-    def wrote(self, owner: Any, name: str) -> None:
-        pass
-
-    def copied(self, owner: Any) -> None:
-        pass
-
-    def switching(self, tensor: Any) -> None:
-        pass
-
-    def get_grad(self, x: EagerTensor) -> Any:
+    def get_grad(self, x: Value) -> Tensor | None:
         return x.held_gradient()
 
-    def set_grad(self, x: EagerTensor, g: Any) -> None:
-        if isinstance(g, Tensor) and not isinstance(g, EagerTensor):
+    def set_grad(self, x: Value, g: Tensor | None) -> None:
+        if isinstance(g, Tensor) and not isinstance(g, Value):
             self.lift(g)
         x._grad = g.detach() if isinstance(g, Variable) else g  # the value now, which an update does not change
 
-    def assign(self, variable: EagerTensor, value: Any) -> None:
-        if value.__class__ is not EagerTensor or value.layout != variable.layout or not isinstance(variable, Variable):
-            try:
-                check_assigned(variable, value := self.lift(value))
-            except DualgraphError as error:
-                raise error.at(here(3)) from None
-            if value.layout.__class__ is not Spec:
-                value = tensor(value)
-        variable.storage = value.storage
+    def assign(self, variable: Variable, value: ArrayLike) -> None:
+        usual = type(value) is Value and value.layout == variable.layout and isinstance(variable, Variable)
+        variable.storage = value.storage if usual else self._assigned(variable, value).storage  # type: ignore[union-attr]
 
-    def differentiates(self, outputs: Any, targets: Any) -> None:
-        pass
+    def _assigned(self, variable: Variable, value: ArrayLike) -> Value:
+        try:
+            check_assigned(variable, found := self.lift(value))
+        except DualgraphError as error:
+            raise error.at(here(4)) from None
+        return found if found.layout.__class__ is Spec else tensor(found)  # type: ignore[return-value]  # made here
 
-    def held_before(self, x: EagerTensor) -> Any:
-        return x.grad
-
-    def fresh(self, x: EagerTensor) -> EagerTensor:
-        return x
-
-    def detach(self, x: Any) -> EagerTensor:
-        x = self.lift(x)
-        return EagerTensor(x.storage, x.layout)
+    def detach(self, x: ArrayLike) -> Value:
+        value = self.lift(x)
+        return Value(value.storage, value.layout)
 
 
 MOST_PLANS = 4096  # of one op: shapes that keep changing must not fill the memory
 _EMPTY = np.empty(0, np.uint8)
-_constants: dict[Any, EagerTensor] = {}
+_constants: dict[Any, Value] = {}
 
 
 EAGER = Eager()

@@ -20,6 +20,8 @@ from dualgraph.kernels.expr import FOLD, INDEX, INPUT, INSTRUCTIONS, LITERAL, PO
 from dualgraph.kernels.view import View
 from dualgraph.spec import Shape, is_float
 
+OTHER = -1  # beside operands: a literal or constant that is another NaN, or a function that may make one
+
 
 class Check(NamedTuple):
     """A kernel refuses values of an operand that are outside of `low <= value < high`."""
@@ -55,6 +57,8 @@ class Kind:
     """It refuses some values of its operands, or calls what may raise: it keeps its place among the others that do."""
     outside: ClassVar[bool]
     """It is a Python function from outside: not native, and perhaps with effects."""
+    copies: ClassVar[frozenset[int] | None]
+    """The operands of which results may hold copies, bit by bit, and `OTHER` (see `nan`); None where its code tells."""
 
     def flops(self, step: Applied) -> int:
         """Floating-point operations of one launch; every instruction of a float counts as one."""
@@ -72,6 +76,7 @@ class Loop(Kind):
     composes: ClassVar[bool] = True
     may_fail: ClassVar[bool] = False
     outside: ClassVar[bool] = False
+    copies: ClassVar[None] = None
 
     code: Code
     results: tuple[int, ...]  # positions in `code`, one per output
@@ -125,6 +130,7 @@ class MatMul(Kind):
     composes: ClassVar[bool] = False
     may_fail: ClassVar[bool] = False
     outside: ClassVar[bool] = False
+    copies: ClassVar[frozenset[int]] = frozenset()
 
     dtype: str
     transpose_a: bool = False
@@ -168,6 +174,7 @@ class Gather(_Indexed):
     """`out[a, i, b] = x[a, index[i], b]`; operands (x, index) with domains (A, N, B) and (I,)."""
 
     scatters: ClassVar[bool] = False
+    copies: ClassVar[frozenset[int]] = frozenset({0})
 
     dtype: str
     index_dtype: str
@@ -178,6 +185,7 @@ class ScatterAdd(_Indexed):
     """`out[a, index[i], b] += g[a, i, b]` from zero, in the order of i; operands (g, index), output (A, N, B)."""
 
     scatters: ClassVar[bool] = True
+    copies: ClassVar[frozenset[int]] = frozenset()
 
     dtype: str
     index_dtype: str
@@ -188,6 +196,7 @@ class GatherAlong(_Indexed):
     """`out[a, i, b] = x[a, index[a, i, b], b]` (take_along_axis)."""
 
     scatters: ClassVar[bool] = False
+    copies: ClassVar[frozenset[int]] = frozenset({0})
 
     dtype: str
     index_dtype: str
@@ -198,9 +207,33 @@ class ScatterAddAlong(_Indexed):
     """`out[a, index[a, i, b], b] += g[a, i, b]` from zero, in the order of i."""
 
     scatters: ClassVar[bool] = True
+    copies: ClassVar[frozenset[int]] = frozenset()
 
     dtype: str
     index_dtype: str
+
+
+@dataclass(frozen=True)
+class Sort(Kind):
+    """`order[a, i]`: the position in row a of the element that comes i-th; results (order, spare), int64 of x's shape (A, N).
+
+    Equal elements come by position, descending too; -0 equals +0; NaN is the last, either way. N is below 2**32. What is
+    left in `spare`, the memory to work in, means nothing. Rows lie as `MatMul` has its matrices.
+    """
+
+    composes: ClassVar[bool] = False
+    may_fail: ClassVar[bool] = False
+    outside: ClassVar[bool] = False
+    copies: ClassVar[frozenset[int]] = frozenset()
+
+    dtype: str
+    descending: bool
+
+    def flops(self, step: Applied) -> int:
+        return 0  # it compares bits
+
+    def check(self, step: Applied) -> None:
+        return None
 
 
 @dataclass(frozen=True)
@@ -210,6 +243,7 @@ class CheckIndex(Kind):
     composes: ClassVar[bool] = False
     may_fail: ClassVar[bool] = True
     outside: ClassVar[bool] = False
+    copies: ClassVar[frozenset[int]] = frozenset()
 
     dtype: str
     low: int
@@ -230,6 +264,7 @@ class External(Kind):
     composes: ClassVar[bool] = False
     may_fail: ClassVar[bool] = True
     outside: ClassVar[bool] = True
+    copies: ClassVar[frozenset[int]] = frozenset({OTHER})
 
     name: str
     function: Callable[..., Any]
@@ -242,4 +277,4 @@ class External(Kind):
         return None
 
 
-Kernel = Loop | MatMul | Gather | ScatterAdd | GatherAlong | ScatterAddAlong | CheckIndex | External
+Kernel = Loop | MatMul | Gather | ScatterAdd | GatherAlong | ScatterAddAlong | Sort | CheckIndex | External

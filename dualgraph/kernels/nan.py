@@ -15,23 +15,11 @@ import numpy as np
 
 from dualgraph.dtypes import DTYPES, DType
 from dualgraph.kernels.expr import INPUT, INSTRUCTIONS, LITERAL, Code, Instr
-from dualgraph.kernels.kinds import (
-    CheckIndex,
-    External,
-    Gather,
-    GatherAlong,
-    Kernel,
-    Loop,
-    MatMul,
-    ScatterAdd,
-    ScatterAddAlong,
-)
+from dualgraph.kernels.kinds import OTHER, Kernel, Loop, MatMul
 from dualgraph.kernels.program import Program
 from dualgraph.spec import is_float
 
 Array = np.ndarray[Any, Any]
-
-OTHER = -1  # an origin besides operands: a literal or constant that is another NaN, or a function that may make one
 
 
 def one_nan(x: Array) -> Array:
@@ -104,7 +92,7 @@ def _seen(code: Code, results: Iterable[int]) -> set[int]:
 # ------------------------------------------------------------------------------------------------------------- kernels
 
 
-def _of_loop(kernel: Loop, result: int) -> set[int]:
+def _of_loop(kernel: Loop, result: int) -> frozenset[int]:
     found, stack = set[int](), [kernel.results[result]]
     while stack:
         instr = kernel.code[stack.pop()]
@@ -113,7 +101,7 @@ def _of_loop(kernel: Loop, result: int) -> set[int]:
         elif instr.op == LITERAL and _other_bits(instr.attr, instr.dtype):
             found.add(OTHER)
         stack.extend(copies(instr))
-    return found
+    return frozenset(found)
 
 
 def _other_bits(bits: int, dtype: str) -> bool:
@@ -121,22 +109,9 @@ def _other_bits(bits: int, dtype: str) -> bool:
     return record.kind == "float" and _is_nan(bits, record) and bits != record.one_nan
 
 
-COPIED: dict[type, Any] = {  # kernel, number of a result -> the operands of which the result may hold copies
-    Loop: _of_loop,
-    MatMul: lambda kernel, result: set(),
-    Gather: lambda kernel, result: {0},
-    GatherAlong: lambda kernel, result: {0},
-    ScatterAdd: lambda kernel, result: set(),
-    ScatterAddAlong: lambda kernel, result: set(),
-    CheckIndex: lambda kernel, result: set(),
-    External: lambda kernel, result: {OTHER},
-}
-
-
-def copied_operands(kernel: Kernel, result: int) -> set[int]:
+def copied_operands(kernel: Kernel, result: int) -> frozenset[int]:
     """The operands of which a result may hold copies, and `OTHER` if it may hold other NaNs of its own."""
-    found: set[int] = COPIED[type(kernel)](kernel, result)
-    return found
+    return _of_loop(kernel, result) if isinstance(kernel, Loop) else kernel.copies
 
 
 def origins(program: Program, buffers: Sequence[int]) -> list[set[int]]:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from dualgraph.eager.tensor import Variable
 from dualgraph.errors import ArgumentError, GraphError, ShapeError, here, shown
 from dualgraph.ops import random
 from dualgraph.ops.arguments import real
 from dualgraph.ops.creation import asarray
+from dualgraph.ops.value import Variable
 from dualgraph.spec import is_float
 
 if TYPE_CHECKING:

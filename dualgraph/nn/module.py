@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self, TypeVar
 
 import numpy as np
 
-from dualgraph.eager.tensor import Variable
+from dualgraph.device import device_named
 from dualgraph.errors import ArgumentError, DTypeError, DualgraphError, here, shown
 from dualgraph.nn.parameter import Parameter
 from dualgraph.ops.arguments import flag, text
@@ -21,9 +21,10 @@ from dualgraph.ops.creation import asarray
 from dualgraph.ops.observed import Observed, Table
 from dualgraph.ops.op import current
 from dualgraph.ops.tensor import Tensor
+from dualgraph.ops.value import Variable
 
 if TYPE_CHECKING:
-    from dualgraph.ops.types import ArrayLike, Device, Forward, P, R_co
+    from dualgraph.ops.types import ArrayLike, DeviceName, Forward, P, R_co
 
 Named = TypeVar("Named")
 PreHook = Callable[["Module", tuple[Any, ...]], object]
@@ -383,13 +384,9 @@ class Module(Observed):
         function(self)
         return self
 
-    def to(self, device: Device) -> Self:
+    def to(self, device: DeviceName) -> Self:
         """This module on a device: only "cpu" so far."""
-        if not isinstance(device, str) or device != "cpu":
-            raise ArgumentError(
-                f"{type(self).__name__}.to: got {shown(device)}; the only device of this version is 'cpu'; leave the "
-                "module there"
-            ).at(here())
+        device_named(f"{type(self).__name__}.to", device)
         return self
 
     # Text

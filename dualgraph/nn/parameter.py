@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dualgraph.eager.tensor import Variable
+from dualgraph.ops.value import Variable
 
 if TYPE_CHECKING:
     from dualgraph.ops.types import ArrayLike

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from dualgraph.device import CPU
 from dualgraph.dtypes import DTYPES, INTEGERS, NAMES, converted, widened
 from dualgraph.errors import DTypeError, DualgraphError, OutOfMemoryError, ShapeError, shown
 from dualgraph.ops.broadcast import checked_scalar
@@ -41,7 +42,7 @@ def as_array(data: Any, dtype: Any = None, copy_tensors: bool = False) -> Array:
 def copied(array: Array) -> Array:
     """A row-major copy of an array."""
     try:
-        return _zeros_and_ones(np.array(array, order="C"))
+        return _zeros_and_ones(CPU.copy(array))
     except MemoryError:
         raise _no_memory_for(array) from None
 

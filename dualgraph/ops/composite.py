@@ -10,7 +10,7 @@ hand where that is shorter to compute or rounds less (`gradients`), or as a rule
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -103,7 +103,7 @@ def lower_calls(program: Program, calls: Sequence[Call], values: dict[tuple[int,
 
 
 def lower_call(
-    program: Program, op: Op, operands: tuple[Operand, ...], specs: Sequence[Spec], params: dict[str, Any]
+    program: Program, op: Op, operands: tuple[Operand, ...], specs: Sequence[Spec], params: Mapping[str, Any]
 ) -> tuple[View, ...]:
     """Append the kernels of one call."""
     if not op.literal_scalars:

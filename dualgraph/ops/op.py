@@ -8,10 +8,10 @@ once, for both modes and all devices; nothing in `ops/` knows which mode it runs
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from dualgraph.errors import ArgumentError, OutOfMemoryError, Where, here, shown
 from dualgraph.kernels import expr as E
@@ -22,7 +22,7 @@ from dualgraph.spec import Spec, fitting
 if TYPE_CHECKING:
     from typing import Self
 
-    from dualgraph.ops.types import P, R, Tensor
+    from dualgraph.ops.types import ArrayLike, Layout, P, Params, Pulled, R, Scalar, Tensor, Value, Variable
 
 Literal = tuple[int, str]  # (bits, dtype): a scalar operand known while lowering
 Operand = View | Literal
@@ -100,7 +100,7 @@ class Call:
 
     op: Op
     inputs: tuple[Any, ...]
-    params: dict[str, Any]
+    params: Mapping[str, Any]
     specs: tuple[Any, ...]
     where: Where | None
     saved: Sequence[Any]
@@ -115,7 +115,7 @@ class Call:
         self,
         op: Op,
         inputs: tuple[Any, ...],
-        params: dict[str, Any],
+        params: Mapping[str, Any],
         specs: tuple[Any, ...],
         where: Where | None,
         saved: Sequence[Any] = (),
@@ -155,35 +155,118 @@ _serials = itertools.count()
 ADDRESSABLE = 2**44  # bytes: more than any machine has, so it is refused while a graph is defined
 
 
-class FrontEnd(Protocol):
-    """What `bind` hands over to."""
+class FrontEnd:
+    """What operations, tensors, modules and the sweep ask of the mode in which they run.
+
+    Eager mode and recorders answer in their own ways; where one of them has nothing to do, this says what that means.
+    """
+
+    __slots__ = ()
 
     grad_enabled: bool
 
-    def apply(self, op: Op, inputs: tuple[Any, ...], params: dict[str, Any]) -> Tensor:
-        """Apply an op to tensors, symbols or array-likes; several results come as a tuple."""
+    # Operations
 
-    def constant(self, value: Any, dtype: str) -> Tensor:
+    def apply(self, op: Op, inputs: tuple[ArrayLike, ...], params: Params) -> Tensor:
+        """Apply an op to tensors, symbols or array-likes; several results come as a tuple."""
+        raise NotImplementedError
+
+    def update(self, op: Op, inputs: Sequence[Tensor], variables: Sequence[Variable], params: Params) -> None:
+        """Apply an op whose results are the new values of variables."""
+        raise NotImplementedError
+
+    def lift(self, value: ArrayLike) -> Tensor:
+        """A tensor or array-like as a tensor of this front end."""
+        raise NotImplementedError
+
+    def constant(self, value: Scalar, dtype: str) -> Tensor:
         """A scalar as a tensor of this front end."""
+        raise NotImplementedError
 
     def number(self, value: float, dtype: str) -> Tensor:
         """A constant that follows from a shape or an option, as an operand: no code is made for each of its values."""
+        return self.constant(value, dtype)
 
-    def lift(self, value: Any) -> Tensor:
-        """A tensor or array-like as a tensor of this front end."""
-
-    def detach(self, x: Any) -> Tensor:
+    def detach(self, x: ArrayLike) -> Tensor:
         """The value of a tensor, without a gradient."""
+        raise NotImplementedError
 
-    def result(self, call: Call, number: int) -> Any:
-        """Result `number` of an earlier call, as an input for further calls."""
+    def fresh(self, x: Value) -> Tensor:
+        """A tensor that is being made from data, to become a leaf."""
+        return x
 
     def with_grad(self, enabled: bool) -> FrontEnd:
         """This front end with gradient recording on or off."""
+        raise NotImplementedError
 
-    if TYPE_CHECKING:
+    # The sweep
 
-        def __getattr__(self, name: str) -> Any: ...
+    def begin_sweep(self) -> float:
+        """A sweep begins; what is given here `end_sweep` gets."""
+        return 0.0
+
+    def end_sweep(self, started: float) -> None:
+        """A sweep is over."""
+
+    def seed(self, dtype: str) -> Tensor:
+        """The gradient of a scalar by itself."""
+        return self.constant(1.0, dtype)
+
+    def differentiates(self, outputs: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
+        """Gradients of outputs with respect to targets are about to be taken."""
+
+    def result(self, call: Call, number: int) -> Tensor:
+        """Result `number` of an earlier call, as an input for further calls."""
+        raise NotImplementedError
+
+    def saved_inputs(self, call: Call, create_graph: bool) -> tuple[Tensor, ...]:
+        """The inputs of a call with the values that it used."""
+        return call.inputs
+
+    def pull(
+        self, call: Call, gradients: Sequence[Tensor], wanted: tuple[bool, ...], create_graph: bool
+    ) -> Pulled | None:
+        """The gradients of the inputs of a call, all at once; None where its rules are to be applied one by one."""
+        return None
+
+    def release(self, call: Call) -> None:
+        """The values that a call saved are needed no more."""
+        call.freed = True
+
+    def held_before(self, x: Tensor) -> Tensor | None:
+        """What `.grad` holds, for a gradient to be added to."""
+        return x.grad
+
+    # What belongs to tensors that stand outside of any graph
+
+    def get_grad(self, x: Value) -> Tensor | None:
+        """What `.grad` of a leaf holds now."""
+        raise NotImplementedError
+
+    def set_grad(self, x: Value, g: Tensor | None) -> None:
+        """Put a gradient into `.grad` of a leaf."""
+        raise NotImplementedError
+
+    def assign(self, variable: Variable, value: ArrayLike) -> None:
+        """Replace the value of a variable."""
+        raise NotImplementedError
+
+    def created(self, variable: Variable) -> None:
+        """A variable is being made."""
+
+    def switching(self, x: Tensor) -> None:
+        """`requires_grad` or the hooks of a leaf are about to change."""
+
+    # `Observed` objects
+
+    def observe(self, owner: object, name: str) -> None:
+        """An attribute is about to be read."""
+
+    def wrote(self, owner: object, name: str) -> None:
+        """An attribute was set or deleted."""
+
+    def copied(self, owner: object) -> None:
+        """An object is about to be copied, with all of its attributes."""
 
 
 class Context:
@@ -195,13 +278,13 @@ class Context:
 
     __slots__ = ("_outer", "_over", "front")
 
-    front: Any
+    front: FrontEnd
 
-    def inside(self, front: Any) -> Any:
+    def inside(self, front: FrontEnd) -> FrontEnd:
         """The front end inside of this context, where `front` is the one outside."""
         raise NotImplementedError
 
-    def enter(self) -> Any:
+    def enter(self) -> FrontEnd:
         self._over = False  # True also where it was left by another thread
         self._outer = outer = _innermost.get(_outside)
         self.front = front = self.inside(outer.front)
@@ -229,36 +312,36 @@ def _linked(context: Context) -> Context:
 
 
 class _Outside(Context):
-    """Where no context was entered: the eager mode."""
+    """Where no context was entered: the eager mode, once it is there."""
 
     __slots__ = ()
 
     def __init__(self) -> None:
-        self.front, self._over = None, False
+        self.front, self._over = FrontEnd(), False
 
 
 _outside = _Outside()
 _innermost: ContextVar[Context] = ContextVar("innermost")
 
 
-def set_default(front: Any) -> None:
+def set_default(front: FrontEnd) -> None:
     """The front end of every thread and context that chose none: the eager mode names itself here."""
     _outside.front = front
 
 
 def current() -> FrontEnd:
     """The current front end."""
-    return _innermost.get(_outside).front  # type: ignore[no-any-return]
+    return _innermost.get(_outside).front
 
 
-def default() -> Any:
+def default() -> FrontEnd:
     """The front end where none was chosen."""
     return _outside.front
 
 
 def bind(op: Op, *inputs: Any, **params: Any) -> Tensor:
     """Apply `op` in the current mode; several results come as a tuple."""
-    return _innermost.get(_outside).front.apply(op, inputs, params)  # type: ignore[no-any-return]
+    return _innermost.get(_outside).front.apply(op, inputs, params)
 
 
 class Chosen(Context):
@@ -266,14 +349,14 @@ class Chosen(Context):
 
     __slots__ = ("_chosen",)
 
-    def __init__(self, front: Any):
+    def __init__(self, front: FrontEnd):
         self._chosen = front
 
-    def inside(self, front: Any) -> Any:
+    def inside(self, front: FrontEnd) -> FrontEnd:
         return self._chosen
 
 
-def within(front: Any, function: Callable[..., Any], /, *args: Any, **named: Any) -> Any:
+def within(front: FrontEnd, function: Callable[..., Any], /, *args: Any, **named: Any) -> Any:
     """Call a function with `front` as the current front end.
 
     What is still open inside when it returns belongs to generators that were suspended there: it ends with it. No `with`
@@ -321,7 +404,7 @@ class no_grad(Context):
         self._again = None  # one object may be entered several times, in other threads too
         return self if function is None else self(function)
 
-    def inside(self, front: Any) -> Any:
+    def inside(self, front: FrontEnd) -> FrontEnd:
         return front.with_grad(self.enabled)
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
@@ -370,7 +453,7 @@ class enable_grad(no_grad):
 
 def is_grad_enabled() -> bool:
     """Whether results computed now record their gradient."""
-    return bool(current().grad_enabled)
+    return current().grad_enabled
 
 
 def as_specs(specs: Spec | tuple[Spec, ...]) -> tuple[Spec, ...]:
@@ -378,7 +461,7 @@ def as_specs(specs: Spec | tuple[Spec, ...]) -> tuple[Spec, ...]:
     return (specs,) if isinstance(specs, Spec) else specs
 
 
-def specs_of(op: Op, inputs: Sequence[Any], params: dict[str, Any]) -> tuple[Spec, ...]:
+def specs_of(op: Op, inputs: Sequence[Layout], params: Params) -> tuple[Spec, ...]:
     """The specs of an op's results, which are of a size that can be addressed."""
     specs = as_specs(op.spec(*inputs, **params))
     for spec in specs:

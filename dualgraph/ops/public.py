@@ -16,6 +16,7 @@ from dualgraph.ops.normalization import *
 from dualgraph.ops.random import *
 from dualgraph.ops.reduce import *
 from dualgraph.ops.shape import *
+from dualgraph.ops.sorting import *
 from dualgraph.ops.tensor import FUNCTIONS
 
 if not TYPE_CHECKING:
@@ -30,8 +31,21 @@ if not TYPE_CHECKING:
         random,
         reduce,
         shape,
+        sorting,
     )  # fmt: skip
 
-    _FAMILIES = (activations, creation, elementwise, indexing, linalg, losses, normalization, random, reduce, shape)
+    _FAMILIES = (
+        activations,
+        creation,
+        elementwise,
+        indexing,
+        linalg,
+        losses,
+        normalization,
+        random,
+        reduce,
+        shape,
+        sorting,
+    )
     __all__ = [name for family in _FAMILIES for name in family.__all__]
     FUNCTIONS.update({name: globals()[name] for name in __all__}, getitem=indexing.getitem)

@@ -24,27 +24,24 @@ from dualgraph.ops.creation import asarray
 from dualgraph.ops.elementwise import minimum
 from dualgraph.ops.op import ADDRESSABLE, Op, Operand, as_view, bind, specs_of
 from dualgraph.ops.registry import register
+from dualgraph.ops.value import Variable
 from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, Shape, Spec, dtype_name, is_float
 
 if TYPE_CHECKING:
     from dualgraph.ops.types import DTypeLike, ShapeLike, Tensor
 
 _lock = lock()
-_state: list[Any] = []  # the variables (seed, draw), put here by the mode that owns variables
+# The state that belongs to no model.
+SEED = Variable(np.zeros((), np.int64), name="random.seed")
+DRAW = Variable(np.zeros((), np.int64), name="random.draw")
 
 
-def set_state(seed: Any, draw: Any) -> None:
-    """Name the variables that hold the seed and the draw number."""
-    _state[:] = [seed, draw]
-
-
-def _next() -> tuple[Any, Any]:
+def _next() -> tuple[Tensor, Tensor]:
     """The key of one draw; the counter moves on."""
-    seed, draw = _state
     with _lock:
-        number = draw + 0  # the value now, before the counter moves
-        draw.assign(draw + 1)
-    return seed, number
+        number = DRAW + 0  # the value now, before the counter moves
+        DRAW.assign(DRAW + 1)
+    return SEED, number
 
 
 def manual_seed(seed: int) -> None:
@@ -60,8 +57,8 @@ def manual_seed(seed: int) -> None:
     number = integer("manual_seed", "seed", seed)
     if not -(2**63) <= number < 2**63:
         raise ArgumentError(f"manual_seed: got {shown(number)}; a seed has 64 bits; take it modulo 2**63")
-    _state[0].assign(asarray(np.array(number)))
-    _state[1].assign(asarray(np.array(0)))
+    SEED.assign(asarray(np.array(number)))
+    DRAW.assign(asarray(np.array(0)))
 
 
 def _random_op(name: str, expression: Callable[..., E.Expr], arity: int) -> Op:

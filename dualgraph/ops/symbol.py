@@ -14,12 +14,12 @@ import numpy as np
 from dualgraph.dtypes import scalar_array
 from dualgraph.errors import DualgraphError, GraphError, SymbolError, here
 from dualgraph.ops.arrays import as_array
-from dualgraph.ops.op import Call, Op, default, specs_of
+from dualgraph.ops.op import Call, FrontEnd, Op, default, specs_of
 from dualgraph.ops.tensor import FUNCTIONS, Tensor, check_gradient
 from dualgraph.spec import Spec, is_float
 
 if TYPE_CHECKING:
-    from dualgraph.ops.types import TensorHook
+    from dualgraph.ops.types import ArrayLike, Leaf, Params, Scalar, TensorHook, Value, Variable
 
 # NumPy's names of operators, and ours
 _SAME = (
@@ -59,7 +59,7 @@ class Symbol(Tensor):
         self.layout: Spec = node.specs[index]
         self.call = None if leaf else node
         self.hooks: list[TensorHook] | None = None
-        self.source: Any = None  # the eager tensor this symbol stands for, if any
+        self.source: Leaf | None = None  # the tensor that this symbol stands for, if any
         self._grad: Any = None
 
     def __repr__(self) -> str:
@@ -68,7 +68,7 @@ class Symbol(Tensor):
     @property
     def grad(self) -> Tensor | None:
         """The gradient accumulated by `backward` inside this graph."""
-        return self._grad if self.source is None else self.source.grad  # type: ignore[no-any-return]
+        return self._grad if self.source is None else self.source.grad
 
     @grad.setter
     def grad(self, g: Tensor | None) -> None:
@@ -144,7 +144,7 @@ class Symbol(Tensor):
         self._value_needed("tolist()", "return the value from the traced function, or watch it")
 
 
-class Recorder:
+class Recorder(FrontEnd):
     """A front end that records calls in program order."""
 
     def __init__(self) -> None:
@@ -156,10 +156,11 @@ class Recorder:
         """Write a call down, behind those before it."""
         raise NotImplementedError
 
-    def apply(self, op: Op, inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:
+    def apply(self, op: Op, inputs: tuple[ArrayLike, ...], params: Params) -> Tensor:
         return self.record(op, inputs, params, self.grad_enabled)
 
-    def record(self, op: Op, inputs: tuple[Any, ...], params: dict[str, Any], grad_enabled: bool) -> Any:
+    def record(self, op: Op, inputs: tuple[ArrayLike, ...], params: Params, grad_enabled: bool) -> Tensor:
+        """Write down a call of an op; several results come as a tuple."""
         where = here(2)
         try:
             if self.closed:
@@ -173,13 +174,13 @@ class Recorder:
         self.add(call)
         needs_grad = grad_enabled and any(tracked)
         results = tuple([self._result(call, i, needs_grad and is_float(spec.dtype)) for i, spec in enumerate(specs)])
-        return results[0] if len(results) == 1 else results
+        return results[0] if len(results) == 1 else results  # type: ignore[return-value]  # see `FrontEnd.apply`
 
     def _result(self, call: Call, number: int, requires_grad: bool) -> Symbol:
         """A result; one that needs no gradient has no history, as in eager mode, and may become a leaf."""
         return Symbol(self, call, number, requires_grad, leaf=not requires_grad)
 
-    def lift(self, value: Any) -> Symbol:
+    def lift(self, value: ArrayLike) -> Symbol:
         """A value as a symbol of this recorder."""
         if isinstance(value, Symbol):
             if value.recorder is not self:
@@ -190,64 +191,50 @@ class Recorder:
             return value
         return self.capture(value)
 
-    def capture(self, value: Any) -> Symbol:
+    def capture(self, value: ArrayLike) -> Symbol:
         """A value from outside: here only constants, because the recording is kept."""
-        if getattr(value, "is_variable", False) or getattr(value, "tracked", False):
+        if isinstance(value, Tensor) and (value.is_variable or value.tracked):
             raise GraphError(
                 f"got a variable ({value.spec}) inside of a composite operation, whose recording is kept; pass it in as an "
                 "input, so that its present value and its gradient are used"
             )
         return self.constant_array(as_array(value))
 
-    def assign(self, variable: Any, value: Any) -> None:
+    def assign(self, variable: Variable, value: ArrayLike) -> None:
         raise GraphError(
             "got an update of a variable inside of a composite operation (a random number is one, too); a composite has "
             "inputs and results only: draw and update outside, and pass the values in"
         ).at(here(3))
 
-    def get_grad(self, tensor: Any) -> Any:
+    def get_grad(self, x: Value) -> Tensor | None:
         raise GraphError("got .grad inside of a composite operation; read it outside and pass it in").at(here(3))
 
-    def set_grad(self, tensor: Any, g: Any) -> None:
+    def set_grad(self, x: Value, g: Tensor | None) -> None:
         raise GraphError("got .grad inside of a composite operation; leave gradients outside").at(here(3))
 
-    def value_now(self, g: Any) -> Symbol:
+    def value_now(self, g: Tensor) -> Symbol:
         """What is put into a `.grad`: of a variable its value, which an update does not change."""
         owner = g.source if isinstance(g, Symbol) and g.source is not None else g
         return self.detach(g) if owner.is_variable else self.lift(g)
 
-    def differentiates(self, outputs: Sequence[Any], targets: Sequence[Any]) -> None:
-        """Gradients of outputs with respect to targets are about to be taken."""
-
-    def held_before(self, x: Any) -> Any:
-        """What `.grad` holds, for a gradient to be added to."""
-        return x.grad
-
-    def seed(self, dtype: str) -> Symbol:
-        return self.constant(1.0, dtype)
-
-    def fresh(self, x: Any) -> Symbol:
+    def fresh(self, x: Value) -> Symbol:
         """A tensor that is being made: a leaf of the graph, made anew at each run, and no variable of it."""
         return self.constant_array(x.storage)
 
-    def detach(self, x: Any) -> Symbol:
+    def detach(self, x: ArrayLike) -> Symbol:
         symbol = self.lift(_value_of(x))
         return Symbol(self, symbol.node, symbol.index, leaf=True)
 
-    def created(self, variable: Any) -> None:
+    def created(self, variable: Variable) -> None:
         """A variable is being made: inside a recording it would outlive the run that it belongs to."""
         raise GraphError(
             "got a new Variable (a Parameter, a module or an optimiser makes some) inside of a traced function; state lives "
             "outside: create it before, or compute with plain tensors"
         ).at(here(3))
 
-    def constant(self, value: Any, dtype: str) -> Symbol:
+    def constant(self, value: Scalar, dtype: str) -> Symbol:
         with np.errstate(over="ignore"):  # what float32 cannot hold is infinite
             return self.constant_array(scalar_array(value, dtype))
-
-    def number(self, value: float, dtype: str) -> Symbol:
-        """See `ops.op.FrontEnd.number`."""
-        return self.constant(value, dtype)
 
     def constant_array(self, array: np.ndarray[Any, Any], operand: bool = False) -> Symbol:
         return self.leaf(CONSTANT, Spec(array.shape, array.dtype.name), value=Constant(array, operand))
@@ -256,7 +243,7 @@ class Recorder:
         """An input of the recording."""
         return self.leaf(PLACEHOLDER, spec, requires_grad, name=name)
 
-    def leaf(self, op: Op, spec: Spec, requires_grad: bool = False, **params: Any) -> Symbol:
+    def leaf(self, op: Op, spec: Spec, requires_grad: bool = False, **params: object) -> Symbol:
         """A node without inputs, and its value as a leaf of differentiation."""
         call = Call(op, (), params, (spec,), here(2))
         self.add(call)
@@ -265,14 +252,7 @@ class Recorder:
     def result(self, call: Call, number: int) -> Symbol:
         return Symbol(self, call, number, is_float(call.specs[number].dtype))
 
-    def saved_inputs(self, call: Call, create_graph: bool) -> tuple[Any, ...]:
-        return call.inputs
-
-    def release(self, call: Call) -> None:
-        call.freed = True
-
-    def update(self, op: Op, inputs: Sequence[Any], variables: Sequence[Any], params: dict[str, Any]) -> None:
-        """Apply an op whose results are new values of variables."""
+    def update(self, op: Op, inputs: Sequence[Tensor], variables: Sequence[Variable], params: Params) -> None:
         new = self.record(op, tuple(inputs), params, False)
         for variable, value in zip(variables, new if isinstance(new, tuple) else (new,), strict=True):
             self.assign(variable, value)
@@ -283,19 +263,7 @@ class Recorder:
     def end_sweep(self, started: float) -> None:
         self.differentiate_seconds += time.perf_counter() - started
 
-    def observe(self, owner: Any, name: str) -> None:
-        """An attribute of an `Observed` object is about to be read."""
-
-    def copied(self, owner: Any) -> None:
-        """An `Observed` object is about to be copied."""
-
-    def switching(self, tensor: Any) -> None:
-        """`requires_grad` or the hooks of a leaf are about to change."""
-
-    def wrote(self, owner: Any, name: str) -> None:
-        """An attribute of an `Observed` object was set or deleted."""
-
-    def with_grad(self, enabled: bool) -> Any:
+    def with_grad(self, enabled: bool) -> FrontEnd:
         return self if enabled == self.grad_enabled else _GradSwitch(self, enabled)
 
 
@@ -305,20 +273,26 @@ def _value_of(x: Any) -> Any:
     return default().detach(x) if outside and x.call is not None else x
 
 
-class _GradSwitch:
+class _GradSwitch(FrontEnd):
     """A recorder seen with gradient recording switched: everything else is the recorder's own."""
 
-    def __init__(self, recorder: Any, enabled: bool):
+    def __init__(self, recorder: Recorder, enabled: bool):
+        vars(self).update({name: getattr(recorder, name) for name in _ITS_OWN})
         self.recorder, self.grad_enabled = recorder, enabled
 
-    def apply(self, op: Op, inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:
+    def apply(self, op: Op, inputs: tuple[ArrayLike, ...], params: Params) -> Tensor:
         return self.recorder.record(op, inputs, params, self.grad_enabled)
 
-    def with_grad(self, enabled: bool) -> Any:
+    def with_grad(self, enabled: bool) -> FrontEnd:
         return self if enabled == self.grad_enabled else self.recorder.with_grad(enabled)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.recorder, name)
+
+_ITS_OWN = [name for name in vars(FrontEnd) if name[0] != "_" and name not in vars(_GradSwitch)]
+
+
+def recorder_of(front: FrontEnd) -> FrontEnd:
+    """The recorder behind a front end that may be seen with gradient recording switched."""
+    return front.recorder if isinstance(front, _GradSwitch) else front
 
 
 class Constant:
@@ -361,4 +335,4 @@ def _constant_lower(program: Any, operands: Any, specs: Any, params: dict[str, A
 CONSTANT = Op("constant", _leaf_spec, _constant_lower)
 PLACEHOLDER = Op("placeholder", _leaf_spec, _leaf_spec)
 
-__all__ = ["CONSTANT", "PLACEHOLDER", "Constant", "Recorder", "Symbol", "literal_of"]
+__all__ = ["CONSTANT", "PLACEHOLDER", "Constant", "Recorder", "Symbol", "literal_of", "recorder_of"]

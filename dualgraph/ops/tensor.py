@@ -1,7 +1,8 @@
 """What tensors of both modes have in common: operators and methods, each one line over the public operations.
 
-The `EagerTensor` and the static `Symbol` derive from `Tensor`; a model never asks which of the two it holds.
-This file stands below the operations: it calls them through `FUNCTIONS`, which `ops` fills with its public names.
+`Value`, which holds its elements, and `Symbol`, which stands for them, derive from `Tensor`; a model never asks which of
+the two it has. This file stands below the operations: it calls them through `FUNCTIONS`, which `ops` fills with its public
+names.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, Unpack, ove
 
 import numpy as np
 
+from dualgraph.device import CPU, device_named
 from dualgraph.dtypes import NUMPY_DTYPES
 from dualgraph.errors import ArgumentError, DTypeError, GradientError, GraphError, ShapeError, here, shown
 from dualgraph.ops.op import current
@@ -23,10 +25,12 @@ if TYPE_CHECKING:
         Array,
         ArrayLike,
         Axis,
-        Device,
+        DeviceName,
         DTypeLike,
         FoldOptions,
         Key,
+        Layout,
+        Leaf,
         Scalar,
         ShapeLike,
         SpreadOptions,
@@ -51,11 +55,11 @@ class Tensor:
 
     is_variable: bool = False  # whether the value may be replaced: a graph reads it by reference
     __array_ufunc__: Any = None  # NumPy leaves mixed expressions to our reflected operators
-    layout: Any
-    source: Any  # the tensor to whose gradient this one's belongs, if that is another one
+    layout: Layout
+    source: Leaf | None  # the tensor to whose gradient this one's belongs, if that is another one
     tracked: bool  # what `requires_grad` says, without its door
     call: Call | None
-    hooks: Any
+    hooks: list[TensorHook] | None
     index: int
 
     if TYPE_CHECKING:  # of values and symbols in their own ways
@@ -97,7 +101,7 @@ class Tensor:
     @property
     def shape(self) -> Shape:
         """Length of each axis."""
-        return self.layout[0]  # type: ignore[no-any-return]
+        return self.layout[0]
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -117,14 +121,11 @@ class Tensor:
     @property
     def device(self) -> str:
         """Where the values are: "cpu"."""
-        return "cpu"
+        return CPU.name
 
-    def to(self, device: Device) -> Tensor:
+    def to(self, device: DeviceName) -> Tensor:
         """The tensor on a device. Only "cpu" is available in this version."""
-        if not isinstance(device, str) or device != "cpu":
-            raise ArgumentError(f"to: got device {shown(device)}; this version runs on 'cpu' only; use 'cpu'").at(
-                here(2)
-            )
+        device_named("to", device)
         return self
 
     @property
@@ -276,7 +277,7 @@ class Tensor:
         shape = self.layout[0]
         if not shape:
             raise ShapeError("len(): got a tensor of shape (); a scalar has no length").at(here(2))
-        return shape[0]  # type: ignore[no-any-return]
+        return shape[0]
 
     def __contains__(self, value: ArrayLike) -> bool:
         found = self == value
@@ -355,7 +356,7 @@ class Tensor:
         if self.call is None:
             current().switching(self)
             if self.hooks is None:
-                self.hooks = []
+                self.hooks = []  # type: ignore[misc]  # a slot of both subclasses
             hooks = self.hooks
         else:
             if self.call.hooks is None:
@@ -372,17 +373,14 @@ class Tensor:
         return remove
 
     def retain_grad(self) -> None:
-        """Keep the gradient of this intermediate result in its `.grad`."""
-        if self.call is not None:
-            reference = weakref.ref(self)
-
-            def keep(g: Any) -> None:
-                x = reference()
-                if x is not None:
-                    held = x.grad
-                    x.grad = g if held is None else held + g
-
-            self.register_hook(keep)
+        """Keep the gradient of this intermediate result in its `.grad`, as a leaf does; asking twice changes nothing."""
+        if not self.tracked:
+            raise GradientError("retain_grad: the tensor needs no gradient; set requires_grad=True first").at(here(2))
+        if self.call is None:
+            return
+        hooks = (self.call.hooks or {}).get(self.index, ())
+        if not any(isinstance(hook, _Retaining) and hook.reference() is self for hook in hooks):
+            self.register_hook(_Retaining(self))
 
     def sum(self, axis: Axis = None, **options: Unpack[SumOptions]) -> Tensor:
         """See `dualgraph.sum`."""
@@ -427,6 +425,14 @@ class Tensor:
     def argmin(self, axis: SupportsIndex | None = None, **options: Unpack[FoldOptions]) -> Tensor:
         """See `dualgraph.argmin`."""
         return FUNCTIONS["argmin"](self, axis=axis, **(options and _ours(options)))
+
+    def argsort(self, axis: SupportsIndex = -1, *, descending: bool = False, stable: bool = True) -> Tensor:
+        """See `dualgraph.argsort`."""
+        return FUNCTIONS["argsort"](self, axis=axis, descending=descending, stable=stable)
+
+    def sort(self, axis: SupportsIndex = -1, *, descending: bool = False, stable: bool = True) -> Tensor:
+        """See `dualgraph.sort`. A new tensor: values never change."""
+        return FUNCTIONS["sort"](self, axis=axis, descending=descending, stable=stable)
 
     def logsumexp(self, axis: Axis = None, **options: Unpack[FoldOptions]) -> Tensor:
         """See `dualgraph.logsumexp`."""
@@ -503,6 +509,21 @@ class Tensor:
     def clip(self, min: ArrayLike | None = None, max: ArrayLike | None = None) -> Tensor:
         """See `dualgraph.clip`."""
         return FUNCTIONS["clip"](self, min, max)
+
+
+class _Retaining:
+    """The hook by which an intermediate result keeps its gradient."""
+
+    __slots__ = ("reference",)
+
+    def __init__(self, result: Tensor):
+        self.reference = weakref.ref(result)
+
+    def __call__(self, g: Tensor) -> None:
+        x = self.reference()
+        if x is not None:
+            held = x.grad
+            x.grad = g if held is None else held + g
 
 
 def _ours(options: Mapping[str, object]) -> dict[str, object]:

@@ -6,18 +6,21 @@ may be anything is an `object`. Those that need no tensor come from `dualgraph.t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ParamSpec, Protocol, TypeAlias, TypedDict, TypeVar
 
 import numpy as np
 
+from dualgraph.ops.layout import Layout
 from dualgraph.ops.observed import Table
 from dualgraph.ops.tensor import Tensor
+from dualgraph.ops.value import Value, Variable
+from dualgraph.spec import Spec
 from dualgraph.types import (
     Approximate,
     Array,
     Axis,
-    Device,
+    DeviceName,
     DTypeLike,
     DTypeName,
     Integers,
@@ -57,6 +60,31 @@ TensorHook: TypeAlias = Callable[[Tensor], Tensor | None]
 
 # A gradient rule, `rule(g, out, *inputs, **params)`; None where there is no gradient.
 Rule: TypeAlias = Callable[..., Tensor | None]
+
+
+# What an op takes by name beside its inputs.
+Params: TypeAlias = Mapping[str, object]
+
+# The gradients of a call's inputs, by number, and the numbers of those inputs that get none.
+Pulled: TypeAlias = tuple[Iterable[tuple[int, Tensor]], Sequence[int]]
+
+
+class Leaf(Protocol):
+    """Who holds the gradient of a symbol: a tensor outside of the graph, or what stands for one that is passed."""
+
+    is_variable: bool
+
+    @property
+    def tracked(self) -> bool: ...
+
+    @property
+    def spec(self) -> Spec: ...
+
+    @property
+    def grad(self) -> Tensor | None: ...
+
+    @grad.setter
+    def grad(self, g: Tensor | None) -> None: ...
 
 
 class FoldOptions(TypedDict, total=False):
@@ -101,17 +129,21 @@ __all__ = [
     "Axis",
     "DTypeLike",
     "DTypeName",
-    "Device",
+    "DeviceName",
     "FoldOptions",
     "Forward",
     "HasArray",
     "Integers",
     "Key",
+    "Layout",
+    "Leaf",
     "Level",
     "Nonlinearity",
     "Number",
     "OptimizerState",
+    "Params",
     "Position",
+    "Pulled",
     "Reduction",
     "Rule",
     "Scalar",
@@ -121,4 +153,6 @@ __all__ = [
     "SumOptions",
     "Tensor",
     "TensorHook",
+    "Value",
+    "Variable",
 ]

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from dualgraph.eager.tensor import Variable
 from dualgraph.errors import ArgumentError, DTypeError, DualgraphError, here, shown
 from dualgraph.ops.arguments import flag, members, real
 from dualgraph.ops.creation import asarray
@@ -22,6 +21,7 @@ from dualgraph.ops.observed import Observed, Table
 from dualgraph.ops.op import current, default, within
 from dualgraph.ops.symbol import Symbol
 from dualgraph.ops.tensor import Tensor
+from dualgraph.ops.value import Variable
 from dualgraph.spec import is_float
 
 if TYPE_CHECKING:

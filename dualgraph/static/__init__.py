@@ -3,7 +3,7 @@
 `graph.py` defining, `tracing.py` functions written down as graphs, `guards.py` what that depended on, `compile.py` and
 `jitted.py` for one signature and for each, `dag.py` and `kernel_dag.py` what a graph is, `passes.py`, `rewriter.py` and
 `algebra.py` optimising, `lowering.py` kernel steps, `schedule.py` their order, `pipeline.py` all stages one after the
-other, `feeds.py` arguments, `executable.py` running, `verify.py` checking, `report.py` and `export.py` showing.
+other, `feeds.py` arguments, `executable.py` running, `verify.py` and `retrace.py` checking, `report.py` and `export.py` showing.
 """
 
 from dualgraph.spec import Spec

@@ -9,7 +9,6 @@ from __future__ import annotations
 import builtins
 import dis
 import functools
-import itertools
 import re
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Sequence
@@ -98,14 +97,13 @@ class Reads(NamedTuple):
     asks: set[str]  # what objects are asked for, see SHOWS to WHOLE
     members: set[tuple[str, str]]  # names, and attributes that are loaded of what they hold
     computed: frozenset[str]  # what has attributes that are got by computed names, see OWN to ANY
-    tried: set[str]  # attributes that objects are asked for with `hasattr` or a default; ANY for computed names
     catches: bool  # exceptions that the lack of an attribute may raise, here or in what is called
 
 
 @functools.lru_cache(maxsize=4096)
 def reads(code: CodeType) -> Reads:
     """The names that `code` loads, and the functions, lambdas and comprehensions written inside of it."""
-    found = Reads({}, {}, {}, {}, {}, set(), set(), frozenset(), set(), False)
+    found = Reads({}, {}, {}, {}, {}, set(), set(), frozenset(), False)
     _collect(code, found)
     if not _BY_STRING.isdisjoint((*found.globals, *found.attributes)):
         for name in found.strings:
@@ -126,7 +124,6 @@ def reads(code: CodeType) -> Reads:
         found.asks.update(*(_BY_NAME.get(name, ()) for name in found.strings))
     for inner in _codes(code):
         _note_asks(_instructions(inner), found)
-        _note_tried(_instructions(inner), found)
     computed = frozenset[str]().union(*(_computed(inner, code) for inner in _codes(code)))
     catches = "suppress" in found.globals or "suppress" in found.attributes or any(map(_catches, _codes(code)))
     return found._replace(computed=computed, catches=catches)
@@ -135,40 +132,18 @@ def reads(code: CodeType) -> Reads:
 def _catches(code: CodeType) -> bool:
     """Whether a code object may go on after an attribute was not there."""
     instructions = _instructions(code)
-    if code.co_name in ("__exit__", "__aexit__"):
-        return any(_returns_something(instructions, number) for number in range(len(instructions)))
     return any(_handles(instructions, number) for number in range(len(instructions)))
 
 
-def _returns_something(instructions: Sequence[dis.Instruction], number: int) -> bool:
-    i, before = instructions[number], instructions[number - 1]
-    constant = i if i.opname == "RETURN_CONST" else before if before.opname == "LOAD_CONST" else None
-    return i.opname.startswith("RETURN_") and i.opname != "RETURN_GENERATOR" and not (constant and not constant.argval)
-
-
 def _handles(instructions: Sequence[dis.Instruction], number: int) -> bool:
-    """Whether an instruction begins a handler of exceptions, or chooses one, that may be an AttributeError."""
-    i, rest = instructions[number], instructions[number + 1 :]
+    """Whether an instruction begins an `except` without a kind, or chooses a kind that may be an AttributeError."""
+    i = instructions[number]
     if i.opname == "CHECK_EXC_MATCH":
         made = instructions[number - 1]
         many = made.arg or 0 if made.opname == "BUILD_TUPLE" else 0
         kinds = instructions[number - 1 - many : number - 1] if many else [made]
         return not all(j.opname in _GLOBAL and j.argval in _OTHER_ERRORS for j in kinds)
-    if i.opname != "PUSH_EXC_INFO":
-        return i.opname == "CHECK_EG_MATCH"
-    if rest[0].opname in ("WITH_EXCEPT_START", "POP_TOP"):
-        return rest[0].opname == "POP_TOP"  # `except:`; what a context manager does it says itself
-    ends = ("RERAISE", "PUSH_EXC_INFO", "CHECK_EXC_MATCH", "CHECK_EG_MATCH")
-    body = [j.opname for j in itertools.takewhile(lambda j: j.opname not in ends, rest)]
-    return "POP_EXCEPT" in body  # `finally: return`
-
-
-def _note_tried(instructions: Sequence[dis.Instruction], found: Reads) -> None:
-    for number, i in enumerate(instructions):
-        if i.opname in (*_GLOBAL, *_ATTRIBUTE) and i.argval in ("hasattr", "getattr"):
-            made, _ = _called(instructions[number + 1 :])
-            if i.argval == "hasattr" or len(made) != 2:
-                found.tried.add(made[1][0].argval if len(made) > 1 and _is_text(made[1]) else ANY)
+    return i.opname == "PUSH_EXC_INFO" and instructions[number + 1].opname == "POP_TOP"
 
 
 def _note_asks(instructions: Sequence[dis.Instruction], found: Reads) -> None:

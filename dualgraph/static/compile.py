@@ -17,14 +17,26 @@ from dualgraph import tree
 from dualgraph.errors import ArgumentError, FeedError, RecompileWarning, here
 from dualgraph.locks import lock
 from dualgraph.ops.arguments import flag
-from dualgraph.ops.op import current, default
+from dualgraph.ops.op import current, default, within
 from dualgraph.ops.tensor import Tensor
+from dualgraph.ops.value import Value
 from dualgraph.spec import Spec
 from dualgraph.static.conditions import worded
 from dualgraph.static.executable import Executable, R
 from dualgraph.static.graph import Graph
 from dualgraph.static.passes import Pass, chosen
-from dualgraph.static.tracing import PLAIN, Given, GradSpec, given_of, name_of, same_constant, trace_given, tracing
+from dualgraph.static.retrace import retrace
+from dualgraph.static.tracing import (
+    PLAIN,
+    Given,
+    GradSpec,
+    given_of,
+    name_of,
+    result_of,
+    same_constant,
+    trace_given,
+    tracing,
+)
 
 if TYPE_CHECKING:
     from dualgraph.ops.types import ArrayLike, Level
@@ -62,7 +74,8 @@ def compile(
 
     `optimize`: "none", "exact" (default; the same bits as eager mode) or "fast" (identities of real numbers as well).
     `passes`: the passes that there are, by name or as `static.Pass`, your own among them; of these the level runs those that
-    it allows. `verify=True` runs every stage once and compares all bits.
+    it allows. `verify=True` runs every stage once and compares all bits, and traces a function again at each call: where it
+    does not define the graph that would run, a `GraphError` names the difference.
 
     >>> from dualgraph import static
     >>> double = static.compile(lambda x: x * 2.0, static.spec((3,)))
@@ -75,7 +88,9 @@ def compile(
             raise ArgumentError("compile: a graph needs outputs=[…] and no specs; its inputs are its placeholders").at(
                 here(2)
             )
-        outputs = tree.map_leaves(lambda x: target.lift(x) if isinstance(x, Tensor) else x, outputs)
+        outputs = tree.map_leaves(
+            lambda x: target.lift(within(target, result_of, target, x)) if isinstance(x, Tensor) else x, outputs
+        )
         return Executable(target, outputs, selected, 0.0, target.differentiate_seconds, verify)
     if not callable(target):
         raise ArgumentError(f"compile: got {type(target).__name__}; pass a static.Graph or a function").at(here(2))
@@ -240,7 +255,7 @@ class Compiled(Generic[R]):
         executable = Executable(
             graph, traced.outputs, self._passes, traced.seconds, graph.differentiate_seconds, self._verify
         )
-        variant = Variant(executable, graph, given, self._direct)
+        variant = Variant(executable, graph, given, self._direct and not self._verify)
         self.variants = [variant, *(v for v in self.variants if v.own_change is None)]
         del self.variants[MOST_VARIANTS:]
         self._missed(reason)
@@ -285,6 +300,8 @@ class Compiled(Generic[R]):
                     if number:
                         self.variants.remove(variant)
                         self.variants.insert(0, variant)
+                    if self._verify:
+                        retrace(variant.executable, self.function, self._specs, self._named, variant.given)
                     return variant
                 if not number:
                     reason = broken
@@ -326,13 +343,10 @@ class Compiled(Generic[R]):
         return [value for value, want in zip(given, wanted, strict=True) if isinstance(want, Spec)]
 
 
-TENSOR: Any = type(default().constant(0.0, "float32"))
-
-
 def are_plain(values: Sequence[Any]) -> bool:
     """Whether all are values and nothing else: no variables, and nothing that takes a gradient."""
     for x in values:
-        if x.__class__ is TENSOR:
+        if x.__class__ is Value:
             if x.tracked:
                 return False
         elif x.__class__ is not np.ndarray:

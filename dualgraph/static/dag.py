@@ -188,11 +188,25 @@ def _check_node(name: str, call: Any, producers: Mapping[Any, Any], before: Cont
         raise GraphError(
             f"{name}: {call.name} is an input that the graph has not; a pass adds no inputs, and takes those that are there"
         ).at(call.where)
-    specs = specs_of(call.op, [x.layout for x in call.inputs], call.params) if call.inputs else call.specs
+    specs = _specs_given(name, call)
     if specs != tuple(call.specs):
         raise GraphError(f"{name}: {call.name} is said to give {_specs(call.specs)}; it gives {_specs(specs)}").at(
             call.where
         )
+
+
+def _specs_given(name: str, call: Call) -> tuple[Any, ...]:
+    """The specs of the results that an op gives for a call's operands and parameters."""
+    if call.op is CONSTANT:
+        return tuple(call.specs)
+    try:
+        return specs_of(call.op, [x.layout for x in call.inputs], call.params)
+    except Exception as error:  # of any kind: nobody has checked what a pass of the user's gives to an op
+        operands = _specs([x.spec for x in call.inputs])
+        raise GraphError(
+            f"{name}: {call.name} got operands of {operands} and parameters {call.params}, which {call.op} does not take "
+            f"({type(error).__name__}: {error}); give a call what the public function gives it"
+        ).at(call.where) from error
 
 
 def _fits(call: Call, producers: Mapping[Any, Any]) -> bool:
@@ -255,11 +269,26 @@ def _check_sinks(
     written = [[leaf for leaf, _ in updates(d)] for d in (before, dag)]
     if written[0] != written[1]:
         raise GraphError(f"{name}: other variables are updated than before; keep each update, of the same variable")
-    effects = [[c.serial for c in order if c.op not in SINKS and has_effect(c)] for order in (in_order(before), calls)]
-    if effects[0] != effects[1]:
+    if _effects_of(in_order(before)) != _effects_of(calls):
         raise GraphError(
             f"{name}: calls that check values or have effects outside are gone, new, or in another order; keep them as they are"
         )
+
+
+def _effects_of(calls: Iterable[Call]) -> list[int]:
+    """The calls that have effects, by serial number. What an earlier call has checked alike need not be checked again."""
+    first: dict[Call, Call] = {}  # of each call, the first that is its equal
+    seen: dict[Any, Call] = {}
+    for call in calls:
+        first[call] = seen.setdefault(_key(call, first), call) if pure(call) else call
+    return [call.serial for call in first if first[call] is call and call.op not in SINKS and has_effect(call)]
+
+
+def _key(call: Call, first: Mapping[Call, Call]) -> Any:
+    """Equal for calls that compute the same."""
+    if not call.inputs:
+        return id(call)
+    return call.op, tuple((first[x.node], x.index) for x in call.inputs), *call.params.items()
 
 
 def _check_effects(name: str, dag: networkx.MultiDiGraph[Call], calls: Sequence[Call]) -> None:

@@ -19,7 +19,7 @@ from dualgraph.kernels.state import GRADIENT, Changes
 from dualgraph.ops.op import current, default
 from dualgraph.ops.symbol import Symbol
 from dualgraph.ops.tensor import Tensor
-from dualgraph.static.graph import Argument, Graph, Variable, hooks_of
+from dualgraph.static.graph import Argument, Graph, Link, hooks_of
 
 Array = np.ndarray[Any, Any]
 
@@ -54,7 +54,7 @@ class Effects:
         """What is left in `.grad`: first those with a history."""
         return [g for _, g in (*self.left, *self.graded) if g is not None]
 
-    def read(self, variables: Sequence[Variable]) -> None:
+    def read(self, variables: Sequence[Link]) -> None:
         """The run reads the gradients of these."""
         concerned = {id(v.tensor) for v in (*variables, *self._switched)}
         found = [v.tensor for v in self._graph.arguments.values() if v.touched or id(v.tensor) in concerned]
@@ -177,7 +177,7 @@ class Effects:
                 "differentiates, was compiled for one that takes none; give static.spec(…, requires_grad=True), or use "
                 "static.jit, or pass x.detach()"
             ).at(here())
-        return bool(found) and bool(current().grad_enabled)
+        return bool(found) and current().grad_enabled
 
     # After it
 
@@ -199,11 +199,11 @@ class Effects:
         del before
 
 
-def held_gradient(tensor: Any, variable: Variable) -> Array:
+def held_gradient(tensor: Any, link: Link) -> Array:
     """What `.grad` of a tensor holds, where the graph reads it."""
-    assert variable.gradient is not None
-    g, spec = tensor.held_gradient(), variable.gradient.spec
-    if g is None and variable.defaulted:
+    assert link.gradient is not None
+    g, spec = tensor.held_gradient(), link.gradient.spec
+    if g is None and link.defaulted:
         return np.full(spec.shape, -0.0, spec.dtype)
     if g is None or g.spec != spec:
         raise FeedError(
@@ -213,5 +213,5 @@ def held_gradient(tensor: Any, variable: Variable) -> Array:
     if g.tracked:
         raise GraphError(
             f"got a .grad ({g.spec}) that takes a gradient itself; a graph cannot differentiate through it: detach() it first"
-        ).at(variable.gradient.node.where)
+        ).at(link.gradient.node.where)
     return np.ascontiguousarray(g.numpy()).reshape(spec.shape)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn
 import numpy as np
 
 from dualgraph import tree
+from dualgraph.device import CPU
 from dualgraph.errors import FeedError, GraphError, OutOfMemoryError, here
 from dualgraph.kernels import memory, provider
 from dualgraph.kernels.failure import check_of, explain, searches_call_functions
@@ -24,9 +25,11 @@ from dualgraph.kernels.program import Program
 from dualgraph.kernels.replay import Recording
 from dualgraph.kernels.state import State
 from dualgraph.locks import lock
-from dualgraph.ops.op import Call, Op, current, default
+from dualgraph.ops.layout import array_of
+from dualgraph.ops.op import Call, Op, current
 from dualgraph.ops.symbol import Symbol
 from dualgraph.ops.tensor import Tensor
+from dualgraph.ops.value import Value
 from dualgraph.spec import Spec, is_float
 from dualgraph.static import dag as dags
 from dualgraph.static import export, report
@@ -92,7 +95,6 @@ class Executable(Generic[R]):
         self._effects.read(self._read_gradients)
         self._apart = self._effects.more
         start = time.perf_counter()
-        self._tensor: Any = type(default().constant(0.0, "float32"))
         self._bound = [_as_cell(v.tensor) for v in self.compilation.variables]
         try:
             self._loaded: Any = provider.load(self.program, self.compilation.arena, self._state())
@@ -123,6 +125,11 @@ class Executable(Generic[R]):
 
     def __repr__(self) -> str:
         return f"<Executable: {len(self.program.steps)} kernels, inputs {', '.join(self.feeds.names) or 'none'}>"
+
+    @property
+    def defined_outputs(self) -> tuple[list[object], object]:
+        """What the definition returned: the leaves, and their structure."""
+        return self._outputs, self._structure
 
     def __reduce__(self) -> NoReturn:
         raise GraphError(
@@ -181,7 +188,7 @@ class Executable(Generic[R]):
             return None
         if _is_new_leaf(self._wanted[0]):
             return None
-        make, launch, specs, feed = self._tensor, self._launch, self.feeds.specs, self.feeds.arrays
+        launch, specs, feed = self._launch, self.feeds.specs, self.feeds.arrays
         history, spec = self._histories[0], self._result_specs[0]
 
         def run(args: tuple[Any, ...]) -> Any:
@@ -199,7 +206,7 @@ class Executable(Generic[R]):
                 raise self._out_of_memory() from None
             if result.__class__ is int:
                 raise self.failure(self.program, result, self.state(arrays))
-            return make(result, spec) if history is None else make(result, spec, True, history, 0)
+            return Value(result, spec) if history is None else Value(result, spec, True, history, 0)
 
         return run
 
@@ -220,14 +227,14 @@ class Executable(Generic[R]):
             frozenset(number for number, v in enumerate(variables) if id(v) in written),
             [self._receiver(tensor) for tensor, g in self._effects.graded if g is not None],
             [self._receiver(tensor) for tensor, g in self._effects.graded if g is None],
-            self._tensor,
+            Value,
             Spec,
             apart=self._apart,
         )
 
     def _receiver(self, tensor: Any) -> Any:
         """What `.grad` is left in; for an argument something else until it is known what is passed."""
-        return default().constant(0.0, "float32").detach() if isinstance(tensor, Argument) else tensor
+        return Value(np.zeros((), np.float32), Spec((), "float32")) if isinstance(tensor, Argument) else tensor
 
     @property
     def _redirected(self) -> list[tuple[int, Argument]]:
@@ -241,23 +248,21 @@ class Executable(Generic[R]):
     def _result(self, array: Array, number: int, cut: bool = False) -> Any:
         symbol, history = self._wanted[number], self._histories[number]
         if history is not None and self.graph.grad_enabled and not current().grad_enabled:
-            return self._tensor(array, symbol.spec)
+            return Value(array, symbol.spec)
         if cut and history is None:
             return self._made(array, symbol, cut)
         if history is not None:
-            return self._tensor(array, self._result_specs[number], True, history, 0)
-        return self._tensor(array, self._result_specs[number], _is_new_leaf(symbol))
+            return Value(array, self._result_specs[number], True, history, 0)
+        return Value(array, self._result_specs[number], _is_new_leaf(symbol))
 
     def _made(self, array: Array, symbol: Symbol, cut: bool = False) -> Any:
         """A value that a run leaves: with a history that says that there is none, if it takes a gradient."""
         if _is_new_leaf(symbol):
-            return self._tensor(array, symbol.spec, True)
+            return Value(array, symbol.spec, True)
         if symbol.call is None and isinstance(symbol.source, Tensor):
             return symbol.source
         history = _history(symbol, cut)
-        return (
-            self._tensor(array, symbol.spec) if history is None else self._tensor(array, symbol.spec, True, history, 0)
-        )
+        return Value(array, symbol.spec) if history is None else Value(array, symbol.spec, True, history, 0)
 
     def _first_run(self, arrays: Sequence[Array], passed: dict[int, Any]) -> Recording | None:
         """What comes before the first launch; returns what functions from outside gave, which are called once for all."""
@@ -293,7 +298,7 @@ class Executable(Generic[R]):
             else:
                 v = graded[key]
                 array = held_gradient(passed.get(id(v.tensor), v.tensor), v)
-            arrays.append(np.array(array, order="C").reshape(leaf.specs[0].shape))
+            arrays.append(CPU.copy(array).reshape(leaf.specs[0].shape))
         return arrays
 
     def _held(self, passed: Mapping[int, Any]) -> list[Array]:
@@ -308,9 +313,7 @@ class Executable(Generic[R]):
         if view.buffer not in seen:
             copies = [np.array(a) for a in arrays]
             provider.load(program).stepwise(copies, lambda number, buffers: seen.update(buffers))
-        flat = seen[view.buffer].reshape(-1)
-        strides = tuple(s * flat.itemsize for s in view.strides)
-        values = np.lib.stride_tricks.as_strided(flat[view.offset :], view.shape, strides)
+        values = array_of(seen[view.buffer], view)
         call = self.compilation.call_of(step.origins[0]) if step.origins else None
         return explain(call.op.name if call else "check", step, values).at(call.where if call else None)
 
@@ -433,7 +436,7 @@ def _as_cell(tensor: Any) -> Any:
     """A tensor whose storage is its value in row-major order. What is not is no `Variable`, so it never changes."""
     if tensor.layout.__class__ is Spec:
         return tensor
-    return type(tensor)(np.array(tensor.detach().numpy(), order="C"), tensor.spec)
+    return Value(CPU.copy(tensor.detach().numpy()), tensor.spec)
 
 
 __all__ = ["Executable", "PassReport", "Watched"]

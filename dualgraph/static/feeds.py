@@ -10,9 +10,10 @@ import numpy as np
 from dualgraph.dtypes import converted
 from dualgraph.errors import DTypeError, FeedError, ShapeError, here
 from dualgraph.ops.arrays import as_array, copied
-from dualgraph.ops.op import current, default
+from dualgraph.ops.op import current
 from dualgraph.ops.symbol import Symbol
 from dualgraph.ops.tensor import Tensor
+from dualgraph.ops.value import Value
 from dualgraph.spec import Shape, is_float
 
 Array = np.ndarray[Any, Any]
@@ -24,7 +25,6 @@ class Feeds:
     def __init__(self, placeholders: Sequence[Symbol]):
         self.names = [p.node.params["name"] for p in placeholders]
         self.specs = [p.spec for p in placeholders]
-        self._tensor: Any = type(default().constant(0.0, "float32"))
 
     def matched(self, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
         """One value per input, in their order."""
@@ -34,7 +34,7 @@ class Feeds:
         """One C-contiguous array per input."""
         arrays = []
         for number, value in enumerate(values):
-            if value.__class__ is self._tensor and value.layout == self.specs[number]:
+            if value.__class__ is Value and value.layout == self.specs[number]:
                 arrays.append(value.storage)
             else:
                 arrays.append(self._checked(number, value))

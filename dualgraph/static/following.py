@@ -47,8 +47,8 @@ import numpy as np
 from dualgraph.errors import is_internal
 from dualgraph.exact import attributes, elements, plainly
 from dualgraph.ops.observed import MISSING, Observed
-from dualgraph.ops.op import default
 from dualgraph.ops.tensor import Tensor
+from dualgraph.ops.value import Value
 from dualgraph.static.bytecode import (
     ANY,
     CHANGED,
@@ -118,7 +118,7 @@ for _library in (heapq, bisect, operator):
     _ASKING |= {id(f): (f, frozenset((COMPARES,))) for n, f in vars(_library).items() if n[:1] != "_" and callable(f)}
 # What gets attributes that it is given the names of.
 _GETTING = {id(f): f for f in (getattr, hasattr, operator.attrgetter, operator.methodcaller, object.__getattribute__)}
-_OF_TENSORS = frozenset(dir(type(default().constant(0.0, "float32"))))  # known to the graph
+_OF_TENSORS = frozenset(dir(Value))  # known to the graph
 FUNCTIONS = (FunctionType, MethodType, functools.partial)
 # What else leads to functions, objects and containers, and to which.
 _LEADS_TO: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
@@ -141,8 +141,6 @@ _LEADS_TO: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
 _MAKE_MORE = (UserList, UserDict, UserString, collections.abc.Set)
 _METHOD_OF = ("__wrapped__", "function")  # what decorators keep
 _GETTERS = (operator.attrgetter, operator.methodcaller)  # which say what they get where they are pickled
-# What a class gives without running code of the user's.
-_PLAIN = (FunctionType, staticmethod, classmethod, type, MemberDescriptorType, GetSetDescriptorType)
 _KNOWN = (MethodType, BuiltinMethodType, ContextVar, property, staticmethod, classmethod, weakref.ref)
 
 
@@ -182,7 +180,6 @@ class Following:
         self._modules: dict[str, None] = {}  # that are imported inside of functions
         self._names: Uses = {"__call__": {READ}}  # attributes that functions load, and what for
         self._new_names: Uses = {}
-        self._tried: set[str] = set()  # attributes that objects are asked for, be they there or not
         self._catches = False  # what raises where an attribute is not there may be caught, by whatever function
         self._asked: set[str] = set()  # what functions ask objects for without a name
         self._kinds: dict[int, Any] = {}  # classes of objects that were looked at
@@ -225,8 +222,6 @@ class Following:
             self._ask(_ASKING[id(value)][1])
         if id(value) in _GETTING and what != value.__name__:  # by its own name one sees what it is called with
             self._computing_of({ANY})
-            self._tried.add(ANY)
-            self._try(self._kinds.values())
         if issubclass(type(value), Tensor):
             if value.call is None:
                 self._leaves.append(value)
@@ -288,7 +283,6 @@ class Following:
         if has_attributes and class_is_users(kind):
             self._new_objects.append((kind, f"{kind.__name__}."))
         self._visit_operators(kind)
-        self._try([kind])
         if CLASSES in self._asked or any(base in _MAKE_MORE for base in kind.__mro__):
             self.visit(kind, kind.__name__)
 
@@ -304,11 +298,6 @@ class Following:
             self._visit_operators(kind)
         for kind in list(self._kinds.values()) if CLASSES in new else ():
             self.visit(kind, kind.__name__)
-
-    def _try(self, kinds: Collection[Any]) -> None:
-        """Functions ask whether attributes are there: the lack of another one is caught where a getter reads that."""
-        if self._tried and not self._catches and any(_has_getter(kind, self._tried) for kind in kinds):
-            self._catch()
 
     def _catch(self) -> None:
         """It matters which of the attributes that functions read are not there."""
@@ -364,9 +353,6 @@ class Following:
         self._ask(found.asks)
         if found.catches:
             self._catch()
-        if not found.tried <= self._tried:
-            self._tried |= found.tried
-            self._try(self._kinds.values())
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             if name in found.free and self._is_read(found.free[name], _contents_of(cell), name, id(cell)):
                 self._slot(functools.partial(_contents_of, cell), f"closure variable {name}", name, id(cell))
@@ -629,17 +615,6 @@ def _containers(value: Any, depth: int) -> list[Any]:
 
 def _is_mutator(value: Any) -> bool:
     return issubclass(type(value), BuiltinMethodType) and value.__name__ in MUTATORS
-
-
-def _has_getter(kind: type, names: set[str]) -> bool:
-    """Whether a user's class runs code of its own where it is asked for one of these attributes."""
-    for base in filter(class_is_users, kind.__mro__):
-        for name, member in list(vars(base).items()):
-            if name in ("__getattr__", "__getattribute__"):
-                return True
-            if (name in names or ANY in names) and hasattr(type(member), "__get__") and not isinstance(member, _PLAIN):
-                return True
-    return False
 
 
 def _is_generated(method: Any) -> bool:

@@ -27,7 +27,7 @@ from dualgraph.errors import (
 from dualgraph.ops.arguments import checked_shape, flag, members
 from dualgraph.ops.arrays import as_array
 from dualgraph.ops.op import Call, Chosen, current
-from dualgraph.ops.symbol import Recorder, Symbol
+from dualgraph.ops.symbol import Recorder, Symbol, recorder_of
 from dualgraph.ops.tensor import Tensor, check_assigned, check_gradient
 from dualgraph.spec import DEFAULT_FLOAT, Spec, dtype_name, is_float
 from dualgraph.static import dag as dags
@@ -37,11 +37,11 @@ from dualgraph.static.guards import Guards
 if TYPE_CHECKING:
     import networkx
 
-    from dualgraph.ops.types import ArrayLike, DTypeLike, ShapeLike, TensorHook
+    from dualgraph.ops.types import ArrayLike, DTypeLike, ShapeLike, TensorHook, Value, Variable
 
 
-class Variable:
-    """A tensor outside of the graph whose value the graph reads, and may replace."""
+class Link:
+    """The link of a graph to a tensor outside of it: what is read and left of its value, gradient, flag and hooks."""
 
     __slots__ = (
         "defaulted",
@@ -148,9 +148,9 @@ class Graph(Recorder):
         self._defined = 0  # calls
         self._sinks: list[Call] | None = None  # what a compilation wants of it
         self._sweeping = 0
-        self.variables: dict[int, Variable] = {}
+        self.variables: dict[int, Link] = {}
         self.placeholders: list[Symbol] = []
-        self.arguments: dict[int, Variable] = {}
+        self.arguments: dict[int, Link] = {}
         self.switched: set[int] = (
             set()
         )  # arguments and captured tensors whose flag or hooks were changed, maybe back again
@@ -165,13 +165,13 @@ class Graph(Recorder):
     def __enter__(self) -> Graph:
         if self.closed:
             raise GraphError(f"got a graph to define further: {self.closed}").at(here(2))
-        self.grad_enabled = bool(current().grad_enabled)
+        self.grad_enabled = current().grad_enabled
         context = Chosen(self)
         context.enter()
         self._contexts.append(context)
         self.spelled_out = True
-        for variable in self.variables.values():
-            variable.leave(variable.final_tracked, variable.final_hooks)
+        for link in self.variables.values():
+            link.leave(link.final_tracked, link.final_hooks)
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -229,22 +229,22 @@ class Graph(Recorder):
 
     # Capturing what comes from outside
 
-    def capture(self, value: Any) -> Symbol:
+    def capture(self, value: ArrayLike) -> Symbol:
         if not isinstance(value, Tensor):
             return self.constant_array(as_array(value))
         leaf = value.is_variable or (value.tracked and value.call is None)
         if leaf or id(value) in self.variables:
-            return self._present(self.variable(value))
+            return self._present(self.link(value))
         _check_is_leaf(value)
         return self._captured_constant(value)
 
-    def _present(self, variable: Variable) -> Symbol:
+    def _present(self, link: Link) -> Symbol:
         """The value now, with the gradients that are wanted now: `requires_grad` may be switched within a step."""
-        symbol, tensor = variable.value, variable.tensor
+        symbol, tensor = link.value, link.tensor
         if symbol.tracked != tensor.tracked:
-            variable.value = Symbol(self, symbol.node, symbol.index, tensor.tracked, leaf=True)
-            variable.value.source, variable.value.hooks = tensor, symbol.hooks
-        return variable.value
+            link.value = Symbol(self, symbol.node, symbol.index, tensor.tracked, leaf=True)
+            link.value.source, link.value.hooks = tensor, symbol.hooks
+        return link.value
 
     def _captured_constant(self, value: Any) -> Symbol:
         found = self._constants.get(id(value))
@@ -277,24 +277,24 @@ class Graph(Recorder):
         source = Argument(self, len(self.placeholders), spec, held, variable)
         symbol.source, symbol.hooks = source, list(hooks)
         self.placeholders.append(symbol)
-        self.arguments[id(source)] = Variable(source, symbol)
+        self.arguments[id(source)] = Link(source, symbol)
         for hook in hooks:
             self.guards.depend_on(hook, "a hook")
         return symbol
 
     @property
-    def with_gradients(self) -> list[Variable]:
-        """The records of everything in whose `.grad` the graph may leave something."""
+    def with_gradients(self) -> list[Link]:
+        """The links to everything in whose `.grad` the graph may leave something."""
         return [*self.variables.values(), *self.arguments.values()]
 
-    def variable(self, tensor: Tensor) -> Variable:
-        """The graph's record of a tensor that it reads by reference."""
+    def link(self, tensor: Tensor) -> Link:
+        """The link to a tensor that is read by reference."""
         found = self.variables.get(id(tensor))
         if found is None:
             _check_is_leaf(tensor)
             symbol = self.leaf(VARIABLE, tensor.spec, tensor.tracked, name=getattr(tensor, "name", ""), key=id(tensor))
             symbol.source, symbol.hooks = tensor, hooks_of(tensor)
-            found = Variable(tensor, symbol)  # which sees the hooks
+            found = Link(tensor, symbol)  # which sees the hooks
             found.tracked = self.guards.flag_before(tensor, found.tracked)
             self._flags_before.append((tensor, "tracked", found.tracked))
             self._hooks_before.append((symbol.hooks, slice(None), found.hooks))
@@ -303,7 +303,7 @@ class Graph(Recorder):
                 self.guards.depend_on(hook, "a hook")
         return found
 
-    def saved_inputs(self, call: Call, create_graph: bool) -> tuple[Any, ...]:
+    def saved_inputs(self, call: Call, create_graph: bool) -> tuple[Tensor, ...]:
         """The values that a call used; a sweep that is recorded sees whether they take gradients now."""
         return tuple(map(self._flagged_now, call.inputs)) if create_graph else call.inputs
 
@@ -315,20 +315,20 @@ class Graph(Recorder):
         now.source, now.hooks = source, x.hooks
         return now
 
-    def switching(self, tensor: Any) -> None:
-        self.switched.add(id(tensor.source if isinstance(tensor, Symbol) else tensor))
-        if not isinstance(tensor, Symbol):
-            self.variable(tensor)
-        elif tensor.node.op is GRADIENT and tensor.source is None:
+    def switching(self, x: Tensor) -> None:
+        self.switched.add(id(x.source if isinstance(x, Symbol) else x))
+        if not isinstance(x, Symbol):
+            self.link(x)
+        elif x.node.op is GRADIENT and x.source is None:
             raise GraphError(
-                f"requires_grad_: got the .grad ({tensor.spec}) that a tensor has when the graph starts; it is a value of the "
+                f"requires_grad_: got the .grad ({x.spec}) that a tensor has when the graph starts; it is a value of the "
                 "graph: detach() it first"
             ).at(here(3))
 
     def conclude(self) -> None:
         """The definition is over: what it did to the flags of tensors is what a run does."""
-        for variable in self.variables.values():
-            variable.conclude()
+        for link in self.variables.values():
+            link.conclude()
 
     def back(self) -> Iterator[None]:
         """Brings flags and hooks back while it is iterated, also of tensors that are met later: all in one call of C."""
@@ -336,56 +336,56 @@ class Graph(Recorder):
 
     # State, as the operations of tensors see it
 
-    def assign(self, tensor: Any, value: Any) -> None:
+    def assign(self, variable: Variable, value: ArrayLike) -> None:
         where = here(3)
         try:
             if self.closed:
                 raise GraphError(f"assign: {self.closed}")
             symbol = self.lift(value)
-            check_assigned(tensor, symbol)
+            check_assigned(variable, symbol)
         except DualgraphError as error:
             raise error.at(where) from None
-        variable = self.variable(tensor)
-        fresh = Symbol(self, symbol.node, symbol.index, tensor.tracked, leaf=True)
-        fresh.source, fresh.hooks = tensor, hooks_of(tensor)
-        variable.value, variable.updated = fresh, True
+        link = self.link(variable)
+        fresh = Symbol(self, symbol.node, symbol.index, variable.tracked, leaf=True)
+        fresh.source, fresh.hooks = variable, hooks_of(variable)
+        link.value, link.updated = fresh, True
 
-    def get_grad(self, tensor: Any) -> Any:
-        variable = self._record(tensor)
-        if not variable.touched and variable.gradient is None:
-            held = tensor.held_gradient()
+    def get_grad(self, x: Value | Argument) -> Tensor | None:
+        link = self._linked(x)
+        if not link.touched and link.gradient is None:
+            held = x.held_gradient()
             if held is None:
-                variable.gradient_was_none = True
+                link.gradient_was_none = True
                 return None
-            self._read_gradient(variable, held.spec)
-        return variable.final_gradient
+            self._read_gradient(link, held.spec)
+        return link.final_gradient
 
-    def _record(self, tensor: Any) -> Variable:
-        return self.arguments[id(tensor)] if isinstance(tensor, Argument) else self.variable(tensor)
+    def _linked(self, x: Any) -> Link:
+        return self.arguments[id(x)] if isinstance(x, Argument) else self.link(x)
 
-    def held_before(self, x: Any) -> Any:
+    def held_before(self, x: Tensor) -> Tensor | None:
         """In a graph that is spelled out -0.0 if there is none: added to a gradient it changes nothing."""
         if not self.spelled_out or x.source is None:
             return x.grad
-        variable = self._record(x.source)
-        if not variable.touched and variable.gradient is None:
-            self._read_gradient(variable, x.layout)
-            variable.defaulted = True
-        return variable.final_gradient
+        link = self._linked(x.source)
+        if not link.touched and link.gradient is None:
+            self._read_gradient(link, x.spec)
+            link.defaulted = True
+        return link.final_gradient
 
-    def _read_gradient(self, variable: Variable, spec: Spec) -> None:
-        tensor = variable.tensor
-        variable.gradient = self.leaf(GRADIENT, spec, name=getattr(tensor, "name", ""), key=id(tensor))
-        variable.final_gradient = variable.gradient
+    def _read_gradient(self, link: Link, spec: Spec) -> None:
+        tensor = link.tensor
+        link.gradient = self.leaf(GRADIENT, spec, name=getattr(tensor, "name", ""), key=id(tensor))
+        link.final_gradient = link.gradient
 
-    def set_grad(self, tensor: Any, g: Any) -> None:
-        variable = self._record(tensor)
-        variable.final_gradient = None if g is None else self.value_now(g)
-        variable.touched = True
+    def set_grad(self, x: Value | Argument, g: Tensor | None) -> None:
+        link = self._linked(x)
+        link.final_gradient = None if g is None else self.value_now(g)
+        link.touched = True
 
-    def differentiates(self, outputs: Sequence[Any], targets: Sequence[Any]) -> None:
+    def differentiates(self, outputs: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
         arguments = {id(p.node): p.source for p in self.placeholders if p.tracked}
-        stack, seen = [x.node for x in outputs], set()
+        stack, seen = [x.node for x in outputs if isinstance(x, Symbol)], set()
         while stack and arguments:
             node = stack.pop()
             if id(node) not in seen:
@@ -396,20 +396,19 @@ class Graph(Recorder):
             if node_id in seen and others:
                 self.behind.setdefault(id(argument), []).extend(others)
 
-    def observe(self, owner: Any, name: str) -> None:
+    def observe(self, owner: object, name: str) -> None:
         frame = sys._getframe(2)  # past the look-up of the attribute
         self.guards.read(owner, name, frame.f_code, frame.f_lasti)
 
-    def copied(self, owner: Any) -> None:
+    def copied(self, owner: object) -> None:
         self.guards.read_whole(owner)
 
-    def wrote(self, owner: Any, name: str) -> None:
+    def wrote(self, owner: object, name: str) -> None:
         self.guards.wrote(owner, name)
 
 
 def _graph_being_defined(what: str) -> Graph:
-    front = current()
-    graph = getattr(front, "recorder", front)
+    graph = recorder_of(current())
     if not isinstance(graph, Graph):
         raise GraphError(f"{what}: no graph is being defined; use it inside `with static.Graph():`").at(here(3))
     return graph
@@ -451,4 +450,4 @@ def gradients(
     )
 
 
-__all__ = ["Argument", "Graph", "Variable", "gradients", "hooks_of", "placeholder"]
+__all__ = ["Argument", "Graph", "Link", "gradients", "hooks_of", "placeholder"]

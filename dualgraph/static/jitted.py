@@ -13,8 +13,9 @@ from dualgraph.errors import ArgumentError, here, shown
 from dualgraph.exact import COMPILED, plainly
 from dualgraph.ops.arguments import flag
 from dualgraph.ops.op import current, default
+from dualgraph.ops.value import Value
 from dualgraph.spec import Spec
-from dualgraph.static.compile import TENSOR, Compiled, warn_of_misses
+from dualgraph.static.compile import Compiled, warn_of_misses
 from dualgraph.static.executable import Executable
 from dualgraph.static.passes import Pass, chosen
 from dualgraph.static.signature import Constant, Signature, differences, signature
@@ -38,7 +39,7 @@ def jit(
     passes: Sequence[str | Pass] | None = None,
     verify: bool = False,
 ) -> Jitted[P, R]:
-    """A function compiled for each signature it is called with; `misses` tells why each time.
+    """A function compiled for each signature it is called with; `misses` tells why each time. Options as in `compile`.
 
     >>> import dualgraph as dg
     >>> double = jit(lambda x: x * 2.0)
@@ -121,7 +122,7 @@ class Jitted(Generic[P, R]):
         usual = None
         if front is default() and not named:
             try:  # tensors only: their layouts are the signature
-                usual = tuple([x.layout for x in args if x.__class__ is TENSOR and not x.tracked])  # type: ignore[attr-defined]
+                usual = tuple([x.layout for x in args if x.__class__ is Value and not x.tracked])
                 first = self._seen[len(args), usual].variants[0]
                 if len(usual) == len(args) and first.quick is not None and first.holds():
                     return first.quick(args)  # type: ignore[no-any-return]
@@ -130,7 +131,7 @@ class Jitted(Generic[P, R]):
         if tracing():
             return self.function(*args, **named)
         leaves, structure = tree.flatten((args, named))
-        key = signature(leaves, structure, bool(front.grad_enabled))
+        key = signature(leaves, structure, front.grad_enabled)
         compiled = self._cache.get(key)
         reason = "first call"
         if compiled is None:

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
+from dualgraph.device import CPU
 from dualgraph.errors import ArgumentError, shown
 from dualgraph.kernels import provider
 from dualgraph.kernels.program import Program
 from dualgraph.ops.arguments import choice
 from dualgraph.ops.composite import lower_call
 from dualgraph.ops.creation import RANGE
+from dualgraph.ops.layout import array_of
 from dualgraph.ops.op import Call, pure
 from dualgraph.ops.shape import FILL
 from dualgraph.ops.symbol import CONSTANT, Symbol
@@ -118,17 +120,7 @@ def evaluate(call: Call, arrays: Sequence[np.ndarray[Any, Any]]) -> list[np.ndar
         assert results.__class__ is not int, f"{call.name} failed, though it checks nothing"
         results = results if isinstance(results, tuple) else (results,)
         known.update(zip(program.outputs, results, strict=True))
-    found = []
-    for view in views:
-        flat = np.ascontiguousarray(known[view.buffer]).reshape(-1)
-        strides = tuple(s * flat.itemsize for s in view.strides)
-        empty = 0 in view.shape
-        found.append(
-            np.empty(view.shape, flat.dtype)
-            if empty
-            else np.array(np.lib.stride_tricks.as_strided(flat[view.offset :], view.shape, strides), order="C")
-        )
-    return found
+    return [CPU.copy(array_of(known[view.buffer], view)) for view in views]
 
 
 def common_subexpressions(dag: Dag) -> tuple[Dag, list[str]]:

@@ -19,7 +19,7 @@ from dualgraph.ops.op import Call
 from dualgraph.ops.symbol import Symbol
 from dualgraph.static import dag as dags
 from dualgraph.static import kernel_dag
-from dualgraph.static.graph import Graph, Variable
+from dualgraph.static.graph import Graph, Link
 from dualgraph.static.lowering import lower
 from dualgraph.static.passes import Pass
 from dualgraph.static.schedule import scheduled
@@ -65,8 +65,8 @@ class Compilation:
         results, updates = dags.results(self.optimised), dags.updates(self.optimised)
         used = {id(x.node) for call in calls for x in call.inputs}
         self.feeds = len(graph.placeholders)
-        self.variables: list[Variable] = [v for v in graph.variables.values() if id(v.node) in used]
-        self.read_gradients: list[Variable] = [
+        self.variables: list[Link] = [v for v in graph.variables.values() if id(v.node) in used]
+        self.read_gradients: list[Link] = [
             v for v in graph.with_gradients if v.gradient is not None and id(v.gradient.node) in used
         ]
         self.leaves: list[Call] = [
@@ -76,7 +76,7 @@ class Compilation:
         ]
         lowered = lower(calls, self.leaves, results, updates)
         self.results = len(results)
-        self.written: list[Variable] = [
+        self.written: list[Link] = [
             v for number, v in enumerate(self.variables, self.feeds) if number in lowered.written
         ]
         self.kernel_stages = {"lowered": dags.frozen(kernel_dag.of(lowered.program))}

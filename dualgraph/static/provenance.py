@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from dualgraph.kernels import nan
+from dualgraph.kernels.kinds import OTHER
 from dualgraph.kernels.program import Program, View
 from dualgraph.ops.composite import lower_call
 from dualgraph.ops.op import Call, Operand
@@ -54,7 +55,7 @@ class Provenance:
             self._known[key] = not nan.has_other(call.params["value"].array)
         else:
             found = _origins(call)[x.index]
-            if nan.OTHER not in found:
+            if OTHER not in found:
                 return [call.inputs[n] for n in sorted(found)]
             self._known[key] = False
         return None
@@ -65,10 +66,10 @@ def _key(x: Symbol) -> tuple[int, int]:
 
 
 def _origins(call: Call) -> list[set[int]]:
-    """For each result: the numbers of the inputs of which it may hold copies, and `nan.OTHER`."""
+    """For each result: the numbers of the inputs of which it may hold copies, and `OTHER`."""
     program = Program()
     operands: list[Operand] = []
-    numbers: dict[int, int] = {nan.OTHER: nan.OTHER}
+    numbers: dict[int, int] = {OTHER: OTHER}
     for number, x in enumerate(call.inputs):
         literal: Any = literal_of(x.node)
         operand = literal if literal is not None else program.input(x.spec)

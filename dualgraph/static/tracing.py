@@ -16,7 +16,7 @@ from dualgraph.exact import attributes, exact, plainly
 from dualgraph.ops.arguments import checked_shape, flag
 from dualgraph.ops.observed import Observed, observing
 from dualgraph.ops.op import current, default, within
-from dualgraph.ops.symbol import Symbol
+from dualgraph.ops.symbol import Symbol, recorder_of
 from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import DEFAULT_FLOAT, Spec, dtype_name, is_float
 from dualgraph.static.graph import Graph
@@ -98,7 +98,7 @@ def trace_given(
     graph: Graph, function: Callable[..., Any], specs: tuple[Any, ...], named: dict[str, Any], given: dict[int, Given]
 ) -> Traced:
     """`trace` into a new graph, with what is known of some of the inputs, by number."""
-    graph.grad_enabled = bool(current().grad_enabled)
+    graph.grad_enabled = current().grad_enabled
     start = time.perf_counter()
     leaves, structure = tree.flatten((specs, named))
     names = argument_names(function, specs, named)
@@ -129,7 +129,7 @@ def trace_given(
 
     def run() -> Any:
         outputs = function(*args, **kwargs)
-        return tree.map_leaves(functools.partial(_result, graph), outputs)
+        return tree.map_leaves(functools.partial(result_of, graph), outputs)
 
     back = graph.back()
     try:
@@ -141,7 +141,7 @@ def trace_given(
     return Traced(graph, outputs, time.perf_counter() - start - graph.differentiate_seconds)
 
 
-def _result(graph: Graph, x: Any) -> Any:
+def result_of(graph: Graph, x: Any) -> Any:
     """A symbol; or something from outside, which is returned as it is: a tensor, and what holds no symbol."""
     if isinstance(x, Symbol):
         if x.source is None and x.grad is not None:
@@ -174,7 +174,7 @@ def _holds_symbol(x: Any, depth: int) -> bool:
 def tracing() -> bool:
     """Is a graph being defined?"""
     front = current()
-    return front is not default() and isinstance(getattr(front, "recorder", front), Graph)
+    return front is not default() and isinstance(recorder_of(front), Graph)
 
 
 def given_of(tensors: Sequence[Any]) -> dict[int, Given]:

@@ -1,4 +1,4 @@
-"""`verify=True`: every stage of a compilation run on the same inputs, and all bits compared.
+"""`verify=True`, at the first run: every stage of a compilation run on the same inputs, and all bits compared.
 
 After each pass both versions run, kernel by kernel; results must agree in every bit, and where a value of an earlier
 stage is still there its bits must agree too, so that the first difference names the pass and the call. The graph as

@@ -14,6 +14,7 @@ import pytest
 import dualgraph as dg
 from conformance.modes import assert_bits, assert_modes_agree, leaves, same_bits
 from dualgraph import static
+from dualgraph.errors import GradientError
 from dualgraph.ops import OPS
 from dualgraph.ops.elementwise import elementwise_op
 from dualgraph.ops.op import bind
@@ -83,6 +84,24 @@ def of_a_variable(run: Callable[[Any], Any], levels: Any = ("none", "exact")) ->
         executable = static.compile(lambda w=w: run(w), optimize=level)
         assert_bits(copies(leaves(executable())), expected, level)
     return expected
+
+
+def test_a_gradient_that_is_retained_twice() -> None:
+    """Is kept once."""
+
+    def run(x: Any) -> Any:
+        y = dg.tanh(x)
+        for _ in range(3):
+            y.retain_grad()
+        x.retain_grad()  # a leaf keeps its own
+        dg.sum(y * y).backward()
+        return [y.grad, x.grad]
+
+    for mode in (run, static.jit(run)):
+        kept, _ = mode(dg.tensor(X, requires_grad=True))
+        assert same_bits(kept.numpy(), (dg.tanh(dg.tensor(X)) * 2.0).numpy())
+    with pytest.raises(GradientError, match="needs no gradient"):
+        dg.tensor(X).retain_grad()
 
 
 def test_hooks_and_retained_gradients() -> None:

@@ -17,8 +17,8 @@ import numpy as np
 import dualgraph as dg
 import dualgraph.nn.functional as F
 from dualgraph import data, errors, extend, nn, optim, static
-from dualgraph.eager.tensor import EagerTensor
 from dualgraph.kernels import expr
+from dualgraph.ops.value import Value
 
 FLOAT = np.arange(1, 7, dtype=np.float32).reshape(2, 3)
 ROWS = np.array([0, 1])
@@ -159,8 +159,8 @@ def public(prefix: str, module: Any) -> Iterator[tuple[str, Any]]:
 
 def methods() -> Iterator[tuple[str, Any]]:
     """Methods and operators of tensors."""
-    for name in sorted({*vars(dg.Tensor), *vars(EagerTensor)} - {"__init__"}):
-        method = inspect.getattr_static(EagerTensor, name)
+    for name in sorted({*vars(dg.Tensor), *vars(Value)} - {"__init__"}):
+        method = inspect.getattr_static(Value, name)
         is_operator = name in vars(operator) or name.replace("__r", "__", 1) in vars(operator)
         if inspect.isfunction(method) and (is_operator or name[0] != "_") and f"Tensor.{name}" not in NOT_CALLED:
             yield f"Tensor.{name}", _method(name, method)

@@ -14,8 +14,8 @@ import numpy as np
 import dualgraph as dg
 from dualgraph import static, tree
 from dualgraph.bits import differing, same_bits
-from dualgraph.eager import DRAW, SEED
 from dualgraph.kernels import provider
+from dualgraph.ops.random import DRAW, SEED
 from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import is_float
 
@@ -79,8 +79,8 @@ def differentiated(function: Function, order: int = 1) -> Function:
     """`function` with the gradients of its outputs, of those gradients, … up to `order`, as further results."""
 
     def run(*inputs: Any) -> list[Any]:
-        wanted = [x for x in inputs if x.requires_grad]
         found = leaves(function(*inputs))
+        wanted = [x for x in inputs if x.requires_grad]
         latest = found
         for n in range(order):
             latest = gradients(latest, wanted, create_graph=n + 1 < order)
@@ -108,7 +108,9 @@ def define(function: Function, arrays: Sequence[Any]) -> tuple[static.Graph, lis
     graph = static.Graph()
     with graph:
         inputs = [
-            static.placeholder(f"x{n}", a.shape, a.dtype, requires_grad=is_float(np.dtype(a.dtype).name))
+            static.placeholder(
+                f"x{n}", a.shape, a.dtype, requires_grad=getattr(a, "requires_grad", is_float(np.dtype(a.dtype).name))
+            )
             for n, a in enumerate(arrays)
         ]
         outputs = leaves(function(*inputs))

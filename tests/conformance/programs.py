@@ -4,9 +4,9 @@ A program is a list of instructions over a growing list of values. Shapes come f
 broadcasts or multiplies, so eager kernels are shared between programs. Instructions whose operands do not fit are not
 drawn at all: `result` follows shapes and kinds with NumPy-like rules of its own.
 
-Inputs lie in memory in any way and are handed over in any way: as arguments, captured, as parameters, as variables that
-the program assigns to. Some programs fail, at a check that finds a bad index; `bound` makes of a program the function
-that both modes run, and what it leaves behind.
+Inputs lie in memory in any way and are handed over in any way (`WAYS`). Programs assign to variables, switch flags, run
+sweeps that leave gradients in leaves and read what is there; some fail, at a check that finds a bad index. `runs` makes of
+a program the function that both modes run, and compares what its calls give and leave behind.
 
 The draws are those of `RandomState`, whose stream NumPy has frozen: a seed gives the same program in every environment.
 (Hypothesis gives no such promise: its draws depend on its version and on the constants of all modules that are loaded.)
@@ -23,7 +23,7 @@ import numpy as np
 import dualgraph as dg
 import dualgraph.nn.functional as F
 from conformance.layouts import LAYOUTS
-from conformance.modes import differentiated, leaves
+from conformance.modes import weight
 from dualgraph import extend
 
 Array = np.ndarray[Any, Any]
@@ -33,9 +33,10 @@ UNARY: dict[str, Callable[[Any], Any]] = {
     "relu": dg.relu, "sigmoid": dg.sigmoid, "sign": dg.sign, "floor": dg.floor, "log1p": dg.log1p, "sin": dg.sin,
     "scaled": lambda x: x * 0.3, "shifted": lambda x: 1.0 - x, "softmax": lambda x: dg.softmax(x, axis=-1),
     "log_softmax": lambda x: dg.log_softmax(x, axis=-1), "cast": lambda x: dg.astype(dg.astype(x, "float64"), x.dtype),
-    "detached": lambda x: x.detach(), "self_sum": lambda x: x + x, "self_product": lambda x: x * x,
+    "self_sum": lambda x: x + x, "self_product": lambda x: x * x,
     "picked": lambda x: dg.take(x, np.array([1, 0, -1, 1]), axis=-1),
     "sorted_out": lambda x: dg.where(x > 0.25, x, dg.zeros_like(x)), "signbit": lambda x: dg.astype(dg.signbit(x), x.dtype),
+    "sorted": dg.sort, "order": lambda x: dg.astype(dg.argsort(x, descending=True), x.dtype),
 }  # fmt: skip
 ALGEBRA: dict[str, Callable[..., Any]] = {  # what rewrite rules look for, and what they must leave alone
     "plus_zero": lambda x, y: x + 0.0, "minus_zero": lambda x, y: x - 0.0, "times_one": lambda x, y: 1.0 * x,
@@ -46,6 +47,7 @@ ALGEBRA: dict[str, Callable[..., Any]] = {  # what rewrite rules look for, and w
     "multiply_add_chain": lambda x, y: ((x * 0.7 + y) * x + 0.3) * x + y, "two_products": lambda x, y: x * x + y * y,
     "difference_of_products": lambda x, y: x * y - y * x, "log_of_exp": lambda x, y: dg.log(dg.exp(x)),
     "filled": lambda x, y: x * dg.ones_like(x) + dg.zeros_like(y), "choice": lambda x, y: dg.where(y > 0.5, x, x),
+    "sign_of_root": lambda x, y: dg.where(dg.signbit(dg.sqrt(x) / 1.0), x, 1.0),
 }  # fmt: skip
 BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "add": dg.add, "subtract": dg.subtract, "multiply": dg.multiply, "divide": dg.divide, "maximum": dg.maximum,
@@ -71,23 +73,106 @@ INTEGER: dict[str, Callable[..., Any]] = {  # integers in, integers out; they wr
     "i_remainder": lambda x, y: x % 5, "i_negative": lambda x, y: -x, "i_shift": lambda x, y: x << 2,
     "i_plus_zero": lambda x, y: x + 0, "i_times_zero": lambda x, y: x * 0, "i_times_one": lambda x, y: x * 1,
 }  # fmt: skip
+
+
+def held_against(x: Any, i: Any, bad: int) -> Any:
+    """A check that most integers pass."""
+    n = x.shape[-1]
+    return x * dg.mean(dg.take(x, dg.reshape(dg.where(i == bad, n, i % n), (-1,)), axis=-1))
+
+
 MEETING: dict[str, Callable[[Any, Any], Any]] = {  # floats and integers in, floats out
     "mixed_product": lambda x, i: x * i, "chosen": lambda x, i: dg.where(i > 0, x, -x), "compared": lambda x, i: x * (x < i),
     "masked": lambda x, i: x * dg.astype(i % 2 == 0, x.dtype), "taken": lambda x, i: dg.take(x, i % x.shape[-1], axis=-1),
     "looked_up": lambda x, i: dg.take(x, dg.where(i == 7, x.shape[-1], i % x.shape[-1]), axis=-1),  # 7 is a bad index
-    "held_against": lambda x, i: x * dg.mean(dg.take(x, dg.minimum(i, x.shape[-1]) % (x.shape[-1] + 1), axis=-1)),
+    "held_against": lambda x, i: held_against(x, i, 7), "held_otherwise": lambda x, i: held_against(x, i, 5),
+    "checked": lambda x, i: (x, held_against(x, i, 7))[0], "checked_otherwise": lambda x, i: (x, held_against(x, i, 5))[0],
 }  # fmt: skip
+CHECKS = ("held_against", "held_otherwise", "checked", "checked_otherwise")
 RANDOM: dict[str, Callable[[Any], Any]] = {
     "dropout": lambda x: F.dropout(x, 0.3), "noise": lambda x: x + dg.rand(x.shape, dtype=x.dtype),
     "normal": lambda x: x * dg.randn(x.shape, dtype=x.dtype), "mask": lambda x: dg.where(dg.bernoulli(x.shape, 0.5), x, 0.0),
     "jump": lambda x: x * dg.randint(x.shape, -2, 3),
 }  # fmt: skip
 
+turned = extend.composite("turned", lambda x: x.mT)
 PRODUCTS: dict[str, Callable[[Any, Any], Any]] = {
     "matmul": dg.matmul, "matmul_nt": lambda x, y: x @ y.mT, "matmul_tn": lambda x, y: x.mT @ y,
+    "matmul_turned": lambda x, y: turned(x) @ turned(y),
     "matmul_flipped": lambda x, y: dg.flip(x) @ y, "linear": lambda x, y: dg.linear(x, y),
 }  # fmt: skip
-STATE: dict[str, Callable[[Any, Any], Any]] = {"assign": lambda variable, x: variable.assign(x) or x}
+STATE: dict[str, Callable[[Any, Any], Any]] = {
+    "assign": lambda variable, x: variable.assign(x) or x, "decay": lambda v, x: v.assign(v * 0.5 + x) or x,
+}  # fmt: skip
+SAME: dict[str, Callable[[Any], Any]] = {  # views that change nothing
+    "whole": lambda x: x[...], "same_shape": lambda x: dg.reshape(x, x.shape), "same_dtype": lambda x: dg.astype(x, x.dtype),
+    "same_order": lambda x: dg.permute_dims(x, tuple(range(x.ndim))), "same_extent": lambda x: dg.broadcast_to(x, x.shape),
+    "there_and_back": lambda x: x.reshape(-1).reshape(x.shape),
+}  # fmt: skip
+
+
+def unrecorded(x: Any) -> Any:
+    with dg.no_grad():
+        return x * 0.5
+
+
+def recorded_again(x: Any) -> Any:
+    with dg.no_grad(), dg.enable_grad():
+        return x * 1.5
+
+
+def hooked(x: Any) -> Any:
+    y = x * 0.5
+    if y.requires_grad:
+        y.register_hook(lambda g: g * 3.0)
+    return y
+
+
+def retained(x: Any) -> Any:
+    """The gradient that a sweep leaves in an intermediate value."""
+    y = x * 2.0
+    if y.requires_grad:
+        y.retain_grad()
+        y.backward(weight(y.shape, y.dtype), retain_graph=True)
+    return y if y.grad is None else y * y.grad
+
+
+RECORDING: dict[str, Callable[[Any], Any]] = {  # what becomes a part of the history
+    "detached": lambda x: x.detach(), "new_leaf": lambda x: x.detach().requires_grad_(), "hooked": hooked,
+    "unrecorded": unrecorded, "recorded_again": recorded_again,
+}  # fmt: skip
+
+
+def with_gradient(x: Any, g: Any) -> Any:
+    x.grad = g
+    return x
+
+
+LEAF: dict[str, Callable[[Any], Any]] = {  # what is done to leaves
+    "frozen": lambda x: x.requires_grad_(False), "tracked": lambda x: x.requires_grad_(),
+    "cleared": lambda x: with_gradient(x, None), "filled_gradient": lambda x: with_gradient(x, dg.full_like(x, 0.5)),
+    "gradient": lambda x: dg.zeros_like(x) if x.grad is None else x.grad,
+    "scaled_gradient": lambda x: with_gradient(x, None if x.grad is None else x.grad * 0.25),
+}  # fmt: skip
+
+
+def swept(x: Any, **options: bool) -> Any:
+    if x.requires_grad:
+        x.backward(weight(x.shape, x.dtype), **options)
+    return x
+
+
+def slope(y: Any, x: Any, **options: bool) -> Any:
+    if not (x.requires_grad and y.requires_grad):
+        return dg.zeros_like(x)
+    return dg.grad(y, x, weight(y.shape, y.dtype), allow_unused=True, **options)[0]
+
+
+SWEEP: dict[str, Callable[..., Any]] = {
+    "backward": lambda x: swept(x, retain_graph=True), "freeing": lambda x: swept(x), "retained": retained,
+    "slope": lambda y, x: slope(y, x, create_graph=True), "last_slope": lambda y, x: slope(y, x, retain_graph=True),
+}  # fmt: skip
+LEAVING = ("backward", "freeing", "retained")  # a gradient in leaves
 
 TWO_OPERANDS = (
     "multiply_add", "add_multiply", "multiply_add_chain", "two_products", "difference_of_products", "filled", "choice",
@@ -100,10 +185,13 @@ Kind = tuple[tuple[int, ...], str]  # shape; "f" for the floats of the program, 
 
 
 class Handed(NamedTuple):
-    """How an input lies in memory, and how the function gets it: "argument", "captured", "parameter" or "variable"."""
+    """How an input lies in memory, how the function gets it (one of `WAYS`), and what is there before."""
 
     layout: str
     way: str
+    of: int = -1  # the input that it is, for a "twin" of it and for what shares its memory
+    held: bool = False  # a gradient is there
+    hooked: bool = False
 
 
 PLAIN = Handed("contiguous", "argument")
@@ -129,17 +217,19 @@ class RandomProgram(NamedTuple):
     seed: int  # of the input values
     order: int  # gradients up to this one
     handed: tuple[Handed, ...]  # for each input
+    left: bool = False  # gradients are left in the leaves by `backward`, and not taken
+    recorded: bool = True  # gradients are enabled where the program is run
 
     def __repr__(self) -> str:
         count = len(self.inputs)
         lines = [
-            f"v{n} = {h.way} {s} {self.dtype if k == 'f' else 'int64'}, {h.layout}"
+            f"v{n} = {h.way} {s} {self.dtype if k == 'f' else 'int64'}, {h.layout}{facts(h)}"
             for n, ((s, k), h) in enumerate(zip(self.inputs, self.handed, strict=True))
         ]
         lines += [f"v{count + n} = {i!r}" for n, i in enumerate(self.instructions)]
-        return "\n".join(
-            ["", *lines, f"outputs {', '.join(f'v{n}' for n in self.outputs)}; seed {self.seed}, order {self.order}"]
-        )
+        outputs = ", ".join(f"v{n}" for n in self.outputs)
+        more = ", gradients left" * self.left + ", without gradients" * (not self.recorded)
+        return "\n".join(["", *lines, f"outputs {outputs}; seed {self.seed}, order {self.order}{more}"])
 
     def __call__(self, *inputs: Any) -> list[Any]:
         values = list(inputs)
@@ -170,17 +260,27 @@ class RandomProgram(NamedTuple):
 
     def smaller(self) -> Iterator[RandomProgram]:
         """The program with one thing less."""
+        return (less for less in self._reduced() if less.is_valid())
+
+    def _reduced(self) -> Iterator[RandomProgram]:
         for n, handed in enumerate(self.handed):
-            if handed != PLAIN and handed.way != "variable":
-                yield self._replace(handed=(*self.handed[:n], PLAIN, *self.handed[n + 1 :]))
-        if self.order > 1:
-            yield self._replace(order=1)
+            simpler = [
+                PLAIN,
+                handed._replace(held=False),
+                handed._replace(hooked=False),
+                handed._replace(layout="contiguous"),
+            ]
+            for other in dict.fromkeys(simpler[handed == PLAIN :]):
+                if other != handed:
+                    yield self._replace(handed=(*self.handed[:n], other, *self.handed[n + 1 :]))
+        if self.order > 1 or self.left:
+            yield self._replace(order=1, left=False)
+        if not self.recorded:
+            yield self._replace(recorded=True)
         for n in range(len(self.outputs)):
             if len(self.outputs) > 1:
                 yield self._replace(outputs=self.outputs[:n] + self.outputs[n + 1 :])
-        first, kinds = len(self.inputs), list(self.inputs)
-        for instruction in self.instructions:
-            kinds.append(result(instruction, [kinds[i] for i in instruction.operands]) or ((), "f"))
+        first, kinds = len(self.inputs), self.kinds()
         for n in reversed(range(len(self.instructions))):
             gone = first + n
             for other in [i for i in range(gone) if kinds[i] == kinds[gone]][-3:] or [gone]:
@@ -193,6 +293,44 @@ class RandomProgram(NamedTuple):
                 if other != gone or gone not in used:
                     fewer = tuple(x._replace(operands=tuple(map(renamed, x.operands))) for x in rest)
                     yield self._replace(instructions=fewer, outputs=tuple(map(renamed, self.outputs)))
+
+    def kinds(self) -> list[Kind]:
+        """Of all values."""
+        kinds = list(self.inputs)
+        for instruction in self.instructions:
+            kinds.append(result(instruction, [kinds[i] for i in instruction.operands]) or ((), "f"))
+        return kinds
+
+    def is_valid(self) -> bool:
+        """Is only done to an input what its way allows?"""
+        for instruction in self.instructions:
+            if instruction.kind == "state" and instruction.operands[0] not in self.variables():
+                return False
+            if instruction.kind == "leaf" and instruction.operands[0] not in self.leaves():
+                return False
+        sweeps = self.left or any(i.name in LEAVING for i in self.instructions)
+        return not (sweeps and any(h.way == "computed" for h in self.handed))
+
+    def variables(self) -> list[int]:
+        """The inputs that can be assigned to."""
+        return [n for n, h in enumerate(self.handed) if h.way in ("variable", "parameter")]
+
+    def leaves(self) -> list[int]:
+        """The values to which a program may do what is done to leaves."""
+        twins = {n for m, h in enumerate(self.handed) if h.way == "twin" for n in (m, h.of)}
+        plain = {n for n, h in enumerate(self.handed) if h.way in ("plain", "captured", "shared")}
+        computed = {n for n, h in enumerate(self.handed) if h.way == "computed"}
+        floats = {n for n, (_, kind) in enumerate(self.inputs) if kind == "f"}
+        inputs = sorted(
+            floats - computed - (twins & (plain | twins)) - {n for n in plain if self.handed[n].way == "captured"}
+        )
+        first = len(self.inputs)
+        return inputs + [first + n for n, i in enumerate(self.instructions) if i.name == "new_leaf"]
+
+
+def facts(handed: Handed) -> str:
+    more = f" of v{handed.of}" * (handed.of >= 0)
+    return more + ", with a gradient" * handed.held + ", hooked" * handed.hooked
 
 
 def smallest(program: RandomProgram, fails: Callable[[RandomProgram], bool]) -> RandomProgram:
@@ -221,7 +359,7 @@ def result(instruction: Instruction, operands: Sequence[Kind]) -> Kind | None:
         fits, made = kinds == "ii", "i"
     elif kind == "meeting":
         fits, made = kinds == "fi", "f"
-    elif kind == "view" or (kind == "reduce" and name in EITHER):
+    elif kind in ("view", "same") or (kind == "reduce" and name in EITHER):
         fits, made = True, kinds
     else:
         fits, made = "i" not in kinds, "f"
@@ -232,12 +370,16 @@ def result(instruction: Instruction, operands: Sequence[Kind]) -> Kind | None:
 def result_shape(instruction: Instruction, shapes: list[tuple[int, ...]]) -> tuple[int, ...] | None:
     kind, name = instruction.kind, instruction.name
     first = shapes[0]
+    if kind in ("same", "recording", "leaf"):
+        return first
+    if kind == "sweep":
+        return shapes[-1]
     if kind in ("unary", "random"):
-        if name in ("softmax", "log_softmax", "picked") and (not first or first[-1] < 2):
+        if name in ("softmax", "log_softmax", "picked", "sorted", "order") and (not first or first[-1] < 2):
             return None
         return (*first[:-1], 4) if name == "picked" else first
-    if name == "held_against":
-        return first if first and len(shapes[1]) <= 1 else None
+    if name in CHECKS:
+        return first if first and math.prod((*first, *shapes[1])) <= LARGEST else None
     if name in ("taken", "looked_up"):
         return (*first[:-1], *shapes[1]) if first and len(shapes[1]) <= 1 else None
     if kind in ("algebra", "integer") and name not in TWO_OPERANDS:
@@ -271,8 +413,8 @@ def product_shape(name: str, x: tuple[int, ...], y: tuple[int, ...]) -> tuple[in
     """Of matrices, stacks of them, and vectors."""
     if not x or not y or (name != "matmul" and min(len(x), len(y)) < 2):
         return None
-    x = (*x[:-2], x[-1], x[-2]) if name == "matmul_tn" else x
-    y = (*y[:-2], y[-1], y[-2]) if name in ("matmul_nt", "linear") else y
+    x = (*x[:-2], x[-1], x[-2]) if name in ("matmul_tn", "matmul_turned") else x
+    y = (*y[:-2], y[-1], y[-2]) if name in ("matmul_nt", "matmul_turned", "linear") else y
     left, right = (1, *x) if len(x) == 1 else x, (*y, 1) if len(y) == 1 else y
     if left[-1] != right[-2] or (name == "linear" and len(y) != 2):
         return None
@@ -285,24 +427,24 @@ def product_shape(name: str, x: tuple[int, ...], y: tuple[int, ...]) -> tuple[in
 
 FUNCTIONS: dict[str, dict[str, Callable[..., Any]]] = {
     "unary": UNARY, "binary": BINARY, "algebra": ALGEBRA, "reduce": REDUCE, "view": VIEWS, "integer": INTEGER,
-    "meeting": MEETING, "random": RANDOM, "product": PRODUCTS, "state": STATE,
+    "meeting": MEETING, "random": RANDOM, "product": PRODUCTS, "state": STATE, "same": SAME,
+    "recording": RECORDING, "leaf": LEAF, "sweep": SWEEP,
 }  # fmt: skip
 NAMES = {kind: tuple(functions) for kind, functions in FUNCTIONS.items()}
 OFTEN = {
-    "unary": 4,
-    "binary": 3,
-    "algebra": 4,
-    "reduce": 3,
-    "view": 2,
-    "product": 3,
-    "state": 1,
-    "random": 1,
-    "integer": 2,
-    "meeting": 2,
-}
+    "unary": 4, "binary": 3, "algebra": 4, "reduce": 3, "view": 2, "product": 3, "state": 1, "random": 1, "integer": 3,
+    "meeting": 2, "same": 2, "recording": 1, "leaf": 1, "sweep": 1,
+}  # fmt: skip
 KINDS = tuple(kind for kind, times in OFTEN.items() for _ in range(times))
+TASTES: tuple[tuple[str, ...], ...] = (  # a program may be of some kinds above all, which then meet one another
+    (), (), ("meeting", "state"), ("product", "product", "view"), ("sweep", "leaf", "recording", "same"),
+    ("same", "binary", "sweep"), ("algebra", "unary"),
+)  # fmt: skip
 PAIRS = ("binary", "algebra", "product", "integer", "meeting", "state")
-WAYS = ("argument", "argument", "captured", "parameter")
+WAYS = (  # arguments that take gradients, what is computed of them, arguments that take none; captured: a leaf, a value
+    "argument", "argument", "computed", "plain", "leaf", "captured", "parameter", "variable",
+)  # fmt: skip
+SECOND = ("twin", "shared")  # the same tensor as another input once more; a value of its own in the memory of another
 LAYINGS = ("contiguous", "contiguous", *(name for name in LAYOUTS if name != "contiguous"), "repeated")
 
 SMALL = ((3, 4), (4, 4), (4,), (3, 1), (), (2, 3, 4))
@@ -330,17 +472,20 @@ def drawn(rng: np.random.RandomState, choices: Sequence[Any]) -> Any:
 
 
 def instruction_of(
-    rng: np.random.RandomState, known: list[Kind], variables: list[int]
-) -> tuple[Instruction, Kind] | None:
-    """A random instruction and what it results in; None where its operands do not fit."""
-    kind = drawn(rng, KINDS)
+    rng: np.random.RandomState, program: RandomProgram, kinds: Sequence[str] = KINDS
+) -> Instruction | None:
+    """A random instruction that goes on with a program; None where its operands do not fit."""
+    kind = drawn(rng, kinds)
     name = drawn(rng, NAMES[kind])
-    wanted = {"integer": "ii", "meeting": "fi"}.get(kind, "ff")[: 2 if kind in PAIRS else 1]
+    known = program.kinds()
+    wanted = {"integer": "ii", "meeting": "fi"}.get(kind, "ff")[: 2 if kind in PAIRS or "slope" in name else 1]
     operands = []
     for letter in wanted:
-        fitting = [i for i, known_kind in enumerate(known) if known_kind[1] == letter or kind == "view"]
-        if kind == "state" and not operands:
-            fitting = variables
+        fitting = [i for i, known_kind in enumerate(known) if known_kind[1] == letter or kind in ("view", "same")]
+        if kind in ("state", "leaf") and not operands:
+            fitting = program.variables() if kind == "state" else program.leaves()
+        elif kind == "state":
+            fitting = [i for i in fitting if known[i] == known[operands[0]]]
         if not fitting:
             return None
         operands.append(fitting[max(0, len(fitting) - 1 - drawn(rng, (0, 0, 0, 1, 1, 2, 3, 4, 5)))])
@@ -348,92 +493,53 @@ def instruction_of(
     if kind == "reduce" and name in EITHER and rng.randint(4) == 0:  # of any kind
         operands = [rng.randint(len(known))]
     instruction = Instruction(kind, name, tuple(operands), axis, keepdims)
-    found = result(instruction, [known[i] for i in operands])
-    return None if found is None else (instruction, found)
+    return None if result(instruction, [known[i] for i in operands]) is None else instruction
 
 
 def program_of(seed: int) -> RandomProgram:
-    """A program of up to 14 instructions with 1 to 4 inputs, one of them perhaps of integers.
+    """A program of up to 14 instructions with 1 to 6 inputs, one of them perhaps of integers.
 
     Any values may be outputs, also inputs, also one twice.
     """
     rng = np.random.RandomState(seed)
-    family = drawn(rng, FAMILY_OF)
+    taste, family = drawn(rng, TASTES), drawn(rng, FAMILY_OF)
+    if "product" in taste and rng.randint(2):  # sums of three or four terms seldom show their order
+        family = 1
     inputs: list[Kind] = [(drawn(rng, FAMILIES[family]), "f") for _ in range(rng.randint(1, 4))]
     if family >= 2:
         inputs[0] = (FAMILIES[family][0], "f")  # never small ones alone
-    if rng.randint(3) == 0:
+    if "meeting" in taste or rng.randint(3) == 0:
         inputs.append((drawn(rng, FAMILIES[family]), "i"))
-    handed = [Handed(drawn(rng, LAYINGS), drawn(rng, WAYS)) for _ in inputs]
-    if rng.randint(4) == 0:
+    handed = [handed_of(rng, kind) for _, kind in inputs]
+    if "state" in taste or rng.randint(4) == 0:
         inputs.append((drawn(rng, FAMILIES[family]), "f"))
         handed.append(Handed("contiguous", "variable"))
-    variables = [n for n, h in enumerate(handed) if h.way == "variable"]
-    known = list(inputs)
-    instructions: list[Instruction] = []
+    if rng.randint(4) == 0:
+        of = rng.randint(len(inputs))
+        inputs.append(inputs[of])
+        handed.append(Handed("contiguous", drawn(rng, SECOND), of))
+    dtype = drawn(rng, ("float32", "float32", "float64"))
+    left, recorded = rng.randint(4) == 0, rng.randint(16) > 0
+    program = RandomProgram(tuple(inputs), dtype, (), (), rng.randint(2**16), 1, tuple(handed), left, recorded)
+    if not program.is_valid():
+        program = program._replace(left=False)
     for _ in range(4 + min(rng.randint(11), rng.randint(11))):
-        found = instruction_of(rng, known, variables)
+        found = instruction_of(rng, program, KINDS + taste * (len(KINDS) // (len(taste) or 1)))
         if found is not None:
-            instructions.append(found[0])
-            known.append(found[1])
-    last = len(known) - 1
+            longer = program._replace(instructions=(*program.instructions, found))
+            program = longer if longer.is_valid() else program
+    last = len(program.kinds()) - 1
     outputs = [last, *(rng.randint(last + 1) for _ in range(rng.randint(3)))]
     if rng.randint(2):  # else some values are computed for nobody
-        outputs += sorted(set(range(last)) - {i for instruction in instructions for i in instruction.operands})
-    dtype = drawn(rng, ("float32", "float32", "float64"))
-    order = 1 + int(len(instructions) <= 5 and family < 3 and rng.randint(2))
-    return RandomProgram(
-        tuple(inputs), dtype, tuple(instructions), tuple(outputs), rng.randint(2**16), order, tuple(handed)
-    )
+        outputs += sorted(set(range(last)) - {i for instruction in program.instructions for i in instruction.operands})
+    order = 1 + int(len(program.instructions) <= 5 and family < 3 and rng.randint(2))
+    return program._replace(outputs=tuple(outputs), order=order)
 
 
-class Bound(NamedTuple):
-    """A program with its inputs: the function of those that are arguments, these, and the variables that it changes."""
-
-    function: Callable[..., list[Any]]
-    arguments: list[Any]
-    variables: list[Any]
-
-    def outcome(self, run: Callable[..., Sequence[Any]]) -> list[Array]:
-        """What a run gives and leaves behind: results or the words of its error, then the variables."""
-        start = [v.numpy() for v in self.variables]
-        dg.manual_seed(SEED)
-        try:
-            found = [x.numpy() for x in run(*self.arguments)]
-        except dg.errors.RangeError as error:
-            found = [np.array(f"{type(error).__name__}: {error.args[0]}")]
-        after = [v.numpy() for v in self.variables]
-        for variable, value in zip(self.variables, start, strict=True):
-            variable.assign(value)
-        return [*found, *after]
-
-
-SEED = 20
-
-
-def bound(program: RandomProgram, arrays: Sequence[Array]) -> Bound:
-    """Eager tensors that lie as the program says, and the function with its gradients."""
-    given = [tensor_of(a, h) for a, h in zip(arrays, program.handed, strict=True)]
-    at = [n for n, h in enumerate(program.handed) if h.way == "argument"]
-    full = differentiated(program, program.order)
-
-    def function(*arguments: Any) -> list[Any]:
-        values = dict(zip(at, arguments, strict=True))
-        return leaves(full(*(values.get(n, x) for n, x in enumerate(given))))
-
-    variables = [x for x, h in zip(given, program.handed, strict=True) if h.way == "variable"]
-    return Bound(function, [given[n] for n in at], variables)
-
-
-def tensor_of(array: Array, handed: Handed) -> Any:
-    """An eager tensor with these elements; arguments and parameters of floats need gradients."""
-    if handed.layout == "repeated" and array.ndim:
-        x = dg.broadcast_to(dg.tensor(np.ascontiguousarray(array[:1])), array.shape)
-    else:
-        base, view = LAYOUTS[handed.layout if array.ndim and handed.layout in LAYOUTS else "contiguous"](array)
-        x = view(dg.tensor(base))
-    is_float = array.dtype.kind == "f"
-    if handed.way in ("parameter", "variable"):
-        return dg.Variable(x, requires_grad=is_float and handed.way == "parameter")
-    x = x.detach()
-    return x.requires_grad_() if is_float and handed.way == "argument" else x
+def handed_of(rng: np.random.RandomState, kind: str) -> Handed:
+    """Of floats and of integers; integers take no gradients."""
+    layout, way = drawn(rng, LAYINGS), drawn(rng, WAYS)
+    if kind == "i":
+        return Handed(layout, way if way in ("captured", "variable") else "plain")
+    takes = way in ("argument", "leaf", "parameter")
+    return Handed(layout, way, -1, takes and rng.randint(4) == 0, takes and rng.randint(8) == 0)

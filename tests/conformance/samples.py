@@ -264,6 +264,12 @@ SAMPLES: tuple[Sample, ...] = (
            ("real:3,6", "index:3,6"), _scatter_along, near=1e-6),
     Sample("in_range", lambda i: in_range(i, 3), ("label:5",), lambda i: i),
     Sample("one_hot", lambda i: dg.one_hot(i, 4, dtype="float32"), ("label:2,3",), lambda i: np.eye(4)[i]),
+    Sample("argsort", lambda x: dg.argsort(x, axis=0), ("ties:6,3",), lambda x: np.argsort(x, 0, kind="stable"), smooth=False),
+    Sample("argsort", lambda x: dg.argsort(x, descending=True), ("int:3,9",), lambda x: np.argsort(-x, kind="stable"),
+           name="argsort-descending"),
+    Sample("argsort", lambda x: dg.sort(x, axis=0), ("apart:6,3",), lambda x: np.sort(x, 0), name="sort"),
+    Sample("argsort", lambda x: dg.sort(x, axis=1, descending=True), ("apart:2,5,3",), lambda x: -np.sort(-x, 1),
+           name="sort-descending"),
     # products
     Sample("matmul", dg.matmul, ("real:3,4", "real:4,5"), np.matmul, near=1e-6),
     Sample("matmul", lambda x, y: dg.matmul(x.mT, y), ("real:2,4,3", "real:4,5"),

@@ -79,6 +79,7 @@ EMPTY: dict[str, Callable[[Any], Any]] = {
     "concat": lambda x: dg.concat([x, x], axis=0), "reshape": lambda x: dg.reshape(x, (3, 0)), "slice": lambda x: x[:, 1:],
     "flip": dg.flip, "take": lambda x: dg.take(x, np.array([0, 2]), axis=1), "transpose": lambda x: x.T * 2.0,
     "take-nothing": lambda x: dg.take(x, np.array([], np.int64), axis=1), "broadcast": lambda x: x[None] + dg.ones((2, 1, 1)),
+    "sort": lambda x: dg.sort(x, axis=0), "sort-other": lambda x: [dg.sort(x), dg.argsort(x)],
     "var": lambda x: dg.var(x, axis=1), "linear": lambda x: dg.linear(x, np.ones((2, 3), np.float32)),
     "cross_entropy-sum": lambda x: dg.cross_entropy(x, np.zeros(0, np.int64), "sum"),
     "mse-sum": lambda x: dg.mse_loss(x, x * 2.0, "sum"), "one_hot": lambda x: dg.one_hot(np.zeros(0, np.int64), 3),

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import secrets
 from collections import Counter
-from typing import Any
 
 import hypothesis
 import numpy as np
@@ -16,33 +15,30 @@ import pytest
 
 import dualgraph as dg
 from conformance.modes import NATIVE, assert_bits, define, differentiated, run_executable
-from conformance.programs import FUNCTIONS, LAYINGS, WAYS, RandomProgram, bound, program_of, result, smallest
+from conformance.programs import FUNCTIONS, LAYINGS, SECOND, WAYS, RandomProgram, program_of, smallest
+from conformance.runs import assert_same, bound
 from dualgraph import static
 from dualgraph.kernels.llvm import cache, engine
 
+CALLS = 3
 PARTS = 10
 EACH = hypothesis.settings().max_examples // 2 + 2
 FIRST = 0 if hypothesis.settings().derandomize else secrets.randbits(31)
 
 
 def four_executions(program: RandomProgram) -> None:
-    given = bound(program, program.arrays())
-    expected = given.outcome(given.function)
-    graph, outputs = define(given.function, given.arguments)
-    if failed(expected):  # eager updates before the failed check stay, a failed static step leaves everything
-        expected[1:] = [v.numpy() for v in given.variables]
+    given = bound(program)
+    expected = given.outcome(*[given.function] * CALLS)
     for level in ("none", "exact"):
-        executable = static.compile(graph, outputs=outputs, optimize=level)
-        assert_bits(given.outcome(executable), expected, level)
+        given = bound(program)
+        assert_same(given.outcome(*[static.jit(given.function, optimize=level)] * CALLS), expected, level)
     if NATIVE:
+        given = bound(program)
+        run = static.jit(given.function)
         with forgotten_machine_code() as loads:
-            again = static.compile(graph, outputs=outputs, optimize="exact")
-        assert_bits(given.outcome(again), expected, "exact, from the disk cache")
+            found = given.outcome(run, given.function, run)
+        assert_same(found, expected, "exact, from the disk cache, in turns with eager")
         assert all(loads), "machine code that was just compiled is not in the disk cache"
-
-
-def failed(outcome: list[Any]) -> bool:
-    return bool(outcome) and outcome[0].dtype.kind == "U"
 
 
 def fails(program: RandomProgram) -> bool:
@@ -70,19 +66,14 @@ def test_what_the_programs_reach() -> None:
     seen: Counter[str] = Counter()
     for seed in range(520):
         program = program_of(seed)
-        kinds = list(program.inputs)
-        for instruction in program.instructions:
-            found = result(instruction, [kinds[i] for i in instruction.operands])
-            assert found is not None
-            kinds.append(found)
         seen.update({instruction.name for instruction in program.instructions})
         seen.update({instruction.kind for instruction in program.instructions})
         seen.update(h.way for h in program.handed)
         seen.update(h.layout for h in program.handed)
-        seen.update({f"{kind} 2^{math.prod(shape).bit_length()}" for shape, kind in kinds})
+        seen.update({f"{kind} 2^{math.prod(shape).bit_length()}" for shape, kind in program.kinds()})
     rare = {name: seen[name] for names in FUNCTIONS.values() for name in names if seen[name] < 3}
     assert not rare
-    assert min(seen[name] for name in (*LAYINGS, *WAYS, "variable")) >= 20
+    assert min(seen[name] for name in (*LAYINGS, *WAYS, *SECOND)) >= 20
     assert min(seen["f 2^6"], seen["f 2^13"], seen["f 2^17"], seen["i 2^6"], seen["i 2^13"]) >= 4
     assert seen["f 2^18"] >= 1
     assert min(seen["random"], seen["integer"], seen["meeting"], seen["product"]) >= 20

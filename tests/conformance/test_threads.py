@@ -39,6 +39,8 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], Callable[[], list[Any]]]] = {
                    lambda: [_floats(2000, 200), np.arange(400_000).reshape(2000, 200) * 3 % 200]),
     "random": (lambda: [dg.randn((600_000,)), dg.rand((300_001,), dtype="float64")], list),
     "argmax": (lambda x: [dg.argmax(x, axis=0), dg.argmin(x)], lambda: [_floats(2000, 300)]),
+    "sort": (lambda x: [dg.argsort(x, descending=True), dg.sort(x)], lambda: [_floats(900, 400)]),
+    "sort-short": (lambda x: dg.sort(x, axis=0), lambda: [_floats(10, 40_000, dtype="float64")]),
     "concat": (lambda x: dg.concat([x, x[:, ::-1] * 2.0], axis=1), lambda: [_floats(900, 600)]),
 }  # fmt: skip
 

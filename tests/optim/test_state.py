@@ -61,7 +61,7 @@ def test_the_form_of_a_state():
         {"lr": 0.5, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0, "params": [0, 1]}
     ]
     assert {key: type(value).__name__ for key, value in state["state"][1].items()} == {
-        "step": "int", "exp_avg": "EagerTensor", "exp_avg_sq": "EagerTensor",
+        "step": "int", "exp_avg": "Value", "exp_avg_sq": "Value",
     }  # fmt: skip
     assert [slots["step"] for slots in state["state"].values()] == [2, 2]
     before = state["state"][0]["exp_avg"].tolist()

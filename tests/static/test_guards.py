@@ -787,6 +787,7 @@ def test_objects_that_calls_hand_out_again(name):
 
 @case
 def a_function_out_of_a_cache():
+    cached_function.cache_clear()
     cached_function(2.0)
     return (lambda x: cached_function(2.0)(x)), lambda: cached_function(2.0).scales.__setitem__(0, 5.0)
 
@@ -1244,12 +1245,12 @@ def test_slots_of_containers_that_are_arguments():
     assert len(fast.misses) == 3
 
 
-def check(case: Case) -> None:
+def check(case: Case, verify: bool = False) -> None:
     """The compiled function follows the eager one through the change, and is traced again for nothing else."""
     function, change = case
     x = dg.tensor([0.5, -2.0])
     state = state_of(function)
-    fast = static.jit(function)
+    fast = static.jit(function, verify=verify)
     for round_ in ("before", "after"):
         traced = len(fast.misses)
         for _ in range(2):
@@ -1269,9 +1270,11 @@ def state_of(function: Any) -> list[Any]:
     return [v for v in cells if isinstance(v, dg.Variable)]
 
 
+@pytest.mark.parametrize("verify", [False, True])
 @pytest.mark.parametrize("name", CASES)
-def test_changes_are_noticed(name):
-    check(CASES[name]())
+def test_changes_are_noticed(name, verify):
+    """`verify=True`, which traces at each call, finds nothing that no guard has found."""
+    check(CASES[name](), verify)
 
 
 def test_words_of_the_reasons():

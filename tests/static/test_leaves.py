@@ -533,6 +533,12 @@ def test_a_gradient_beside_its_tensor():
     assert step(x).grad.item() == 1.0
     with pytest.raises(GraphError, match=r"return its \.grad beside it"):
         static.jit(step)(x)
+    with static.Graph() as graph:
+        y = step(static.placeholder("x", (2,), requires_grad=True))
+    with pytest.raises(GraphError, match=r"return its \.grad beside it"):
+        static.compile(graph, outputs=[y])
+    (found,) = static.compile(graph, outputs=[y.grad])(x)
+    assert found.item() == 1.0
 
 
 def hooked_and_left(w: Any, x: Any) -> Any:

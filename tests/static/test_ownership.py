@@ -22,9 +22,9 @@ import pytest
 import dualgraph as dg
 import dualgraph.nn.functional as F
 from dualgraph import extend, nn, optim, static
-from dualgraph.eager.state import DRAW, SEED
 from dualgraph.kernels import provider
 from dualgraph.ops.observed import Observed
+from dualgraph.ops.random import DRAW, SEED
 
 native = pytest.mark.skipif(provider.name() != "llvm", reason="a matter of the native kernels")
 X = dg.tensor(np.linspace(-1.0, 1.0, 12, dtype=np.float32).reshape(4, 3))

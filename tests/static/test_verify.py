@@ -60,6 +60,17 @@ def test_what_nobody_uses():
     assert kept.tolist() == [2.0] * 3
 
 
+def test_equal_checks_are_one():
+    """Also where the first was of another's result: what was checked once need not be checked again."""
+
+    def twice(x, i):
+        return [dg.take(dg.take(x, i, axis=1), i, axis=1) for _ in range(2)]
+
+    x, i = dg.tensor([[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]), dg.tensor([1, 0])
+    first, second = static.jit(twice, verify=True)(x, i)
+    assert first.tolist() == second.tolist() == twice(x, i)[0].tolist()
+
+
 def test_a_training_step_passes():
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 1))
     opt = optim.Adam(model.parameters(), lr=1e-2)

@@ -17,6 +17,8 @@ from dualgraph.kernels.llvm.products import code as products
 from dualgraph.kernels.llvm.products.selection import Gemm, Gemv, Zero
 from dualgraph.kernels.llvm.runtime import launch, sharing
 from dualgraph.kernels.llvm.runtime.variants import Launch, Worker
+from dualgraph.kernels.llvm.sorting import code as sorting
+from dualgraph.kernels.llvm.sorting.selection import Order
 
 EMIT: dict[type[Variant], Callable[[Any, ir.Module, str], None]] = {
     Flat: flat.emit,
@@ -27,6 +29,7 @@ EMIT: dict[type[Variant], Callable[[Any, ir.Module, str], None]] = {
     Gemm: products.emit_gemm,
     Gemv: products.emit_gemv,
     Zero: products.emit_zero,
+    Order: sorting.emit,
     Launch: launch.emit,
     Worker: sharing.emit_worker,
 }

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dualgraph.errors import KernelError
-from dualgraph.kernels.kinds import CheckIndex, Gather, GatherAlong, Loop, MatMul, ScatterAdd, ScatterAddAlong
+from dualgraph.kernels.kinds import CheckIndex, Gather, GatherAlong, Loop, MatMul, ScatterAdd, ScatterAddAlong, Sort
 from dualgraph.kernels.llvm.command import Command, Locate
 from dualgraph.kernels.llvm.indexing.selection import check_command, gather_command, scatter_command
 from dualgraph.kernels.llvm.loops.selection import loop_command
 from dualgraph.kernels.llvm.products.selection import product_command
+from dualgraph.kernels.llvm.sorting.selection import sort_command
 from dualgraph.kernels.program import Step
 
 COMMANDS: dict[type, Callable[[Step, Locate], Command]] = {
@@ -19,6 +20,7 @@ COMMANDS: dict[type, Callable[[Step, Locate], Command]] = {
     GatherAlong: gather_command,
     ScatterAdd: scatter_command,
     ScatterAddAlong: scatter_command,
+    Sort: sort_command,
     CheckIndex: check_command,
 }
 

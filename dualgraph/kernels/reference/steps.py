@@ -20,6 +20,7 @@ from dualgraph.kernels.kinds import (
     MatMul,
     ScatterAdd,
     ScatterAddAlong,
+    Sort,
 )
 from dualgraph.kernels.nan import computes, one_nan
 from dualgraph.kernels.program import Step, View, row_shape
@@ -158,6 +159,15 @@ def _run_scatter_add_along(kernel: ScatterAddAlong, step: Step, memory: Memory) 
     return True
 
 
+def _run_sort(kernel: Sort, step: Step, memory: Memory) -> bool:
+    x = _read(memory, step.ins[0])
+    if kernel.descending:
+        rank = np.unique(x, return_inverse=True)[1].reshape(x.shape)
+        x = np.where(x == x, -rank, 1)
+    _write(memory, step.outs[0], np.argsort(x, axis=1, kind="stable"))
+    return True
+
+
 def _run_check_index(kernel: CheckIndex, step: Step, memory: Memory) -> bool:
     return _valid(_read(memory, step.ins[0]), kernel.low, kernel.high)
 
@@ -182,6 +192,7 @@ RUN: dict[type, Callable[[Any, Step, Memory], bool]] = {
     ScatterAdd: _run_scatter_add,
     GatherAlong: _run_gather_along,
     ScatterAddAlong: _run_scatter_add_along,
+    Sort: _run_sort,
     CheckIndex: _run_check_index,
     External: _run_external,
 }

@@ -6,7 +6,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from dualgraph.kernels.llvm.indexing.selection import SCATTER_BLOCK, Check, Indexing
+from dualgraph.kernels.llvm.indexing.selection import GATHER_BLOCK, SCATTER_BLOCK, Check, Indexing
 from dualgraph.kernels.llvm.lanes import Lanes, Value
 from dualgraph.kernels.llvm.loops.frame import I32, For, Frame, i64
 from dualgraph.kernels.llvm.loops.operands import Operand
@@ -27,7 +27,7 @@ class _Indexing:
         self.frame, self.builder = frame, frame.builder
         self.a, self.n, self.i, self.b, self.blocks = (frame.arg() for _ in range(5))
         self.indexed = Operand(frame, variant.indexed, 2)
-        self.index = Operand(frame, variant.index, 2 if variant.form.endswith("along") else 1)
+        self.index = Operand(frame, variant.index, 1 if variant.form in ("gather", "scatter") else 2)
         self.other = Operand(frame, variant.other, 2)
 
     def gather(self) -> None:
@@ -46,9 +46,16 @@ class _Indexing:
                 source = self.indexed.element(self.indexed.at([a, target]), loop.index)
                 self._put(self.other.element(result, loop.index), self._get(source, self.other.dtype))
 
+    def gather_row(self) -> None:
+        with self.frame.units([self.a], self.blocks) as (block, (a,)):
+            start, stop = self._block(block, self.i, GATHER_BLOCK)
+            with For(self.builder, start, stop) as loop:
+                target = self._target(self.index.at([a, loop.index]))
+                self._put(self.other.at([a, loop.index]), self._get(self.indexed.at([a, target]), self.other.dtype))
+
     def scatter(self) -> None:
         with self.frame.units([self.a], self.blocks) as (block, (a,)):
-            start, stop = self._block(block)
+            start, stop = self._block(block, self.b, SCATTER_BLOCK)
             self._zero(a, start, stop)
             with For(self.builder, i64(0), self.i) as each:
                 target = self._target(self.index.at([each.index]))
@@ -61,7 +68,7 @@ class _Indexing:
 
     def scatter_along(self) -> None:
         with self.frame.units([self.a], self.blocks) as (block, (a,)):
-            start, stop = self._block(block)
+            start, stop = self._block(block, self.b, SCATTER_BLOCK)
             self._zero(a, start, stop)
             with For(self.builder, i64(0), self.i) as each:
                 index, addend = self.index.at([a, each.index]), self.other.at([a, each.index])
@@ -71,9 +78,9 @@ class _Indexing:
                     x = self._get(self.other.element(addend, loop.index), self.other.dtype)
                     self._put(place, _computed(combine(x.lanes, "sum", self._get(place, x.dtype), x)))
 
-    def _block(self, block: Any) -> tuple[Any, Any]:
-        start = self.builder.mul(block, i64(SCATTER_BLOCK))
-        return start, self.frame.minimum(self.b, self.builder.add(start, i64(SCATTER_BLOCK)))
+    def _block(self, block: Any, extent: Any, length: int) -> tuple[Any, Any]:
+        start = self.builder.mul(block, i64(length))
+        return start, self.frame.minimum(extent, self.builder.add(start, i64(length)))
 
     def _zero(self, a: Any, start: Any, stop: Any) -> None:
         zero = self.frame.lanes.constant(self.indexed.dtype, 0)

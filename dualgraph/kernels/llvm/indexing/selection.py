@@ -1,7 +1,8 @@
 """Indexing kernels: their variants and which one a step takes. `code` writes them.
 
 All views are (A, N or I, B) with any strides; negative indices count from the end, once. Gathers have one unit for each
-(a, i); scatters one for each a and block of B, each of which adds in the order of i.
+(a, i), but along an axis with nothing behind it (B = 1) one for each a and block of I; scatters one for each a and block
+of B, each of which adds in the order of i.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from dualgraph.kernels.program import Step, View
 from dualgraph.spec import ITEMSIZE
 
 SCATTER_BLOCK = 8 * LANES  # columns of one unit of a scatter
+GATHER_BLOCK = BLOCK  # elements of one unit of a gather from a row
 
 
 @dataclass(frozen=True)
 class Indexing(Variant):
-    """`form`: gather, gather_along, scatter or scatter_along.
+    """`form`: gather, gather_along, gather_row (B = 1), scatter or scatter_along.
 
-    Arguments: A, N, I, B, blocks of B; slot, offset, strides of the indexed array, of the index, of the other array.
+    Arguments: A, N, I, B, blocks of B or of I; slot, offset, strides of the indexed array, of the index, of the other array.
     """
 
     form: str
@@ -47,8 +49,13 @@ def gather_command(step: Step, locate: Locate) -> Command:
     assert isinstance(step.kernel, (Gather, GatherAlong))
     (x, index), (out,) = step.ins, step.outs
     a, i, b = out.shape
-    form = "gather" if isinstance(step.kernel, Gather) else "gather_along"
-    return _indexing(form, (a, x.shape[1], i, b), (x, index, out), locate, units=a * i, blocks=1)
+    extents, views = (a, x.shape[1], i, b), (x, index, out)
+    if isinstance(step.kernel, Gather):
+        return _indexing("gather", extents, views, locate, units=a * i, blocks=1)
+    if b == 1:
+        blocks = -(-i // GATHER_BLOCK)
+        return _indexing("gather_row", extents, views, locate, units=a * blocks, blocks=blocks)
+    return _indexing("gather_along", extents, views, locate, units=a * i, blocks=1)
 
 
 def scatter_command(step: Step, locate: Locate) -> Command:

@@ -20,7 +20,7 @@ from dualgraph.dtypes import NUMPY_DTYPES
 from dualgraph.errors import KernelError
 from dualgraph.kernels import blas, nan
 from dualgraph.kernels.failure import written_at_the_end
-from dualgraph.kernels.kinds import External, MatMul
+from dualgraph.kernels.kinds import MatMul
 from dualgraph.kernels.llvm.command import Command
 from dualgraph.kernels.llvm.loading.machine import slot
 from dualgraph.kernels.llvm.loading.plan import GIL_WORK, Late, Row, aligned, launch
@@ -45,7 +45,7 @@ def is_native(step: Step) -> bool:
     """Is the step machine code? Python functions are not, nor products that BLAS does not know."""
     if isinstance(step.kernel, MatMul):
         return blas.gemm(step.kernel.dtype) is not None
-    return not isinstance(step.kernel, External)
+    return not step.kernel.outside
 
 
 def _without_one_nan(step: Step) -> Step:

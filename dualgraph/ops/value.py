@@ -1,44 +1,36 @@
-"""The eager tensor: a value with a place on the tape.
+"""Values: the tensors that hold their elements, and variables among them, which both modes share.
 
-A tensor is a window (`layout`) on a storage, a flat or shaped C-contiguous array that is never written to again while
+A value is a window (`layout`) on a storage, a flat or shaped C-contiguous array that is never written to again while
 anybody else can see it. So views are free, `numpy()` needs no copy, and nothing that was saved can change.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dualgraph.device import CPU, Storage
 from dualgraph.dtypes import DTYPES, STORED
 from dualgraph.errors import DTypeError, GradientError, ShapeError, SymbolError, here
 from dualgraph.exact import stored_slots
-from dualgraph.kernels.program import View
 from dualgraph.ops.arguments import flag
 from dualgraph.ops.arrays import as_array, copied
+from dualgraph.ops.layout import Layout, array_of
 from dualgraph.ops.op import Call, current, default
 from dualgraph.ops.tensor import Tensor, check_gradient
-from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, Shape, Spec, contiguous_strides, is_float
+from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, Spec, is_float
 
 if TYPE_CHECKING:
-    from dualgraph.ops.types import ArrayLike, DTypeLike, Scalar, TensorHook
+    from dualgraph.ops.types import ArrayLike, DTypeLike, Leaf, Scalar, TensorHook
 
 Array = np.ndarray[Any, Any]
 _window_on = np.from_dlpack
 UNSAID = ("bool", DEFAULT_INTEGER, DEFAULT_FLOAT)  # dtypes that the values tell
 
 
-class Window(NamedTuple):
-    """The layout of a tensor that is not the whole of its storage in row-major order; else the layout is a `Spec`."""
-
-    shape: Shape
-    dtype: str
-    strides: Shape
-    offset: int
-
-
-class EagerTensor(Tensor):
+class Value(Tensor):
     """An n-dimensional array that remembers how it was computed.
 
     Made by `dualgraph.tensor` and by operations. `grad` holds the gradient after `backward`.
@@ -46,17 +38,17 @@ class EagerTensor(Tensor):
 
     __slots__ = ("__weakref__", "_grad", "call", "hooks", "index", "layout", "storage", "tracked")
 
-    storage: Array
-    layout: Any
+    storage: Storage
+    layout: Layout
     tracked: bool
     call: Call | None
     index: int
-    source: Any = None  # symbols and earlier values may stand for a tensor; tensors stand for themselves
+    source: Leaf | None = None  # symbols and earlier values may stand for a tensor; tensors stand for themselves
 
     def __init__(
         self,
-        storage: Array,
-        layout: Spec | Window,
+        storage: Storage,
+        layout: Layout,
         requires_grad: bool = False,
         call: Call | None = None,
         index: int = -1,
@@ -74,11 +66,11 @@ class EagerTensor(Tensor):
     @property
     def grad(self) -> Tensor | None:
         """The gradient accumulated by `backward`; None before."""
-        return current().get_grad(self)  # type: ignore[no-any-return]
+        return current().get_grad(self)
 
     @grad.setter
     def grad(self, g: Tensor | None) -> None:
-        if g is not None and (g.__class__ is not EagerTensor or g.layout != self.layout):
+        if g is not None and (g.__class__ is not Value or g.layout != self.layout):
             check_gradient(g, self.spec)
         current().set_grad(self, g)
 
@@ -86,7 +78,7 @@ class EagerTensor(Tensor):
         """What `.grad` holds outside of graphs. Compiled steps leave arrays, which become tensors when looked at."""
         g = self._grad
         if g.__class__ is np.ndarray:
-            made = EagerTensor(g, Spec(self.layout[0], self.layout[1]))
+            made = Value(g, Spec(self.layout[0], self.layout[1]))
             if self._grad is g:  # else a step of another thread left another; nothing comes between test and store
                 self._grad = made
             return made
@@ -139,7 +131,7 @@ class EagerTensor(Tensor):
         return self.numpy().copy().__dlpack__(**{**options, "copy": None})
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return 1, 0  # the processor's memory
+        return CPU.kind, CPU.index
 
     def __reduce__(self) -> tuple[object, ...]:
         """Copied and pickled by value: what was recorded stays behind, so a tensor that has a history is refused."""
@@ -149,7 +141,7 @@ class EagerTensor(Tensor):
                 "detach() it first"
             ).at(here(2))
         held = self.held_gradient()
-        state = (np.array(array_of(self.storage, self.layout), order="C"), self.tracked, held, self._more())
+        state = (CPU.copy(array_of(self.storage, self.layout)), self.tracked, held, self._more())
         return _remade, (type(self), *state), (getattr(self, "__dict__", None), self._slots())
 
     def _more(self) -> dict[str, Any]:
@@ -189,7 +181,7 @@ class EagerTensor(Tensor):
         return f"tensor({text}{dtype}{grad})"
 
 
-class Variable(EagerTensor):
+class Variable(Value):
     """A leaf tensor whose value may be replaced: a parameter, a buffer, a piece of optimiser state.
 
     Static graphs read its value at every run and write it back; plain tensors are constants of a graph.
@@ -202,7 +194,7 @@ class Variable(EagerTensor):
 
     def __init__(self, value: ArrayLike, requires_grad: bool = False, name: str = ""):
         current().created(self)
-        source: Any = value if isinstance(value, EagerTensor) else tensor(value)
+        source: Any = value if isinstance(value, Value) else tensor(value)
         array = copied(array_of(source.storage, source.layout))  # its own: nobody else may see it change
         super().__init__(array, Spec(*source.spec), False)
         self.requires_grad_(flag(type(self).__name__, "requires_grad", requires_grad))
@@ -219,31 +211,33 @@ class Variable(EagerTensor):
         current().assign(self, value)
 
 
-class Earlier(EagerTensor):
+class Earlier(Value):
     """What a leaf held when a call used it, for a sweep that is recorded: the leaf's gradient, and a value of its own."""
 
     __slots__ = ("source",)
 
-    def __init__(self, leaf: EagerTensor, storage: Array):
-        self.source = leaf if leaf.source is None else leaf.source
+    source: Value
+
+    def __init__(self, leaf: Value, storage: Storage):
+        self.source = leaf.source if isinstance(leaf, Earlier) else leaf
         self.storage, self.layout, self.tracked, self.call, self.index = storage, leaf.layout, True, None, -1
 
     @property
     def grad(self) -> Tensor | None:
         """The gradient of the leaf."""
-        return self.source.grad  # type: ignore[no-any-return]
+        return self.source.grad
 
     @grad.setter
     def grad(self, g: Tensor | None) -> None:
         self.source.grad = g
 
     @property
-    def hooks(self) -> Any:
+    def hooks(self) -> list[TensorHook] | None:
         """The hooks of the leaf."""
         return self.source.hooks
 
     @hooks.setter
-    def hooks(self, hooks: Any) -> None:
+    def hooks(self, hooks: list[TensorHook] | None) -> None:
         self.source.hooks = hooks
 
 
@@ -257,47 +251,20 @@ def _remade(kind: Any, array: Array, requires_grad: bool, held: Any, more: dict[
     x = kind.__new__(kind)
     if isinstance(x, Variable):
         current().created(x)
-    EagerTensor.__init__(x, _owned(array), Spec(array.shape, array.dtype.name), requires_grad)
+    Value.__init__(x, _owned(array), Spec(array.shape, array.dtype.name), requires_grad)
     x._grad = held
     for name, value in more.items():
         setattr(x, name, value)
     return x
 
 
-def _refuse_while_tracing(x: EagerTensor) -> None:
+def _refuse_while_tracing(x: Value) -> None:
     front = current()
     if front is not default() and front.lift(x) is not x:
         raise SymbolError(
             f"the value of a variable ({x.spec}) was asked for while a graph is being defined; the graph reads it anew at "
             "every run: compute with the tensor itself, or read the value outside of the traced function"
         ).at(here(3))
-
-
-def view_of(layout: Any, buffer: int = 0) -> View:
-    """A tensor's layout as a view of a buffer."""
-    if layout.__class__ is Window:
-        return View(buffer, layout.shape, layout.strides, layout.offset, layout.dtype)
-    return View(buffer, layout[0], contiguous_strides(layout[0]), 0, layout[1])
-
-
-def layout_of(view: View, extent: int | None) -> Spec | Window:
-    """The layout of a view: a plain `Spec` where it is the whole storage of `extent` elements in row-major order."""
-    if view.offset == 0 and view.contiguous and view.spec.size == extent:
-        return Spec(view.shape, view.dtype)
-    return Window(view.shape, view.dtype, view.strides, view.offset)
-
-
-def array_of(storage: Array, layout: Any) -> Array:
-    """The elements of a layout as an ndarray that shares the storage."""
-    if layout.__class__ is Window:
-        flat = storage.reshape(-1)
-        if 0 in layout.shape:
-            return np.empty(layout.shape, flat.dtype)
-        itemsize = flat.itemsize
-        return np.lib.stride_tricks.as_strided(
-            flat[layout.offset :], layout.shape, tuple(s * itemsize for s in layout.strides)
-        )
-    return storage.reshape(layout[0]) if storage.shape != layout[0] else storage
 
 
 def tensor(
@@ -312,12 +279,12 @@ def tensor(
     Spec(shape=(1, 2), dtype='float32')
     """
     requires_grad = flag("tensor", "requires_grad", requires_grad)
-    source = data.numpy() if isinstance(data, EagerTensor) else data
-    if isinstance(data, Tensor) and not isinstance(data, EagerTensor):
+    source = data.numpy() if isinstance(data, Value) else data
+    if isinstance(data, Tensor) and not isinstance(data, Value):
         data.numpy()  # a symbol: raises, saying what to do
     try:
         array = as_array(source, dtype, copy_tensors=True)
     except (DTypeError, ShapeError) as error:
         raise error.at(here(2)) from None
-    result = EagerTensor(array, Spec(array.shape, array.dtype.name))
+    result = Value(array, Spec(array.shape, array.dtype.name))
     return current().fresh(result).requires_grad_() if requires_grad else result

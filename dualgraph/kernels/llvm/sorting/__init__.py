@@ -1,0 +1,1 @@
+"""Kernels that put rows in order. `selection` first, then `code`."""
