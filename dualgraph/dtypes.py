@@ -31,6 +31,7 @@ class DType(NamedTuple):
     name: str
     kind: Kind
     form: str  # of its bits, for `struct`
+    itemsize: int  # bytes in memory
     lowest: Any
     highest: Any
     digits: int  # it holds all integers from -2**digits to 2**digits
@@ -40,13 +41,8 @@ class DType(NamedTuple):
     one_nan: int = 0  # bits of the NaN that is computed (`kernels.nan`)
 
     @property
-    def itemsize(self) -> int:
-        """Bytes in memory."""
-        return struct.calcsize(self.form)
-
-    @property
     def bits(self) -> int:
-        """The same in bits."""
+        """In memory."""
         return 8 * self.itemsize
 
     @property
@@ -85,23 +81,25 @@ class Table(dict[str, T], Generic[T]):
 
 
 def _integer(name: str, form: str, poison: int) -> DType:
-    digits = 8 * struct.calcsize(form) - 1
-    return DType(name, "integer", form, -(2**digits), 2**digits - 1, digits, name, poison)
+    size = struct.calcsize(form)
+    digits = 8 * size - 1
+    return DType(name, "integer", form, size, -(2**digits), 2**digits - 1, digits, name, poison)
 
 
 def _float(name: str, form: str, digits: int, compute: str, poison: int) -> DType:
     """A binary float of the IEEE formats, of so many significant bits."""
-    bits = 8 * struct.calcsize(form)
+    size = struct.calcsize(form)
+    bits = 8 * size
     highest = math.ldexp(2.0 - 2.0 ** (1 - digits), 2 ** (bits - digits - 1) - 1)
     infinity = (1 << (bits - 1)) - (1 << (digits - 1))
     return DType(
-        name, "float", form, -highest, highest, digits, compute, poison, infinity, infinity | 1 << (digits - 2)
+        name, "float", form, size, -highest, highest, digits, compute, poison, infinity, infinity | 1 << (digits - 2)
     )
 
 
 # In the order of promotion: kinds from bool to float, in each the narrow before the wide.
 _RECORDS = (
-    DType("bool", "bool", "<?", False, True, 0, "bool", 0xA5),
+    DType("bool", "bool", "<?", 1, False, True, 0, "bool", 0xA5),
     _integer("int32", "<i", 0xA5A5A5A5),
     _integer("int64", "<q", 0xA5A5A5A5A5A5A5A5),
     _float("bfloat16", "<H", 8, "float32", 0xFFF5),
@@ -169,6 +167,8 @@ def converted(x: Array, dtype: str) -> Array:
 
 def scalar_array(value: Any, dtype: str) -> Array:
     """A Python number as an array of shape ()."""
+    if dtype in COMPUTED:
+        return np.array(value, NUMPY_DTYPES[dtype])
     return converted(np.asarray(value), dtype)
 
 
