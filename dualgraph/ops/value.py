@@ -26,8 +26,14 @@ if TYPE_CHECKING:
     from dualgraph.ops.types import ArrayLike, DTypeLike, Leaf, Scalar, TensorHook
 
 Array = np.ndarray[Any, Any]
-_window_on = np.from_dlpack
 UNSAID = ("bool", DEFAULT_INTEGER, DEFAULT_FLOAT)  # dtypes that the values tell
+
+
+def _read_only(array: Array) -> Array:
+    """Its memory as an array that can never be written to: unlike a view, it has no array as its base that would allow it."""
+    window: Array = np.from_dlpack(array)
+    window.setflags(write=False)
+    return window
 
 
 class Value(Tensor):
@@ -92,12 +98,10 @@ class Value(Tensor):
     def numpy(self) -> Array:
         """The values as a NumPy array, without copying. It is read-only for good; `.copy()` is an ordinary one."""
         self._value_now()
-        # Unlike a view, this has no array as its base that would allow to make it writeable.
         array = array_of(self.storage, self.layout)
-        stored = self.layout[1] in STORED  # which DLPack does not take; but its bits
-        window: Array = _window_on(array.view(f"u{array.itemsize}") if stored else array)
-        window.setflags(write=False)
-        return window.view(array.dtype) if stored else window
+        if self.layout[1] in STORED:  # which DLPack does not take; but its bits
+            return _read_only(array.view(f"u{array.itemsize}")).view(array.dtype)
+        return _read_only(array)
 
     def item(self) -> Scalar:
         """The single element as a Python number."""
