@@ -420,8 +420,8 @@ def test_the_table_is_complete_and_tested() -> None:
         add sub mul div neg floor_divide remainder minimum maximum abs sign floor ceil round trunc sqrt rsqrt square
         reciprocal exp exp2 expm1 log log2 log10 log1p pow sin cos tan asin acos atan atan2 sinh cosh tanh sigmoid erf
         eq ne lt le gt ge bitwise_and bitwise_or bitwise_xor bitwise_not left_shift right_shift logical_right_shift
-        mul_high_u32 isnan isinf isfinite signbit copysign select"""
-    assert set(EMITTERS) == set(names.split()) == {*SIGNATURES, "select"}
+        mul_high_u32 isnan isinf isfinite signbit copysign select widen"""
+    assert set(EMITTERS) == set(names.split()) == {*SIGNATURES, "select", "widen"}
 
 
 @pytest.mark.parametrize("op", SIGNATURES)
