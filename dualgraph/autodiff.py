@@ -20,7 +20,7 @@ from dualgraph.ops.identity import identity
 from dualgraph.ops.op import Call, FrontEnd, current, within
 from dualgraph.ops.reduce import sum_to
 from dualgraph.ops.shape import zeros_like
-from dualgraph.ops.tensor import FUNCTIONS, Tensor
+from dualgraph.ops.tensor import FUNCTIONS, Tensor, is_retaining
 from dualgraph.spec import Spec, is_float
 
 if TYPE_CHECKING:
@@ -96,8 +96,8 @@ def sweep(
 
 
 def _finished(hooks: Sequence[Callable[[Any], Any]] | None, g: Any) -> Any:
-    """The gradient after the hooks of its tensor."""
-    for hook in hooks or ():
+    """The gradient after the hooks that its tensor has now; those that only look come last."""
+    for hook in sorted(hooks or (), key=is_retaining):
         replacement = hook(g)
         if replacement is not None:
             if not isinstance(replacement, Tensor):

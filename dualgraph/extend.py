@@ -3,7 +3,7 @@
 Three forms, from small to large:
 
 - `elementwise`: one scalar expression; the kernel and every gradient are derived from it.
-- `composite`: a function over public operations; one launch in eager mode, part of the fused step in static mode. Its
+- `composite`: a function over public operations; one launch in eager mode, opened and fused in static mode. Its
   gradient is derived by differentiating the function, unless a `vjp` is given, which is then obeyed in both modes.
 - `external`: a function over NumPy arrays, for what no kernel of dualgraph computes.
 
@@ -48,8 +48,8 @@ from dualgraph.ops.arguments import flag, integer, text
 from dualgraph.ops.broadcast import meet
 from dualgraph.ops.callbacks import Callback, Rules
 from dualgraph.ops.composite import composite as composite_op
-from dualgraph.ops.elementwise import Expression, elementwise_op
 from dualgraph.ops.op import Op, Operand, as_view, bind, current
+from dualgraph.ops.scalar import Expression, elementwise_op
 from dualgraph.ops.shape import contiguous
 from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import Spec
@@ -82,7 +82,7 @@ def elementwise(
         rules.check(arity)
     made = callbacks.expression(scalar)
     op = elementwise_op(name, made, arity, floats=True, vjp=None if rules is None else rules.vjp)
-    op = replace(op, joint_vjp=rules is None)
+    op = op if rules is None else _with_rules(op)
 
     def function(*operands: Any) -> Any:
         if len(operands) != arity:
@@ -107,8 +107,7 @@ def composite(
         if vjp is None:
             return composite_op(name, recorded)
         rules = Rules(name, vjp, params)
-        op = composite_op(name, recorded, rules.vjp, lambda *inputs: rules.check(len(inputs)))
-        return replace(op, joint_vjp=False)
+        return _with_rules(composite_op(name, recorded, rules.vjp, lambda *inputs: rules.check(len(inputs))))
 
     return _applied(name, make, sys._getframe(1), vjp)  # type: ignore[no-any-return]
 
@@ -174,10 +173,15 @@ def _external_op(function: Callback, spec: Callback, rules: Rules, pure: bool) -
 
         views = [contiguous(program, as_view(program, x)) for x in operands]
         outs = tuple(program.new(s) for s in specs)
-        program.add(External(name, run if pure else once(name, where, key_of(program), run)), outs, views)
+        program.add(External(name, run if pure else once(name, where, key_of(program), run), pure=pure), outs, views)
         return outs
 
-    return Op(name, infer, lower, rules.vjp, literal_scalars=False, pure=pure, joint_vjp=False)
+    return _with_rules(Op(name, infer, lower, rules.vjp, literal_scalars=False, pure=pure))
+
+
+def _with_rules(op: Op) -> Op:
+    """Rules of the user's are called by each sweep: they may read what changes, and do more than compute."""
+    return replace(op, joint_vjp=False)
 
 
 def _check(name: Any, functions: dict[str, Any], vjp: Any = None) -> None:

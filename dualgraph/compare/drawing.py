@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ from dualgraph.compare.workloads import Batch, Instance, Workload
 from dualgraph.eager import Tape
 from dualgraph.errors import ArgumentError, Where
 from dualgraph.kernels.program import Program
-from dualgraph.ops.op import Op, within
+from dualgraph.ops.op import Op, Part, within
 from dualgraph.ops.symbol import CONSTANT, PLACEHOLDER
 from dualgraph.spec import Spec
 from dualgraph.static import dag as dags
@@ -192,7 +192,7 @@ def _eager_step(arm: Arm, title: str) -> Drawing:
                 return builder.leaf(key(x), short, _KINDS.get(kind, "state"), x.layout)
             return _constant(builder, key(x), x)
 
-        def heard(op: Op, inputs: tuple[Any, ...], params: Mapping[str, Any], results: Any) -> None:
+        def heard(op: Op, inputs: tuple[Any, ...], params: dict[str, Any], results: Any) -> None:
             found = results if isinstance(results, tuple) else (results,)
             lifted = [front.lift(x) for x in inputs]
             kept.append((lifted, [x.storage for x in (*lifted, *found)]))
@@ -222,7 +222,8 @@ def _calls(title: str, dag: Any, names: dict[int, tuple[str, str]]) -> Drawing:
             builder.leaf(keys[0], *leaf, call.specs[0])
             continue
         operands = [builder.names[id(x.node), x.index] for x in call.inputs]
-        builder.results(builder.node(call.op.name, operands, call.specs, "operation", call.where), keys)
+        note = call.whole.op.name if isinstance(call, Part) else ""
+        builder.results(builder.node(call.op.name, operands, call.specs, "operation", call.where, note), keys)
     wanted = [*dags.results(dag), *(x for _, x in dags.updates(dag))]
     return _used(title, builder, [builder.names[id(x.node), x.index] for x in wanted])
 

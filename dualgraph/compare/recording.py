@@ -1,25 +1,25 @@
 """What eager mode does in a step: the operations it applies, and the launches of kernels behind them.
 
 Nothing is added to the hot path. Operations are heard by a front end that takes the place of the eager one for a step;
-launches by replacing, for a step, the launch of each plan of those operations.
+launches by replacing, for a step, everything that is prepared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dualgraph.compare.arms import Arm
-from dualgraph.eager import Eager, Prepared
+from dualgraph.eager import PREPARED, Eager, Prepared
 from dualgraph.kernels import provider
 from dualgraph.kernels.program import Program
-from dualgraph.ops.op import Call, Op, within
+from dualgraph.ops.op import Op
 
 if TYPE_CHECKING:
-    from dualgraph.ops.types import Params, Pulled, Tensor
+    from dualgraph.ops.types import Params, Tensor
 
-Heard = Callable[[Op, tuple[Any, ...], Mapping[str, Any], Any], None]
+Heard = Callable[[Op, tuple[Any, ...], dict[str, Any], Any], None]
 
 
 class Listening(Eager):
@@ -48,34 +48,6 @@ class Listening(Eager):
         return self if enabled == self.grad_enabled else Listening(self.heard, enabled)
 
 
-class Collecting(Eager):
-    """The eager front end as it is, collecting the plans that it may launch."""
-
-    __slots__ = ("plans",)
-
-    def __init__(self, plans: dict[Prepared, None], grad_enabled: bool = True):
-        super().__init__(grad_enabled)
-        self.plans = plans
-
-    def apply(self, op: Op, inputs: tuple[Any, ...], params: Params) -> Tensor:
-        results = super().apply(op, inputs, params)
-        self.plans.update(dict.fromkeys(op.plans.values()))
-        return results
-
-    def pull(self, call: Call, gradients: Sequence[Any], wanted: tuple[bool, ...], create_graph: bool) -> Pulled | None:
-        found = super().pull(call, gradients, wanted, create_graph)
-        if found is not None:
-            self.plans.update((pullback.plan, None) for pullback in call.plan.pullbacks.values())
-        return found
-
-    def update(self, op: Op, inputs: Sequence[Any], variables: Sequence[Any], params: Params) -> None:
-        super().update(op, inputs, variables, params)
-        self.plans.update(dict.fromkeys(op.plans.values()))
-
-    def with_grad(self, enabled: bool) -> Eager:
-        return self if enabled == self.grad_enabled else Collecting(self.plans, enabled)
-
-
 class Launch(NamedTuple):
     """One call into native code."""
 
@@ -86,33 +58,33 @@ class Launch(NamedTuple):
 
 def launches(arm: Arm) -> list[Launch]:
     """The launches of a steady eager step, with the arrays they took. The arm does two steps."""
-    plans: dict[Prepared, None] = {}
     with arm.turn():
-        within(Collecting(plans), arm.step)
+        arm.step()  # all that it needs is prepared
     found: list[Launch] = []
-    with arm.turn(), _replaced([plan for plan in plans if plan.launch is not None], found):
+    of_gradients = (pullback.prepared for prepared in PREPARED.values() for pullback in prepared.pullbacks.values())
+    with arm.turn(), _replaced([x for x in (*PREPARED.values(), *of_gradients) if x.launch is not None], found):
         arm.step()
     return found
 
 
 @contextmanager
-def _replaced(plans: list[Prepared], found: list[Launch]) -> Iterator[None]:
-    originals = [plan.launch for plan in plans]
+def _replaced(prepared: list[Prepared], found: list[Launch]) -> Iterator[None]:
+    originals = [x.launch for x in prepared]
     try:
-        for plan in plans:
-            plan.launch = _noting(plan, found)
+        for x in prepared:
+            x.launch = _noting(x, found)
         yield
     finally:
-        for plan, launch in zip(plans, originals, strict=True):
-            plan.launch = launch
+        for x, launch in zip(prepared, originals, strict=True):
+            x.launch = launch
 
 
-def _noting(plan: Prepared, found: list[Launch]) -> Callable[..., Any]:
-    launch = plan.launch
+def _noting(prepared: Prepared, found: list[Launch]) -> Callable[..., Any]:
+    launch = prepared.launch
     assert launch is not None
 
     def noting(*arrays: Any) -> Any:
-        found.append(Launch(launch, arrays, plan.program))
+        found.append(Launch(launch, arrays, prepared.program))
         return launch(*arrays)
 
     return noting

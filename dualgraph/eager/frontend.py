@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from dualgraph.device import Storage
 from dualgraph.dtypes import scalar_array
 from dualgraph.errors import DualgraphError, GraphError, OutOfMemoryError, here
 from dualgraph.kernels import memory, provider
@@ -33,13 +34,29 @@ if TYPE_CHECKING:
 
 
 class Prepared:
-    """A prepared launch of one op for given layouts of its inputs."""
+    """A launch of one op, prepared for given layouts of its inputs.
 
-    __slots__ = ("differentiable", "direct", "launch", "layouts", "loaded", "program", "pullbacks", "single", "sources")
+    `places` says of each result where its storage is found, counted over the inputs and then what the launch gives. Most
+    launches are `single`: they give the one result; the result of a view is the storage of an input (`shared`).
+    """
+
+    __slots__ = (
+        "differentiable",
+        "direct",
+        "launch",
+        "layouts",
+        "loaded",
+        "op",
+        "places",
+        "program",
+        "pullbacks",
+        "shared",
+        "single",
+    )
 
     def __init__(self, op: Op, layouts: Sequence[Layout], params: Params):
         specs = specs_of(op, [Spec(layout[0], layout[1]) for layout in layouts], params)
-        program = Program()
+        program, inputs = Program(), len(layouts)
         operands = []
         for number, layout in enumerate(layouts):
             program.input(Spec(layout[0], layout[1]))
@@ -48,31 +65,56 @@ class Prepared:
             contiguous_copy(program, v) if v.buffer in program.constants else v
             for v in lower_call(program, op, tuple(operands), specs, params)
         )
-        program.outputs = list(dict.fromkeys(v.buffer for v in results if v.buffer >= len(layouts)))
+        program.outputs = list(dict.fromkeys(v.buffer for v in results if v.buffer >= inputs))
         if len(program.steps) > 1:
             program = fuse(program)[0]
-        self.program = program
+        self.op, self.program = op, program
         self.loaded = provider.load(program, memory.plan(program)) if program.steps else None
         self.launch = self.loaded.launch if self.loaded is not None else None
-        # where each result lies: output k of the launch, or (as -1 - k) the storage of input k
-        self.sources = tuple(
-            program.outputs.index(v.buffer) if v.buffer >= len(layouts) else -1 - v.buffer for v in results
-        )
+        found = [*range(inputs), *program.outputs]
+        self.places = tuple(found.index(v.buffer) for v in results)
         # elements of each storage; that of a windowed input is larger than the window, by how much is not known here
         extents = [x.size if x.__class__ is Spec else None for x in layouts] + [
-            b.size for b in program.buffers[len(layouts) :]
+            b.size for b in program.buffers[inputs:]
         ]
         self.layouts = tuple(layout_of(v, extents[v.buffer]) for v in results)
-        self.single = len(results) == 1 and len(program.outputs) == 1 and self.sources[0] == 0
         self.differentiable = any(is_float(s.dtype) for s in specs)
-        self.direct = len(results) > 1 and self.sources == tuple(range(len(program.outputs)))
-        self.pullbacks: dict[Any, Pullback | None] = {}  # by the inputs that want a gradient, and the layouts of g
+        self.single = self.places == (inputs,)
+        self.shared = self.places[0] if len(results) == 1 and self.launch is None else None
+        self.direct = len(results) > 1 and self.places == tuple(range(inputs, len(found)))
+        self.pullbacks: dict[Any, Pullback] = {}  # by the inputs that want a gradient, and the layouts of g
+
+    def run(self, storages: Sequence[Storage]) -> Sequence[Storage]:
+        """The storages of the results."""
+        outputs: Any = ()
+        if self.launch is not None:
+            try:
+                outputs = self.launch(*storages)
+            except MemoryError:
+                raise out_of_memory(self.op, self.layouts) from None
+            if outputs.__class__ is int:
+                raise self.failure(outputs, storages)
+            if self.direct:
+                return outputs  # type: ignore[no-any-return]
+            if outputs.__class__ is not tuple:
+                outputs = (outputs,)
+        found = (*storages, *outputs)
+        return [found[place] for place in self.places]
+
+    def failure(self, failed: int, storages: Sequence[Storage]) -> DualgraphError:
+        """The error of a failed check."""
+        step = self.program.steps[failed]
+        seen: dict[int, Any] = {**self.program.constants, **dict(enumerate(storages))}
+        assert self.loaded is not None
+        self.loaded.stepwise(storages, lambda number, buffers: seen.update(buffers))
+        view = check_of(step).operand
+        return explain(self.op.name, step, array_of(seen[view.buffer], view))
 
 
 class Pullback:
     """The gradient rules of one call as one launch: from the gradients of its results to those of its inputs."""
 
-    __slots__ = ("flat", "numbers", "op", "plan")
+    __slots__ = ("flat", "numbers", "prepared")
 
     def __init__(self, call: Call, wanted: tuple[bool, ...], gradients: Sequence[Any]):
         op, n, numbers = call.op, len(call.specs), list[int]()
@@ -91,8 +133,8 @@ class Pullback:
                         results.append(sum_to(found, targets[number]))
             return tuple(results)
 
-        self.op = composite(f"{op.name}_vjp", function, whole=False)
-        self.plan = Prepared(self.op, layouts, call.params)
+        joint = composite(f"{op.name}_vjp", function, parameters=op.parameters, whole=False)
+        self.prepared = Prepared(joint, layouts, call.params)
         self.numbers = tuple(numbers)
         self.flat = [number for number, want in enumerate(wanted) if want and number not in numbers]
 
@@ -117,68 +159,55 @@ class Eager(FrontEnd):
             if len(inputs) == 2:
                 x, y = inputs
                 saved: Any = (x.storage, y.storage)
-                key: Any = (x.layout, y.layout)
+                key: Any = (op, x.layout, y.layout)
                 tracked: tuple[bool, ...] = (x.tracked, y.tracked)
+            elif len(inputs) == 1:
+                (x,) = inputs
+                saved, key, tracked = (x.storage,), (op, x.layout), (x.tracked,)
             else:
                 saved = [x.storage for x in inputs]
-                key = tuple([x.layout for x in inputs])
+                key = (op, *[x.layout for x in inputs])
                 tracked = tuple([x.tracked for x in inputs])
         except AttributeError:
             return self.apply(op, self._lifted(op, inputs), params)
         if params:
             key = (*key, *params.values())
-        plan = op.plans.get(key)
-        if plan is None:
-            plan = self._prepare(op, key, inputs, params)
-        launch: Any = plan.launch
-        needs_grad = True in tracked and self.grad_enabled and plan.differentiable
-        if plan.single:
+        prepared = PREPARED.get(key)
+        if prepared is None:
+            prepared = self._prepare(op, key, inputs, params)
+        needs_grad = True in tracked and self.grad_enabled and prepared.differentiable
+        if prepared.single:  # as `run` does it
             try:
-                storage = launch(*saved)
+                storage = prepared.launch(*saved)  # type: ignore[misc]  # there is one
             except MemoryError:
-                raise out_of_memory(op, plan.layouts) from None
+                raise out_of_memory(op, prepared.layouts) from None
             if storage.__class__ is int:
-                raise self._failure(op, plan, storage, saved)
+                raise prepared.failure(storage, saved)
             if not needs_grad:
-                return Value(storage, plan.layouts[0])
+                return Value(storage, prepared.layouts[0])
             storages: Any = (storage,)
-        elif launch is None and len(plan.sources) == 1:  # a view
-            storages = (saved[-1 - plan.sources[0]],)
+        elif prepared.shared is not None:
+            storages = (saved[prepared.shared],)
             if not needs_grad:
-                return Value(storages[0], plan.layouts[0])
+                return Value(storages[0], prepared.layouts[0])
         else:
-            storages = self._launch(op, plan, saved)
+            storages = prepared.run(saved)
             if not needs_grad:
-                tensors = tuple(map(Value, storages, plan.layouts))
+                tensors = tuple(map(Value, storages, prepared.layouts))
                 return tensors[0] if len(tensors) == 1 else tensors  # type: ignore[return-value]  # see `FrontEnd`
-        call = Call(op, inputs, params, plan.layouts, here(2), saved, storages, plan, tracked)
+        call = Call(op, inputs, params, prepared.layouts, here(2), saved, storages, prepared, tracked)
         for tape in self.tapes:
             tape.calls.append(call)
         if len(storages) == 1:
-            return Value(storages[0], plan.layouts[0], True, call, 0)
+            return Value(storages[0], prepared.layouts[0], True, call, 0)
         return tuple(  # type: ignore[return-value]
             Value(storage, layout, is_float(layout[1]), call, number)
-            for number, (storage, layout) in enumerate(zip(storages, plan.layouts, strict=True))
+            for number, (storage, layout) in enumerate(zip(storages, prepared.layouts, strict=True))
         )
-
-    def _launch(self, op: Op, plan: Prepared, saved: list[Any]) -> tuple[Any, ...]:
-        outputs: Any = ()
-        if plan.launch is not None:
-            try:
-                outputs = plan.launch(*saved)
-            except MemoryError:
-                raise out_of_memory(op, plan.layouts) from None
-            if outputs.__class__ is int:
-                raise self._failure(op, plan, outputs, saved)
-            if plan.direct:
-                return outputs  # type: ignore[no-any-return]
-            if outputs.__class__ is not tuple:
-                outputs = (outputs,)
-        return tuple(outputs[k] if k >= 0 else saved[-1 - k] for k in plan.sources)
 
     def _prepare(self, op: Op, key: Any, inputs: tuple[Any, ...], params: Params) -> Prepared:
         try:
-            plan = Prepared(op, tuple(x.layout for x in inputs), params)
+            prepared = Prepared(op, tuple(x.layout for x in inputs), params)
         except DualgraphError as error:
             raise error.at(here(3)) from None
         except MemoryError:
@@ -187,22 +216,10 @@ class Eager(FrontEnd):
                 f"{op.name}: got operands of {operands}, and there is no memory for what is computed between; compute it in "
                 "parts"
             ).at(here(3)) from None
-        if len(op.plans) >= MOST_PLANS:
-            op.plans.clear()
-        op.plans[key] = plan
-        return plan
-
-    def _failure(self, op: Op, plan: Prepared, failed: int, saved: list[Any]) -> DualgraphError:
-        step = plan.program.steps[failed]
-        seen: dict[int, Any] = {**plan.program.constants, **dict(enumerate(saved))}
-
-        def observe(number: int, buffers: Any) -> None:
-            seen.update(buffers)
-
-        assert plan.loaded is not None
-        plan.loaded.stepwise(saved, observe)
-        view = check_of(step).operand
-        return explain(op.name, step, array_of(seen[view.buffer], view)).at(here(3))
+        if len(PREPARED) >= MOST_PREPARED:
+            PREPARED.clear()
+        PREPARED[key] = prepared
+        return prepared
 
     def _lifted(self, op: Op, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         try:
@@ -267,34 +284,26 @@ class Eager(FrontEnd):
         self, call: Call, gradients: Sequence[Value], wanted: tuple[bool, ...], create_graph: bool
     ) -> Pulled | None:
         """Recorded once, and run as one launch."""
-        if call.plan is None or create_graph or not call.op.joint_vjp:
+        if call.prepared is None or create_graph or not call.op.joint_vjp:
             return None
         key = (wanted, *[g.layout for g in gradients])
-        pullback = call.plan.pullbacks.get(key)
+        pullback = call.prepared.pullbacks.get(key)
         if pullback is None:
-            pullback = call.plan.pullbacks[key] = Pullback(call, wanted, key[1:])
-        plan = pullback.plan
-        values = [*[g.storage for g in gradients], *call.results, *call.saved]
-        if plan.single:
-            storage = plan.launch(*values)
-            if storage.__class__ is int:
-                raise self._failure(pullback.op, plan, storage, values)
-            storages: Any = (storage,)
-        else:
-            storages = self._launch(pullback.op, plan, values)
-        return zip(pullback.numbers, map(Value, storages, plan.layouts), strict=True), pullback.flat
+            pullback = call.prepared.pullbacks[key] = Pullback(call, wanted, key[1:])
+        prepared = pullback.prepared
+        storages = prepared.run([*[g.storage for g in gradients], *call.results, *call.saved])
+        return zip(pullback.numbers, map(Value, storages, prepared.layouts), strict=True), pullback.flat
 
     def update(  # type: ignore[override]
         self, op: Op, inputs: Sequence[Value], variables: Sequence[Variable], params: Params
     ) -> None:
-        saved = [x.storage for x in inputs]
-        key = (*[x.layout for x in inputs], *params.values())
-        plan = op.plans.get(key)
-        if plan is None:
-            plan = self._prepare(op, key, tuple(inputs), params)
-            for variable, layout in zip(variables, plan.layouts, strict=True):
+        key = (op, *[x.layout for x in inputs], *params.values())
+        prepared = PREPARED.get(key)
+        if prepared is None:
+            prepared = self._prepare(op, key, tuple(inputs), params)
+            for variable, layout in zip(variables, prepared.layouts, strict=True):
                 assert variable.layout == layout, f"{op.name} changes {variable.spec} to {layout}"
-        for variable, storage in zip(variables, self._launch(op, plan, saved), strict=True):
+        for variable, storage in zip(variables, prepared.run([x.storage for x in inputs]), strict=True):
             variable.storage = storage
 
     def release(self, call: Call) -> None:
@@ -343,7 +352,8 @@ class Eager(FrontEnd):
         return Value(value.storage, value.layout)
 
 
-MOST_PLANS = 4096  # of one op: shapes that keep changing must not fill the memory
+PREPARED: dict[Any, Prepared] = {}  # by op, layouts of inputs, and parameters
+MOST_PREPARED = 2**15  # shapes that keep changing must not fill the memory
 _EMPTY = np.empty(0, np.uint8)
 _constants: dict[Any, Value] = {}
 

@@ -175,11 +175,12 @@ def row_clash(
     known: dict[int, Level] = {}
     for member in sorted(members):
         levels = _levels(member, known, fold_axes)
-        for i, instr in enumerate(member.kernel.code):
-            if instr.op == E.FOLD and levels[instr.args[0]].row and not member.kernel.is_row()[instr.args[0]]:
+        if member.folds:
+            folded = [instr.args[0] for instr in member.kernel.code if instr.op == E.FOLD]
+            if any(levels[i].row and not member.kernel.is_row()[i] for i in folded):
                 return f"step {member.number} folds what is the same along the row"
-            if levels[i].late and not levels[i].row and r > longest:
-                return f"rows of {r} elements are too long to be held in cache"
+        if r > longest and Level(row=False, late=True) in levels:
+            return f"rows of {r} elements are too long to be held in cache"
         for view, result in zip(member.outs, member.kernel.results, strict=True):
             if view.buffer in known:
                 return f"buffer {view.buffer} is written twice"
@@ -204,8 +205,10 @@ def _levels(member: Member, known: dict[int, Level], fold_axes: tuple[int, ...])
         elif instr.op == E.FOLD:
             levels.append(Level(True, True))
         else:
-            args = [levels[i] for i in instr.args]
-            levels.append(Level(all(x.row for x in args), any(x.late for x in args)))
+            row, late = True, False
+            for i in instr.args:
+                row, late = row and levels[i].row, late or levels[i].late
+            levels.append(Level(row, late))
     return levels
 
 

@@ -269,6 +269,7 @@ class External(Kind):
     name: str
     function: Callable[..., Any]
     params: tuple[tuple[str, Any], ...] = ()
+    pure: bool = True  # the results depend on the arrays alone, and nothing else happens
 
     def flops(self, step: Applied) -> int:
         return 0

@@ -57,11 +57,14 @@ _present: ContextVar[Recording | None] = ContextVar("recording", default=None)
 
 
 def key_of(program: Program) -> Key | None:
-    """What tells the function that is added next from the others, in all programs of a graph; None outside of graphs."""
+    """What tells the function that is added next from the others, in all programs of a graph; None outside of graphs.
+
+    Of one call, or composite, the functions are told apart by their order. Passes keep that, and drop none that has effects.
+    """
     if not program.origin:
         return None
     beside = itertools.takewhile(lambda step: step.origins == program.origin, reversed(program.steps))
-    return program.origin, sum(isinstance(step.kernel, External) for step in beside)
+    return program.origin, sum(isinstance(step.kernel, External) and not step.kernel.pure for step in beside)
 
 
 def once(

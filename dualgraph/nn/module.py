@@ -414,7 +414,9 @@ def checked_module(where: str, module: Any) -> Module | None:
 def fitting(value: Any, variable: Variable) -> Any:
     """A value to be loaded as a tensor of the variable's spec."""
     typed = isinstance(value, (Tensor, np.ndarray, np.generic))
-    x = asarray(value if typed else np.array(value, variable.dtype))
+    x = asarray(
+        value if typed else np.array(value, variable.dtype)
+    ).detach()  # it may be a variable that is loaded, too
     if x.spec != variable.spec:
         raise ArgumentError(f"got {x.spec}, must be {variable.spec}")
     return x

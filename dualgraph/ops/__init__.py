@@ -1,8 +1,8 @@
 """The operations: one definition of each, for both modes.
 
-Read in this order: `op.py` (Op, Call, bind), `elementwise.py`, `shape.py`, `composite.py`, `reduce.py`, `linalg.py`,
-`indexing.py`, `activations.py`, `losses.py`, `creation.py`, `random.py`. `OPS` lists every op by name, `public.py` every
-public function.
+Read in this order: `op.py` (Op, Call, bind), `scalar.py`, `elementwise.py`, `shape.py`, `composite.py`, `reduce.py`,
+`statistics.py`, `linalg.py`, `indexing.py`, `activations.py`, `losses.py`, `creation.py`, `random.py`. `OPS` lists every op
+by name, `public.py` every public function.
 """
 
 from dualgraph.ops import public as _public  # noqa: F401  # fills FUNCTIONS

@@ -11,10 +11,10 @@ from dualgraph.ops import elementwise as ew
 from dualgraph.ops.arguments import choice, normalize_axes
 from dualgraph.ops.broadcast import meet
 from dualgraph.ops.composite import composite
-from dualgraph.ops.elementwise import elementwise_op, unary
 from dualgraph.ops.op import Op, bind, current
 from dualgraph.ops.reduce import max, not_empty, sum
 from dualgraph.ops.registry import register
+from dualgraph.ops.scalar import elementwise_op, unary
 from dualgraph.spec import is_float
 
 if TYPE_CHECKING:

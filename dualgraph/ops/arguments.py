@@ -57,6 +57,11 @@ def real(name: str, what: str, value: Any, finite: bool = False) -> float:
         ) from None
 
 
+def parameter(name: str, what: str, value: Any) -> float:
+    """A finite number as a parameter of an op, which knows no -0.0."""
+    return real(name, what, value, finite=True) + 0.0
+
+
 def probability(name: str, value: Any) -> float:
     """A number in [0, 1]."""
     found = _real(value)

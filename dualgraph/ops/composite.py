@@ -1,8 +1,8 @@
 """Composite ops: an op written as ops over ops.
 
-In eager mode a composite runs as one launch of its fused kernels, as libraries ship them; in static mode its parts are
-lowered into the step and fuse with their neighbours. Both differentiate the composite as a whole, before it is taken
-apart, so both give the same bits.
+In eager mode a composite runs as one launch of its fused kernels, as libraries ship them; in static mode a pass opens it,
+and its parts fuse with their neighbours. Both differentiate the composite as a whole, before it is taken apart, so both
+give the same bits.
 
 The gradient is derived by differentiating the function, and is a composite again, for each input one; it is written by
 hand where that is shorter to compute or rounds less (`gradients`), or as a rule in public ops (`vjp`).
@@ -10,7 +10,7 @@ hand where that is shorter to compute or rounds less (`gradients`), or as a rule
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ import numpy as np
 from dualgraph.dtypes import DTYPES, STORED, scalar_array
 from dualgraph.errors import DTypeError, GraphError, shown
 from dualgraph.kernels.program import Program, View
-from dualgraph.ops.op import Call, Op, Operand, Vjp, as_view, bind, current, within
+from dualgraph.ops.op import Call, Op, Operand, Part, Vjp, as_view, bind, current, keywords, within
 from dualgraph.ops.symbol import PLACEHOLDER, Recorder, Symbol, literal_of
 from dualgraph.ops.tensor import FUNCTIONS
 from dualgraph.spec import Spec, is_float
@@ -43,6 +43,8 @@ class _Composition(Recorder):
 
 class Traced:
     """The calls of a composite for given input specs and parameters.
+
+    They are all that it computes, with each rounding: so it does not matter whether they are lowered together or one by one.
 
     What a `whole` is given in a stored dtype is widened, and only results are rounded, to the dtypes that the function
     gives for it.
@@ -103,7 +105,7 @@ def lower_calls(program: Program, calls: Sequence[Call], values: dict[tuple[int,
 
 
 def lower_call(
-    program: Program, op: Op, operands: tuple[Operand, ...], specs: Sequence[Spec], params: Mapping[str, Any]
+    program: Program, op: Op, operands: tuple[Operand, ...], specs: Sequence[Spec], params: dict[str, Any]
 ) -> tuple[View, ...]:
     """Append the kernels of one call."""
     if not op.literal_scalars:
@@ -118,23 +120,54 @@ def operand_key(x: Symbol) -> tuple[int, int]:
     return (id(x.node), x.index)
 
 
+def opened(whole: Call, inputs: Sequence[Symbol], recorder: Any) -> tuple[list[Part], list[Symbol]]:
+    """The calls that a composite consists of, of these inputs and in its place, and its results among theirs."""
+    parts: list[Part] = []
+    results = _open(whole, whole, inputs, recorder, parts)
+    for number, part in enumerate(parts[:-1], 1):
+        part.number = number
+    return parts, results
+
+
+def _open(whole: Call, call: Call, inputs: Sequence[Symbol], recorder: Any, parts: list[Part]) -> list[Symbol]:
+    assert call.op.parts is not None
+    trace: Traced = call.op.parts([x.layout for x in inputs], call.params)
+    values = dict(zip(map(operand_key, trace.inputs), inputs, strict=True))
+    for inner in trace.calls:
+        if (id(inner), 0) in values:
+            continue
+        operands = tuple([values[operand_key(x)] for x in inner.inputs])
+        if inner.op.parts is None:
+            part = Part(inner.op, operands, inner.params, inner.specs, whole)
+            parts.append(part)
+            results = [Symbol(recorder, part, number) for number in range(len(part.specs))]
+        else:
+            results = _open(whole, inner, operands, recorder, parts)
+        for number, x in enumerate(results):
+            values[id(inner), number] = x
+    return [values[operand_key(x)] for x in trace.outputs]
+
+
 def composite(
     name: str,
     function: Callable[..., Any],
     vjp: tuple[Vjp | None, ...] | Vjp | None = None,
     spec: Callable[..., Any] | None = None,
-    checks: bool = False,
     gradients: tuple[Callable[..., Any] | None, ...] = (),
+    parameters: tuple[str, ...] | None = None,
     whole: bool = True,
 ) -> Op:
     """An op computed by `function(*inputs, **params)`, written in public ops.
 
     `gradients` are functions over public ops, one for each input (None: no gradient). They take by their names what they
     need of `g`, `out` and the parameters of `function`; each is made a composite. Without them, and without a `vjp`, the
-    gradient is derived. What is not a `whole` is only launched as one: each of its ops rounds its own results.
+    gradient is derived. `parameters` has the names of those that the function does not name itself. What is not a `whole`
+    is only launched as one: each of its ops rounds its own results.
     """
+    if parameters is None:
+        parameters = keywords(function)
     if vjp is None:
-        vjp = _written(name, function, gradients) if gradients else _derived(name, function)
+        vjp = _written(name, function, gradients) if gradients else _derived(name, function, parameters)
     traces: dict[Any, Traced] = {}
 
     def traced(specs: Sequence[Any], params: dict[str, Any]) -> Traced:
@@ -162,10 +195,7 @@ def composite(
         lower_calls(program, trace.calls, values)
         return tuple(as_view(program, values[operand_key(x)]) for x in trace.outputs)
 
-    def parts(specs: Sequence[Any], params: dict[str, Any]) -> list[Call]:
-        return traced(specs, params).calls
-
-    return Op(name, infer, lower, vjp, composition=function, checks=checks, joint_vjp=True, parts=parts)
+    return Op(name, infer, lower, vjp, composition=function, parts=traced, parameters=parameters)
 
 
 def _written(name: str, function: Callable[..., Any], gradients: Sequence[Callable[..., Any] | None]) -> Vjp:
@@ -186,7 +216,7 @@ def _positional(function: Callable[..., Any]) -> tuple[str, ...]:
     return code.co_varnames[: code.co_argcount]
 
 
-def _derived(name: str, function: Callable[..., Any]) -> Vjp:
+def _derived(name: str, function: Callable[..., Any], parameters: tuple[str, ...]) -> Vjp:
     """The gradient of a composite as composites, one for each input, made when first needed."""
     rules: dict[tuple[int, int], Op] = {}
 
@@ -196,10 +226,10 @@ def _derived(name: str, function: Callable[..., Any]) -> Vjp:
         gradients = g if isinstance(g, tuple) else (g,)
         key = (number, len(gradients))
         if key not in rules:
-            rules[key] = composite(f"{name}_vjp{number}", _pullback(function, *key))
+            rules[key] = composite(f"{name}_vjp{number}", _pullback(function, *key), parameters=parameters)
         operands, rule = (*gradients, *inputs), rules[key]
         assert rule.parts is not None
-        depends = any(call.op is PLACEHOLDER for call in rule.parts([x.layout for x in operands], params))
+        depends = any(call.op is PLACEHOLDER for call in rule.parts([x.layout for x in operands], params).calls)
         return bind(rule, *operands, **params) if depends else None  # on nothing, not even on g: it is 0
 
     return vjp

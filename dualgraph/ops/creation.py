@@ -70,16 +70,6 @@ def ones(shape: ShapeLike, *, dtype: DTypeLike = DEFAULT_FLOAT) -> Tensor:
     return filled("ones", checked_shape("ones", shape), 1, dtype_name(dtype, DEFAULT_FLOAT))
 
 
-def _exact(value: float) -> tuple[str, str]:
-    """A number as a parameter: -0.0 and 0.0, 1 and 1.0 are equal but not the same."""
-    return ("int", str(value)) if isinstance(value, int) else ("float", repr(float(value)))
-
-
-def _number(parameter: tuple[str, str]) -> Any:
-    kind, text = parameter
-    return int(text) if kind == "int" else float(text)
-
-
 def _range_lower(
     program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]
 ) -> tuple[View, ...]:
@@ -149,7 +139,6 @@ def _linspace_lower(
 ) -> tuple[View, ...]:
     """In float64: either half from its end, so that both ends are met exactly and the order is kept."""
     (spec,), last = specs, params["count"] - 1
-    numbers = [np.array(_number(params[name]), np.float64) for name in ("start", "stop", "step", "middle")]
     start, stop, step, middle = (E.input(n, "float64") for n in range(4))  # one kernel for all ends
     i, end = E.index(), E.input(4, "int64")
     value = E.select(
@@ -160,13 +149,20 @@ def _linspace_lower(
     value = E.select(E.call("eq", i, 0), start, value)
     code, results = E.linearise([E.cast(E.call("floor", value) if spec.dtype in INTEGERS else value, spec.dtype)])
     out = program.new(spec)
-    views = [program.constant(x).broadcast_to(spec.shape) for x in (*numbers, np.array(last))]
+    ends: Any = (*operands, program.constant(np.array(last)))
+    views = [x.broadcast_to(spec.shape) for x in ends]
     program.add(Loop(code, results, ("float64",) * 4 + ("int64",), (False,) * 5), (out,), views, spec.shape)
     return (out,)
 
 
-_LINSPACE = register(
-    Op("linspace", lambda *, start, stop, step, middle, count, dtype: Spec((count,), dtype), _linspace_lower)
+LINSPACE = register(
+    Op(
+        "linspace",
+        lambda start, stop, step, middle, *, count, dtype: Spec((count,), dtype),
+        _linspace_lower,
+        (None,) * 4,
+        literal_scalars=False,
+    )
 )
 
 
@@ -193,14 +189,10 @@ def linspace(start: float, stop: float, /, num: int, *, dtype: DTypeLike = DEFAU
                 )
     parts = max(1, num - 1)
     within = math.isfinite(stop - start) and math.isfinite(start + stop)  # else the parts are, each by itself
-    numbers = {
-        "start": start,
-        "stop": stop,
-        "step": 0.0 if parts == 1 else (stop - start) / parts if within else stop / parts - start / parts,
-        "middle": (start + stop) / 2 if within else start / 2 + stop / 2,
-    }
-    exact = {name: _exact(value) for name, value in numbers.items()}
-    return bind(_LINSPACE, **exact, count=num, dtype=name)
+    step = 0.0 if parts == 1 else (stop - start) / parts if within else stop / parts - start / parts
+    middle = (start + stop) / 2 if within else start / 2 + stop / 2
+    constant = current().constant
+    return bind(LINSPACE, *[constant(x, "float64") for x in (start, stop, step, middle)], count=num, dtype=name)
 
 
 def eye(n: int, m: int | None = None, /, *, dtype: DTypeLike = DEFAULT_FLOAT) -> Tensor:

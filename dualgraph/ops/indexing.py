@@ -82,9 +82,7 @@ def _take_vjp(g: Any, out: Any, x: Any, index: Any, *, axis: int) -> Any:
     return bind(_PUT, g, index, axis=axis, shape=x.layout[0])
 
 
-_TAKE = register(
-    Op("take", _take_spec, _take_lower, (_take_vjp, None), literal_scalars=False, checks=True, joint_vjp=True)
-)
+_TAKE = register(Op("take", _take_spec, _take_lower, (_take_vjp, None), literal_scalars=False, checks=True))
 
 
 def _put_lower(
@@ -111,7 +109,6 @@ _PUT = register(
         (lambda g, out, x, index, *, axis, shape: take(g, index, axis=axis), None),
         literal_scalars=False,
         checks=True,
-        joint_vjp=True,
     )
 )
 
@@ -179,7 +176,6 @@ _ALONG = register(
         (_along_vjp, None),
         literal_scalars=False,
         checks=True,
-        joint_vjp=True,
     )
 )
 
@@ -208,7 +204,6 @@ _PUT_ALONG = register(
         (lambda g, out, x, index, *, axis, shape: take_along_axis(g, index, axis=axis), None),
         literal_scalars=False,
         checks=True,
-        joint_vjp=True,
     )
 )
 
@@ -333,7 +328,6 @@ IN_RANGE = register(
         (None,),
         literal_scalars=False,
         checks=True,
-        joint_vjp=True,
     )
 )
 

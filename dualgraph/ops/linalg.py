@@ -84,7 +84,7 @@ def _row_major(program: Program, view: View, dtype: str) -> View:
 
 def _product_op(transpose_a: bool, transpose_b: bool) -> Op:
     rules = _Product(transpose_a, transpose_b)
-    return Op("matmul", rules.spec, rules.lower, rules.vjp, literal_scalars=False, joint_vjp=True)
+    return Op("matmul", rules.spec, rules.lower, rules.vjp, literal_scalars=False)
 
 
 # One op for each choice of what is transposed: a bit of the op, not of the memory layout, which the modes do not share.

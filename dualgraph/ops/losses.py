@@ -10,9 +10,10 @@ from dualgraph.ops.arguments import choice
 from dualgraph.ops.composite import composite
 from dualgraph.ops.indexing import hot, in_range, integers_only
 from dualgraph.ops.op import bind, current
-from dualgraph.ops.reduce import known, max, sum
+from dualgraph.ops.reduce import max, sum
 from dualgraph.ops.registry import register
 from dualgraph.ops.shape import expand_dims
+from dualgraph.ops.statistics import known
 from dualgraph.spec import is_float
 
 if TYPE_CHECKING:
@@ -83,7 +84,6 @@ _CROSS_ENTROPY = register(
         "cross_entropy",
         _cross_entropy,
         spec=_rows_spec("cross_entropy"),
-        checks=True,
         gradients=(_cross_entropy_gradient, None),
     )
 )
@@ -99,9 +99,7 @@ def _nll_gradient(g: Any, x: Any, labels: Any, *, reduction: str) -> Any:
     return ew.where(hit, ew.negative(_row_gradient(g, x.layout[0][0], reduction)), 0.0)
 
 
-_NLL_LOSS = register(
-    composite("nll_loss", _nll_loss, spec=_rows_spec("nll_loss"), checks=True, gradients=(_nll_gradient, None))
-)
+_NLL_LOSS = register(composite("nll_loss", _nll_loss, spec=_rows_spec("nll_loss"), gradients=(_nll_gradient, None)))
 
 
 def cross_entropy(input: ArrayLike, target: ArrayLike, reduction: Reduction = "mean") -> Tensor:

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from dualgraph.errors import DTypeError, ShapeError
 from dualgraph.ops import elementwise as ew
-from dualgraph.ops.arguments import checked_shape, real
+from dualgraph.ops.arguments import checked_shape, parameter
 from dualgraph.ops.composite import composite
 from dualgraph.ops.creation import ones
 from dualgraph.ops.op import bind, current
-from dualgraph.ops.reduce import known, sum
+from dualgraph.ops.reduce import sum
 from dualgraph.ops.registry import register
+from dualgraph.ops.statistics import known
 from dualgraph.spec import Shape, Spec, is_float
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def layer_norm(
     if weight is None and bias is not None:
         weight = ones(shape, dtype=front.lift(bias).layout[1])
     affine = [front.lift(v) for v in (weight, bias) if v is not None]
-    return bind(_LAYER_NORM, front.lift(x), *affine, shape=shape, eps=real("layer_norm", "eps", eps, finite=True))
+    return bind(_LAYER_NORM, front.lift(x), *affine, shape=shape, eps=parameter("layer_norm", "eps", eps))
 
 
 __all__ = ["layer_norm"]

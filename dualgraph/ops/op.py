@@ -8,9 +8,10 @@ once, for both modes and all devices; nothing in `ops/` knows which mode it runs
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
 from dualgraph.errors import ArgumentError, OutOfMemoryError, Where, here, shown
@@ -48,21 +49,55 @@ class Op:
     vjp: Any = ()  # a `Vjp`, or None where there is no rule
     view: Callable[..., View | None] | None = None  # the result as a view of input 0, where the layout allows it
     pure: bool = True  # the result depends on the inputs alone, and computing it has no effect
-    joint_vjp: bool = False  # the eager mode may record the gradient rules of a call once and run them as one launch
+    joint_vjp: bool = True  # gradient rules depend on their arguments alone: the eager mode runs a recording of them
     no_gradient: str = ""  # why there is no gradient rule, and what to do
     scalar: Any = None  # elementwise ops: what is computed for one element
-    composition: Callable[..., Any] | None = None  # composite ops: the function over public ops
     literal_scalars: bool = True  # lowering accepts scalar operands as literals
     checks: bool = False  # refuses some values of its operands: so it runs even where nobody uses its result
-    parts: Callable[..., Any] | None = None  # composite ops: the calls that one with these specs and params consists of
-    plans: dict[Any, Any] = field(default_factory=dict, repr=False)  # the eager mode's prepared launches
+    composition: Callable[..., Any] | None = None  # composite ops: the function over public ops
+    parts: Callable[..., Any] | None = None  # composite ops: the recording (`composite.Traced`) for specs and params
+    parameters: tuple[str, ...] | None = None  # names, in the one order in which they are passed; of `spec` if None
 
     def __post_init__(self) -> None:
+        if self.parameters is None:
+            object.__setattr__(self, "parameters", keywords(self.spec))
         if isinstance(self.vjp, tuple):
             object.__setattr__(self, "vjp", _numbered(self.vjp) if self.vjp else None)
 
     def __repr__(self) -> str:
         return self.name
+
+
+def keywords(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The parameters that a function of ours takes by their names alone, in order."""
+    code = getattr(function, "__code__", None)
+    if code is None:  # a `functools.partial`, which has been given them
+        return ()
+    first = code.co_argcount
+    return tuple(code.co_varnames[first : first + code.co_kwonlyargcount])
+
+
+def _check_canonical(op: Op, params: dict[str, Any]) -> None:
+    """Parameters are what keys can be made of, from their values alone: plans, traces and equal calls are found by these.
+
+    They come in the order of the op, and are equal only where they are the same: no -0.0 and no NaN, no arrays. (Each is of
+    one kind in all calls of an op: the door functions of `arguments` see to that, and a test.)
+    """
+    if [*params] != [name for name in op.parameters or () if name in params]:
+        raise TypeError(f"{op.name} takes the parameters {op.parameters}, in this order; it got {[*params]}")
+    if not all(map(_is_canonical, params.values())):
+        raise TypeError(
+            f"{op.name} got {params}; parameters are bools, integers, strings, None, tuples and floats but -0.0, nan"
+        )
+
+
+def _is_canonical(value: Any) -> bool:
+    kind = type(value)
+    if kind is tuple:
+        return all(map(_is_canonical, value))
+    if kind is float:
+        return value == value and (value != 0.0 or math.copysign(1.0, value) > 0.0)
+    return kind in (bool, int, str, type(None))
 
 
 def _numbered(rules: tuple[Vjp | None, ...]) -> Vjp:
@@ -77,8 +112,8 @@ class Call:
     """One application of an op. The tape is a list of calls; the static graph is calls in a DAG.
 
     `inputs` are tensors or symbols, `tracked` whether each took a gradient when it was used; `specs` those of the results.
-    `saved` and `results` are the eager mode's arrays (storages of inputs and results at the time of the call); recorders
-    leave them empty. A call that is `freed` knows what is known of the leaves `behind` it (`autodiff.Behind`).
+    `saved` and `results` are the eager mode's storages of inputs and results at the time of the call, `prepared` its launch;
+    recorders leave them empty. A call that is `freed` knows what is known of the leaves `behind` it (`autodiff.Behind`).
     """
 
     __slots__ = (
@@ -89,7 +124,7 @@ class Call:
         "inputs",
         "op",
         "params",
-        "plan",
+        "prepared",
         "results",
         "saved",
         "serial",
@@ -100,12 +135,12 @@ class Call:
 
     op: Op
     inputs: tuple[Any, ...]
-    params: Mapping[str, Any]
+    params: dict[str, Any]
     specs: tuple[Any, ...]
     where: Where | None
     saved: Sequence[Any]
     results: Sequence[Any]
-    plan: Any
+    prepared: Any
     tracked: tuple[bool, ...]
     freed: bool
     serial: int
@@ -115,16 +150,17 @@ class Call:
         self,
         op: Op,
         inputs: tuple[Any, ...],
-        params: Mapping[str, Any],
+        params: dict[str, Any],
         specs: tuple[Any, ...],
         where: Where | None,
         saved: Sequence[Any] = (),
         results: Sequence[Any] = (),
-        plan: Any = None,
+        prepared: Any = None,
         tracked: tuple[bool, ...] = (),
     ):
         self.op, self.inputs, self.params, self.specs, self.where = op, inputs, params, specs, where
-        self.saved, self.results, self.plan, self.tracked, self.freed = saved, results, plan, tracked, False
+        self.saved, self.results, self.prepared, self.tracked = saved, results, prepared, tracked
+        self.freed = False
         self.hooks: dict[int, list[Callable[[Any], Any]]] | None = None
         self.serial = next(_serials)
 
@@ -132,9 +168,52 @@ class Call:
     def name(self) -> str:
         return f"{self.op.name}_{self.serial}"
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """What identifies it among the calls of a graph: its serial number, and which part of the call of that number it is."""
+        return self.serial, 0
+
+    def instead(self, op: Op, inputs: tuple[Any, ...], params: dict[str, Any], specs: tuple[Any, ...]) -> Call:
+        """Another call in the place of this one."""
+        call = Call(op, inputs, params, specs, self.where)
+        call.serial = self.serial
+        return call
+
     def __repr__(self) -> str:
         results = ", ".join(f"{Spec(s[0], s[1])}" for s in self.specs)
         return f"<{self.name}: {results}>"
+
+
+class Part(Call):
+    """A call that a composite consists of, in the place of the `whole`: parts have its serial number and its line.
+
+    They are numbered from 1 on; the last one, from which the composite has its result, has the place of the whole.
+    """
+
+    __slots__ = ("number", "whole")
+
+    def __init__(
+        self,
+        op: Op,
+        inputs: tuple[Any, ...],
+        params: dict[str, Any],
+        specs: tuple[Any, ...],
+        whole: Call,
+        number: int = 0,
+    ):
+        super().__init__(op, inputs, params, specs, whole.where)
+        self.whole, self.number, self.serial = whole, number, whole.serial
+
+    @property
+    def name(self) -> str:
+        return f"{self.whole.name}.{self.op.name}" + (f"_{self.number}" if self.number else "")
+
+    @property
+    def place(self) -> tuple[int, int]:
+        return self.serial, self.number
+
+    def instead(self, op: Op, inputs: tuple[Any, ...], params: dict[str, Any], specs: tuple[Any, ...]) -> Part:
+        return Part(op, inputs, params, specs, self.whole, self.number)
 
 
 def checks(call: Call) -> bool:
@@ -148,7 +227,7 @@ def pure(call: Call) -> bool:
 
 
 def _parts(call: Call) -> Sequence[Call]:
-    return call.op.parts([x.layout for x in call.inputs], call.params) if call.op.parts is not None else ()
+    return call.op.parts([x.layout for x in call.inputs], call.params).calls if call.op.parts is not None else ()
 
 
 _serials = itertools.count()
@@ -463,6 +542,8 @@ def as_specs(specs: Spec | tuple[Spec, ...]) -> tuple[Spec, ...]:
 
 def specs_of(op: Op, inputs: Sequence[Layout], params: Params) -> tuple[Spec, ...]:
     """The specs of an op's results, which are of a size that can be addressed."""
+    if params:
+        _check_canonical(op, params)
     specs = as_specs(op.spec(*inputs, **params))
     for spec in specs:
         fitting(op.name, spec[0])

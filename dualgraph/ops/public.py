@@ -17,6 +17,7 @@ from dualgraph.ops.random import *
 from dualgraph.ops.reduce import *
 from dualgraph.ops.shape import *
 from dualgraph.ops.sorting import *
+from dualgraph.ops.statistics import *
 from dualgraph.ops.tensor import FUNCTIONS
 
 if not TYPE_CHECKING:
@@ -32,6 +33,7 @@ if not TYPE_CHECKING:
         reduce,
         shape,
         sorting,
+        statistics,
     )  # fmt: skip
 
     _FAMILIES = (
@@ -46,6 +48,7 @@ if not TYPE_CHECKING:
         reduce,
         shape,
         sorting,
+        statistics,
     )
     __all__ = [name for family in _FAMILIES for name in family.__all__]
     FUNCTIONS.update({name: globals()[name] for name in __all__}, getitem=indexing.getitem)

@@ -28,7 +28,7 @@ from dualgraph.ops.value import Variable
 from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, Shape, Spec, dtype_name, is_float
 
 if TYPE_CHECKING:
-    from dualgraph.ops.types import DTypeLike, ShapeLike, Tensor
+    from dualgraph.ops.types import DTypeLike, Params, ShapeLike, Tensor
 
 _lock = lock()
 # The state that belongs to no model.
@@ -113,7 +113,7 @@ def _rand(name: str, shape: Any, dtype: Any) -> Tensor:
 
 def _draw(op: Op, shape: Shape, dtype: str, *operands: Any) -> Tensor:
     """One draw, of a size that is checked before the counter moves."""
-    params = {"shape": shape, "dtype": dtype}
+    params: Params = {"shape": shape, "dtype": dtype}
     if math.prod(shape) > ADDRESSABLE // 8:
         specs_of(op, (), params)
     return bind(op, *_next(), *operands, **params)

@@ -1,4 +1,4 @@
-"""Reductions: folds along axes in the canonical order, and what is composed of them."""
+"""Reductions: folds along axes in the canonical order."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 import numpy as np
 
 from dualgraph.dtypes import DTYPES
-from dualgraph.errors import AxisError, DTypeError, ShapeError, shown
+from dualgraph.errors import AxisError, ShapeError, shown
 from dualgraph.kernels import expr as E
 from dualgraph.kernels.kinds import Loop
 from dualgraph.kernels.monoids import MONOIDS
 from dualgraph.kernels.program import Program, View, row_shape, row_view
 from dualgraph.ops import elementwise as ew
-from dualgraph.ops.arguments import flag, normalize_axes, normalize_axis, real
+from dualgraph.ops.arguments import flag, normalize_axes, normalize_axis
 from dualgraph.ops.composite import composite
-from dualgraph.ops.elementwise import Expression
 from dualgraph.ops.op import Op, Operand, Vjp, as_view, bind, current
 from dualgraph.ops.registry import register
+from dualgraph.ops.scalar import Expression
 from dualgraph.ops.shape import (
     broadcast_to,
     contiguous,
@@ -29,7 +29,7 @@ from dualgraph.ops.shape import (
     permute_dims,
     reshape,
 )
-from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, Shape, Spec, contiguous_strides, dtype_name, is_float
+from dualgraph.spec import DEFAULT_INTEGER, Shape, Spec, contiguous_strides, dtype_name, is_float
 
 if TYPE_CHECKING:
     from dualgraph.ops.types import ArrayLike, Axis, DTypeLike, Tensor
@@ -52,6 +52,11 @@ def foldable(program: Program, view: View, axes: Axes) -> tuple[View, Axes]:
     new_axes = tuple(order.index(a) for a in folded)
     even = builtins.all(view.strides[a] == view.strides[b] * view.shape[b] for a, b in itertools.pairwise(new_axes))
     return (view if even else contiguous(program, view)), new_axes
+
+
+def count_along(x: Any, axes: Axes) -> int:
+    """How many elements are folded into one."""
+    return math.prod(x.layout[0][a] for a in axes)
 
 
 def not_empty(name: str, shape: Shape, axes: Axes) -> None:
@@ -89,20 +94,20 @@ def _fold_op(name: str, monoid: str, vjp: Vjp | None, element: Expression = _its
         program.add(loop, (row_view(result, domain, axes),), (view,), domain, axes)
         return (result.with_layout(out.shape, contiguous_strides(out.shape)),)
 
-    return register(Op(name, spec, lower, (vjp,), joint_vjp=True))
+    return register(Op(name, spec, lower, (vjp,)))
 
 
-def _keepdims(g: Any, x: Any, axes: Axes) -> Any:
+def with_axes(g: Any, x: Any, axes: Axes) -> Any:
     """A gradient or result with its reduced axes back at length 1."""
     return reshape(g, reduced_shape(x.layout[0], axes, True))
 
 
-def _spread(g: Any, x: Any, axes: Axes) -> Any:
-    return broadcast_to(_keepdims(g, x, axes), x.layout[0])
+def spread(g: Any, x: Any, axes: Axes) -> Any:
+    return broadcast_to(with_axes(g, x, axes), x.layout[0])
 
 
 def _sum_vjp(g: Any, out: Any, x: Any, *, axes: Axes, keepdims: bool) -> Any:
-    return _spread(g, x, axes)
+    return spread(g, x, axes)
 
 
 def _prod_gradient(g: Any, x: Any, *, axes: Axes) -> Any:
@@ -137,7 +142,7 @@ def _prod_gradient_vjp(number: int, u: Any, out: Any, g: Any, x: Any, *, axes: A
         return sum(ew.multiply(u, bind(_PROD_GRADIENT, full_like(g, 1), x, axes=axes)), axis=axes, keepdims=True)
     shape = x.layout[0]
     order = (*(a for a in range(len(shape)) if a not in axes), *axes)
-    n = _count(x, axes)
+    n = count_along(x, axes)
     rows, us = (reshape(permute_dims(v, order), (-1 if n else 0, n)) for v in (x, u))
     same = ew.equal(expand_dims(_positions(n), 1), _positions(n))
     either = ew.logical_or(expand_dims(same, 0), expand_dims(same, 1))
@@ -155,11 +160,11 @@ _PROD_GRADIENT = register(composite("prod_vjp", _prod_gradient, _prod_gradient_v
 
 
 def _prod_vjp(g: Any, out: Any, x: Any, *, axes: Axes, keepdims: bool) -> Any:
-    return bind(_PROD_GRADIENT, _keepdims(g, x, axes), x, axes=axes)
+    return bind(_PROD_GRADIENT, with_axes(g, x, axes), x, axes=axes)
 
 
 def _extreme_vjp(g: Any, out: Any, x: Any, *, axes: Axes, keepdims: bool) -> Any:
-    return bind(_EXTREME_GRADIENT, _keepdims(g, x, axes), _keepdims(out, x, axes), x, axes=axes)
+    return bind(_EXTREME_GRADIENT, with_axes(g, x, axes), with_axes(out, x, axes), x, axes=axes)
 
 
 _SUM = _fold_op("sum", "sum", _sum_vjp)
@@ -171,7 +176,7 @@ _ALL = _fold_op("all", "all", None)
 _COUNT_NONZERO = _fold_op("count_nonzero", "sum", None, lambda x: E.cast(x, "bool"))
 
 
-def _reduce(op: Op, x: Any, axis: Axis, keepdims: bool) -> Tensor:
+def reduced(op: Op, x: Any, axis: Axis, keepdims: bool) -> Tensor:
     x = current().lift(x)
     axes = normalize_axes(op.name, axis, len(x.layout[0]))
     return bind(op, x, axes=axes, keepdims=flag(op.name, "keepdims", keepdims))
@@ -180,9 +185,9 @@ def _reduce(op: Op, x: Any, axis: Axis, keepdims: bool) -> Tensor:
 def _accumulated(op: Op, x: Any, axis: Axis, dtype: DTypeLike | None, keepdims: bool) -> Tensor:
     """A sum or product in the dtype asked for; int32 wraps, since that is what is left of the int64 computed."""
     if dtype is None:
-        return _reduce(op, x, axis, keepdims)
+        return reduced(op, x, axis, keepdims)
     name = dtype_name(dtype)
-    return ew.astype(_reduce(op, ew.astype(x, name), axis, keepdims), name)
+    return ew.astype(reduced(op, ew.astype(x, name), axis, keepdims), name)
 
 
 def sum(x: ArrayLike, /, *, axis: Axis = None, dtype: DTypeLike | None = None, keepdims: bool = False) -> Tensor:
@@ -223,7 +228,7 @@ def max(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor
     >>> dg.max(dg.tensor([[1, 5], [7, 2]]), axis=1).tolist()
     [5, 7]
     """
-    return _reduce(_MAX, x, axis, keepdims)
+    return reduced(_MAX, x, axis, keepdims)
 
 
 def min(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -235,7 +240,7 @@ def min(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor
     >>> dg.min(dg.tensor([[1, 5], [7, 2]]), axis=1).tolist()
     [1, 2]
     """
-    return _reduce(_MIN, x, axis, keepdims)
+    return reduced(_MIN, x, axis, keepdims)
 
 
 def any(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -245,7 +250,7 @@ def any(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor
     >>> dg.any(dg.tensor([[0, 0], [0, 3]]), axis=1).tolist()
     [False, True]
     """
-    return _reduce(_ANY, x, axis, keepdims)
+    return reduced(_ANY, x, axis, keepdims)
 
 
 def all(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -255,7 +260,7 @@ def all(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor
     >>> dg.all(dg.tensor([[1, 0], [2, 3]]), axis=1).tolist()
     [False, True]
     """
-    return _reduce(_ALL, x, axis, keepdims)
+    return reduced(_ALL, x, axis, keepdims)
 
 
 def count_nonzero(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -265,154 +270,7 @@ def count_nonzero(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False)
     >>> dg.count_nonzero(dg.tensor([[1.0, 0.0], [0.5, 2.0]]), axis=1).tolist()
     [1, 2]
     """
-    return _reduce(_COUNT_NONZERO, x, axis, keepdims)
-
-
-# Composed reductions
-
-
-def known(value: float, like: Any) -> Any:
-    """A number that follows from a shape or an option, in the dtype of a tensor."""
-    return current().number(float(value), like.layout[1])
-
-
-def _count(x: Any, axes: Axes) -> int:
-    return math.prod(x.layout[0][a] for a in axes)
-
-
-def _float_spec(name: str) -> Any:
-    def spec(x: Any, **params: Any) -> None:
-        if not is_float(x[1]):
-            raise DTypeError(
-                f"{name}: got {x[1]}; it is defined for floats; cast with astype(x, '{DEFAULT_FLOAT}') first"
-            )
-
-    return spec
-
-
-def _mean(x: Any, *, axes: Axes, keepdims: bool) -> Any:
-    return ew.divide(sum(x, axis=axes, keepdims=keepdims), known(_count(x, axes), x))
-
-
-def _mean_vjp(g: Any, out: Any, x: Any, *, axes: Axes, keepdims: bool) -> Any:
-    return _spread(ew.divide(g, known(_count(x, axes), g)), x, axes)
-
-
-def _centred(x: Any, axes: Axes) -> Any:
-    return ew.subtract(x, ew.divide(sum(x, axis=axes, keepdims=True), known(_count(x, axes), x)))
-
-
-def _freedom(x: Any, axes: Axes, correction: float) -> float:
-    """n - correction, and 0 for less: the variance of so few is infinite, or NaN where they are equal."""
-    return builtins.max(_count(x, axes) - correction, 0.0)
-
-
-def _var(x: Any, *, axes: Axes, correction: float, keepdims: bool) -> Any:
-    squares = sum(ew.square(_centred(x, axes)), axis=axes, keepdims=keepdims)
-    return ew.divide(squares, known(_freedom(x, axes, correction), x))
-
-
-def _var_scale(x: Any, axes: Axes, correction: float) -> Any:
-    freedom = _freedom(x, axes, correction)
-    return known(2.0 / freedom if freedom else math.inf, x)
-
-
-def _var_gradient(g: Any, x: Any, *, axes: Axes, correction: float) -> Any:
-    return ew.multiply(ew.multiply(g, _var_scale(x, axes, correction)), _centred(x, axes))
-
-
-_VAR_GRADIENT = register(composite("var_vjp", _var_gradient))
-
-
-def _var_vjp(g: Any, out: Any, x: Any, *, axes: Axes, correction: float, keepdims: bool) -> Any:
-    return bind(_VAR_GRADIENT, _keepdims(g, x, axes), x, axes=axes, correction=correction)
-
-
-def _std(x: Any, *, axes: Axes, correction: float, keepdims: bool) -> Any:
-    return ew.sqrt(_var(x, axes=axes, correction=correction, keepdims=keepdims))
-
-
-def _std_vjp(g: Any, out: Any, x: Any, *, axes: Axes, correction: float, keepdims: bool) -> Any:
-    """0 where the deviation is 0: dividing by infinity, not discarding an infinity, keeps the next derivative finite."""
-    double = ew.where(ew.equal(out, 0.0), math.inf, ew.multiply(out, 2.0))
-    return _var_vjp(ew.divide(g, double), out, x, axes=axes, correction=correction, keepdims=keepdims)
-
-
-def _logsumexp(x: Any, *, axes: Axes, keepdims: bool) -> Any:
-    top = max(x, axis=axes, keepdims=True)
-    shift = ew.where(ew.isfinite(top), top, 0.0)  # an infinite maximum must not give inf - inf
-    total = sum(ew.exp(ew.subtract(x, shift)), axis=axes, keepdims=True)
-    result = ew.add(ew.log(total), shift)
-    return result if keepdims else reshape(result, reduced_shape(x.layout[0], axes, False))
-
-
-def _logsumexp_vjp(g: Any, out: Any, x: Any, *, axes: Axes, keepdims: bool) -> Any:
-    return ew.multiply(_keepdims(g, x, axes), ew.exp(ew.subtract(x, _keepdims(out, x, axes))))
-
-
-def _logsumexp_spec(x: Any, *, axes: Axes, keepdims: bool) -> None:
-    _float_spec("logsumexp")(x)
-    not_empty("logsumexp", x[0], axes)
-
-
-_MEAN = register(composite("mean", _mean, (_mean_vjp,), _float_spec("mean")))
-_VAR = register(composite("var", _var, (_var_vjp,), _float_spec("var")))
-_STD = register(composite("std", _std, (_std_vjp,), _float_spec("std")))
-_LOGSUMEXP = register(composite("logsumexp", _logsumexp, (_logsumexp_vjp,), _logsumexp_spec))
-
-
-def mean(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The arithmetic mean along axes (all by default): sum(x) / n. Of nothing it is NaN. Axes as for `sum`.
-
-    Floats only: raises `DTypeError` for integers, and `AxisError`.
-
-    >>> import dualgraph as dg
-    >>> dg.mean(dg.tensor([[1.0, 2.0], [3.0, 6.0]]), axis=0).tolist()
-    [2.0, 4.0]
-    """
-    return _reduce(_MEAN, x, axis, keepdims)
-
-
-def var(x: ArrayLike, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
-    """The variance along axes (all by default): sum((x - mean(x))**2) / (n - correction), in two passes.
-
-    `correction=1` gives the unbiased estimate of a sample. A divisor below 0 counts as 0: the variance of no more elements
-    than the correction is infinite, or NaN where they are equal. Floats only (`DTypeError`). Axes as for `sum`.
-
-    >>> import dualgraph as dg
-    >>> x = dg.tensor([1.0, 2.0, 6.0])
-    >>> dg.var(x, correction=1).item()
-    7.0
-    """
-    return _spread_of(_VAR, x, axis, correction, keepdims)
-
-
-def _spread_of(op: Op, x: Any, axis: Axis, correction: float, keepdims: bool) -> Tensor:
-    x = current().lift(x)
-    axes, taken = normalize_axes(op.name, axis, len(x.layout[0])), real(op.name, "correction", correction, finite=True)
-    return bind(op, x, axes=axes, correction=taken, keepdims=flag(op.name, "keepdims", keepdims))
-
-
-def std(x: ArrayLike, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
-    """The standard deviation along axes: sqrt(var(x)); see `var`. Where it is 0 its gradient is 0.
-
-    >>> import dualgraph as dg
-    >>> dg.std(dg.tensor([1.0, 5.0])).item()
-    2.0
-    """
-    return _spread_of(_STD, x, axis, correction, keepdims)
-
-
-def logsumexp(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """log(sum(exp(x))) along axes (all by default), without overflow: the largest element is taken out first.
-
-    Floats only (`DTypeError`). Where all elements are -inf the result is -inf. Axes as for `sum`.
-
-    >>> import dualgraph as dg
-    >>> dg.logsumexp(dg.tensor([1000.0, 1000.0])).item() - 1000.0  # log 2, rounded to the spacing of floats near 1000
-    0.69317626953125
-    """
-    return _reduce(_LOGSUMEXP, x, axis, keepdims)
+    return reduced(_COUNT_NONZERO, x, axis, keepdims)
 
 
 # Positions of extremes
@@ -514,12 +372,8 @@ __all__ = [
     "argmax",
     "argmin",
     "count_nonzero",
-    "logsumexp",
     "max",
-    "mean",
     "min",
     "prod",
-    "std",
     "sum",
-    "var",
 ]

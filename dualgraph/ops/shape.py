@@ -75,7 +75,7 @@ def _view_op(name: str, spec: Any, rule: Any, vjp: Any) -> Op:
         result = rule(view, specs[0], **params)
         return (result if result is not None else rule(contiguous(program, view), specs[0], **params),)
 
-    return register(Op(name, spec, lower, vjp, view=rule, joint_vjp=True))
+    return register(Op(name, spec, lower, vjp, view=rule))
 
 
 # reshape
@@ -327,7 +327,6 @@ _EMBED: Op = register(
         lambda x, *, shape, window: Spec(shape, x[1]),
         _embed_lower,
         (lambda g, out, x, *, shape, window: bind(SLICE, g, window=window),),
-        joint_vjp=True,
     )
 )
 
@@ -384,7 +383,7 @@ def _concat_vjp(number: int, g: Any, out: Any, *inputs: Any, axis: int) -> Any:
     return bind(SLICE, g, window=_concat_parts([x.layout[0] for x in inputs], axis)[number])
 
 
-_CONCAT = register(Op("concat", _concat_spec, _concat_lower, _concat_vjp, joint_vjp=True))
+_CONCAT = register(Op("concat", _concat_spec, _concat_lower, _concat_vjp))
 
 
 def concat(arrays: Sequence[ArrayLike], /, axis: int = 0) -> Tensor:

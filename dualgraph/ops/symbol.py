@@ -15,11 +15,11 @@ from dualgraph.dtypes import scalar_array
 from dualgraph.errors import DualgraphError, GraphError, SymbolError, here
 from dualgraph.ops.arrays import as_array
 from dualgraph.ops.op import Call, FrontEnd, Op, default, specs_of
-from dualgraph.ops.tensor import FUNCTIONS, Tensor, check_gradient
+from dualgraph.ops.tensor import FUNCTIONS, Registered, Tensor, check_gradient
 from dualgraph.spec import Spec, is_float
 
 if TYPE_CHECKING:
-    from dualgraph.ops.types import ArrayLike, Leaf, Params, Scalar, TensorHook, Value, Variable
+    from dualgraph.ops.types import ArrayLike, Leaf, Params, Scalar, Value, Variable
 
 # NumPy's names of operators, and ours
 _SAME = (
@@ -58,7 +58,7 @@ class Symbol(Tensor):
         self.recorder, self.node, self.index, self.tracked = recorder, node, index, requires_grad
         self.layout: Spec = node.specs[index]
         self.call = None if leaf else node
-        self.hooks: list[TensorHook] | None = None
+        self.hooks: list[Registered] | None = None
         self.source: Leaf | None = None  # the tensor that this symbol stands for, if any
         self._grad: Any = None
 
@@ -305,7 +305,7 @@ class Constant:
 
     def __init__(self, array: np.ndarray[Any, Any], operand: bool = False):
         self.array, self.operand = array, operand
-        self._key = (array.shape, array.dtype.name, array.tobytes()) if array.nbytes <= 64 else (id(self),)
+        self._key = (operand, array.shape, array.dtype.name, array.tobytes()) if array.nbytes <= 64 else (id(self),)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Constant) and self._key == other._key

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, Unpack, overload
+from types import MethodType
+from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, TypeGuard, Unpack, overload
 
 import numpy as np
 
@@ -59,7 +60,7 @@ class Tensor:
     source: Leaf | None  # the tensor to whose gradient this one's belongs, if that is another one
     tracked: bool  # what `requires_grad` says, without its door
     call: Call | None
-    hooks: list[TensorHook] | None
+    hooks: list[Registered] | None
     index: int
 
     if TYPE_CHECKING:  # of values and symbols in their own ways
@@ -353,6 +354,7 @@ class Tensor:
             raise GradientError("register_hook: the tensor needs no gradient; set requires_grad=True first").at(here(2))
         if self.call is not None and self.call.op.no_gradient:
             raise GradientError(f"register_hook: {self.call.op.no_gradient}").at(here(2))
+        hooks: list[Any]
         if self.call is None:
             current().switching(self)
             if self.hooks is None:
@@ -362,13 +364,16 @@ class Tensor:
             if self.call.hooks is None:
                 self.call.hooks = {}
             hooks = self.call.hooks.setdefault(self.index, [])
-        hooks.append(hook)
+        entry: Any = hook if is_retaining(hook) else Registered(hook)
+        hooks.append(entry)
 
         def remove() -> None:
-            if hook in hooks:
-                if self.call is None:
-                    current().switching(self)
-                hooks.remove(hook)
+            for number, held in enumerate(hooks):
+                if held is entry:
+                    if self.call is None:
+                        current().switching(self)
+                    del hooks[number]
+                    return
 
         return remove
 
@@ -379,8 +384,8 @@ class Tensor:
         if self.call is None:
             return
         hooks = (self.call.hooks or {}).get(self.index, ())
-        if not any(isinstance(hook, _Retaining) and hook.reference() is self for hook in hooks):
-            self.register_hook(_Retaining(self))
+        if not any(is_retaining(hook) and hook.reference() is self for hook in hooks):
+            self.register_hook(Retaining(self))
 
     def sum(self, axis: Axis = None, **options: Unpack[SumOptions]) -> Tensor:
         """See `dualgraph.sum`."""
@@ -511,7 +516,25 @@ class Tensor:
         return FUNCTIONS["clip"](self, min, max)
 
 
-class _Retaining:
+class Registered:
+    """A hook as it was registered: that of one registration, though the same function may be registered twice."""
+
+    __slots__ = ("hook",)
+
+    def __init__(self, hook: TensorHook):
+        self.hook = hook
+
+    def __call__(self, g: Tensor) -> Tensor | None:
+        return self.hook(g)
+
+    def __eq__(self, other: object) -> bool:
+        """Of the same function, by identity: what a user's `==` would say is not asked."""
+        return isinstance(other, Registered) and _same_function(self.hook, other.hook)
+
+    __hash__ = None  # type: ignore[assignment]  # equal ones are not one
+
+
+class Retaining:
     """The hook by which an intermediate result keeps its gradient."""
 
     __slots__ = ("reference",)
@@ -524,6 +547,17 @@ class _Retaining:
         if x is not None:
             held = x.grad
             x.grad = g if held is None else held + g
+
+
+def _same_function(f: object, g: object) -> bool:
+    if isinstance(f, MethodType) and isinstance(g, MethodType):  # which is made anew each time
+        return f.__self__ is g.__self__ and f.__func__ is g.__func__
+    return f is g
+
+
+def is_retaining(hook: object) -> TypeGuard[Retaining]:
+    """Whether a hook only keeps the gradient, as it is after all others."""
+    return isinstance(hook, Retaining)
 
 
 def _ours(options: Mapping[str, object]) -> dict[str, object]:

@@ -6,7 +6,7 @@ may be anything is an `object`. Those that need no tensor come from `dualgraph.t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ParamSpec, Protocol, TypeAlias, TypedDict, TypeVar
 
 import numpy as np
@@ -63,7 +63,7 @@ Rule: TypeAlias = Callable[..., Tensor | None]
 
 
 # What an op takes by name beside its inputs.
-Params: TypeAlias = Mapping[str, object]
+Params: TypeAlias = dict[str, object]
 
 # The gradients of a call's inputs, by number, and the numbers of those inputs that get none.
 Pulled: TypeAlias = tuple[Iterable[tuple[int, Tensor]], Sequence[int]]

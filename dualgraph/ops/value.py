@@ -19,11 +19,11 @@ from dualgraph.ops.arguments import flag
 from dualgraph.ops.arrays import as_array, copied
 from dualgraph.ops.layout import Layout, array_of
 from dualgraph.ops.op import Call, current, default
-from dualgraph.ops.tensor import Tensor, check_gradient
+from dualgraph.ops.tensor import Registered, Tensor, check_gradient
 from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, Spec, is_float
 
 if TYPE_CHECKING:
-    from dualgraph.ops.types import ArrayLike, DTypeLike, Leaf, Scalar, TensorHook
+    from dualgraph.ops.types import ArrayLike, DTypeLike, Leaf, Scalar
 
 Array = np.ndarray[Any, Any]
 UNSAID = ("bool", DEFAULT_INTEGER, DEFAULT_FLOAT)  # dtypes that the values tell
@@ -67,7 +67,7 @@ class Value(Tensor):
             index,
         )
         self._grad: Any = None
-        self.hooks: list[TensorHook] | None = None
+        self.hooks: list[Registered] | None = None
 
     @property
     def grad(self) -> Tensor | None:
@@ -236,12 +236,12 @@ class Earlier(Value):
         self.source.grad = g
 
     @property
-    def hooks(self) -> list[TensorHook] | None:
+    def hooks(self) -> list[Registered] | None:
         """The hooks of the leaf."""
         return self.source.hooks
 
     @hooks.setter
-    def hooks(self, hooks: list[TensorHook] | None) -> None:
+    def hooks(self, hooks: list[Registered] | None) -> None:
         self.source.hooks = hooks
 
 

@@ -122,9 +122,10 @@ class SGD(Optimizer):
         if group.count is not None:
             count = (counted(group.count, absent),)
             group.count.assign(count[0])
+        params = {name: options[name] for name in ("momentum", "dampening", "nesterov", "weight_decay")}
         for number, p, g in present:
             buffer = group.state[number]["momentum_buffer"]
             place = number if count else 0
-            new, moved = bind(MOMENTUM_UPDATE, rate, p, g, buffer, *count, **options, number=place)
+            new, moved = bind(MOMENTUM_UPDATE, rate, p, g, buffer, *count, **params, number=place)
             p.assign(new)
             buffer.assign(moved)

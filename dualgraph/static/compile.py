@@ -180,6 +180,8 @@ class Variant:
                 return f"argument {name}: the same tensor as another argument, or no more"
             if then.variable != now.variable:
                 return f"argument {name}: {'a tensor → a variable' if now.variable else 'a variable → a tensor'}"
+            if then.tracked != now.tracked:
+                return f"argument {name}: requires_grad {then.tracked} → {now.tracked}"
             if then.hooks != now.hooks:
                 return f"argument {name}: its hooks changed"
             if then.held != now.held and number in self.reads_held:
@@ -234,6 +236,8 @@ class Compiled(Generic[R]):
         self._lock = lock()  # of the variants
         self.misses: list[str] = []
         self._direct = not named and all(isinstance(s, Spec) for s in specs)  # every argument is one tensor
+        inputs = [leaf for leaf in tree.flatten((specs, named))[0] if isinstance(leaf, Spec)]
+        self._told = frozenset(number for number, leaf in enumerate(inputs) if isinstance(leaf, GradSpec))
 
     def _note(self, reason: str) -> None:
         self.misses.append(reason)
@@ -292,7 +296,7 @@ class Compiled(Generic[R]):
         return self._fitting(tensors, reason).executable(*tensors)  # type: ignore[no-any-return]
 
     def _fitting(self, tensors: Sequence[Any], reason: str = "first call") -> Variant:
-        given = given_of(tensors)
+        given = given_of(tensors, self._told)
         with self._lock:
             for number, variant in enumerate(self.variants):
                 broken = variant.broken(given, tensors)

@@ -21,6 +21,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from dualgraph.errors import DualgraphError, GraphError
+from dualgraph.ops.composite import opened
 from dualgraph.ops.op import Call, Op, checks, pure, specs_of
 from dualgraph.ops.symbol import CONSTANT, PLACEHOLDER, Symbol
 
@@ -97,7 +98,8 @@ def without_gradients(dag: networkx.MultiDiGraph[Call]) -> networkx.MultiDiGraph
 
 def has_effect(call: Call) -> bool:
     """Whether a call may refuse a value or does something outside, so that it runs, and in its place."""
-    return checks(call) or not pure(call)
+    op = call.op
+    return op.checks or not op.pure or (op.parts is not None and (checks(call) or not pure(call)))
 
 
 _serial = attrgetter("serial")
@@ -137,6 +139,11 @@ def result(x: Symbol, position: int) -> Call:
 
 def update(variable: Symbol, x: Symbol) -> Call:
     return Call(UPDATE, (variable, x), {}, (), x.node.where)
+
+
+def recorder_of(calls: Iterable[Call]) -> Any:
+    """The graph that symbols of calls belong to."""
+    return next((x.recorder for call in calls for x in call.inputs), None)
 
 
 def needed(calls: Iterable[Call]) -> set[Call]:
@@ -269,26 +276,41 @@ def _check_sinks(
     written = [[leaf for leaf, _ in updates(d)] for d in (before, dag)]
     if written[0] != written[1]:
         raise GraphError(f"{name}: other variables are updated than before; keep each update, of the same variable")
-    if _effects_of(in_order(before)) != _effects_of(calls):
+    (there, needed), (kept, _) = _effects_of(in_order(before)), _effects_of(calls)
+    if not (_follow(kept, there) and _follow(needed, kept)):
         raise GraphError(
             f"{name}: calls that check values or have effects outside are gone, new, or in another order; keep them as they are"
         )
 
 
-def _effects_of(calls: Iterable[Call]) -> list[int]:
-    """The calls that have effects, by serial number. What an earlier call has checked alike need not be checked again."""
-    first: dict[Call, Call] = {}  # of each call, the first that is its equal
-    seen: dict[Any, Call] = {}
+def _effects_of(calls: Sequence[Call]) -> tuple[list[int], list[int]]:
+    """The calls that have effects, parts of composites too, by serial number: all, and those that must stay.
+
+    What an earlier call has checked alike need not be checked again.
+    """
+    numbers: dict[Any, int] = {}  # of values: the same for equal calls
+    values: dict[tuple[Call, int], tuple[int, int]] = {}
+    every, kept = list[int](), list[int]()
+    recorder = recorder_of(calls)
     for call in calls:
-        first[call] = seen.setdefault(_key(call, first), call) if pure(call) else call
-    return [call.serial for call in first if first[call] is call and call.op not in SINKS and has_effect(call)]
+        parts, results = opened(call, call.inputs, recorder) if call.op.parts is not None else ([call], ())
+        for part in parts:
+            key: Any = part
+            if part.op not in (*LEAVES, *SINKS) and part.op.pure:
+                key = part.op, tuple([values[x.node, x.index] for x in part.inputs]), *part.params.values()
+            if has_effect(part) and part.op not in SINKS:
+                every.append(part.serial)
+                kept += () if key in numbers else (part.serial,)
+            value = numbers.setdefault(key, len(numbers))
+            values.update(((part, number), (value, number)) for number in range(len(part.specs)))
+        values.update(((call, number), values[x.node, x.index]) for number, x in enumerate(results))
+    return every, kept
 
 
-def _key(call: Call, first: Mapping[Call, Call]) -> Any:
-    """Equal for calls that compute the same."""
-    if not call.inputs:
-        return id(call)
-    return call.op, tuple((first[x.node], x.index) for x in call.inputs), *call.params.items()
+def _follow(some: Sequence[int], every: Iterable[int]) -> bool:
+    """Whether these are among all, in the same order."""
+    rest = iter(every)
+    return all(x in rest for x in some)
 
 
 def _check_effects(name: str, dag: networkx.MultiDiGraph[Call], calls: Sequence[Call]) -> None:

@@ -30,7 +30,6 @@ class Effects:
     def __init__(self, graph: Graph, names: Sequence[str]):
         self._graph, self._names = graph, names
         touched = [v for v in graph.with_gradients if v.touched]
-        self._differentiates = bool(touched)
         # The launch leaves gradients; those with a history, which it knows nothing of, are left here.
         self.left = [(v.tensor, g) for v in touched if (g := v.final_gradient) is not None and g.tracked]
         later = {id(tensor) for tensor, _ in self.left}
@@ -74,6 +73,7 @@ class Effects:
 
     def passed(self, values: Sequence[Any]) -> dict[int, Any]:
         """The tensors that were passed for the arguments in which gradients are looked for and left."""
+        self._check_told(values)
         if self._graph.behind:
             self._check_histories(values)
         if self._graph.spelled_out:
@@ -163,21 +163,14 @@ class Effects:
             "the compiled gradient cannot go back through it: detach() it, or compile the function from its beginning"
         ).at(here())
 
-    def cut(self, values: Sequence[Any]) -> bool:
-        """Whether something is passed that takes a gradient, which the graph was not told of."""
-        asked = [getattr(x, "tracked", False) for x in values]
-        if not any(asked):
-            return False
-        records = zip(asked, self._graph.arguments.values(), strict=True)
-        found = [v for tracked, v in records if tracked and not v.tracked]
-        computed = any(tracked and x.call is not None for tracked, x in zip(asked, values, strict=True))
-        if found and (self._differentiates or (computed and self._graph.differentiate_seconds > 0)):
-            raise FeedError(
-                f"feed {found[0].node.params['name']!r}: got a tensor that takes a gradient, and the function, which "
-                "differentiates, was compiled for one that takes none; give static.spec(…, requires_grad=True), or use "
-                "static.jit, or pass x.detach()"
-            ).at(here())
-        return bool(found) and current().grad_enabled
+    def _check_told(self, values: Sequence[Any]) -> None:
+        """What follows from a gradient was defined for those arguments that were said to take one."""
+        for x, link in zip(values, self._graph.arguments.values(), strict=True):
+            if not link.tracked and getattr(x, "tracked", False) and current().grad_enabled:
+                raise FeedError(
+                    f"feed {link.node.params['name']!r}: got a tensor that takes a gradient; the graph was defined for one "
+                    "that takes none: say static.placeholder(…, requires_grad=True), or pass x.detach()"
+                ).at(here())
 
     # After it
 
@@ -193,7 +186,7 @@ class Effects:
             (*state.slots, *[GRADIENT] * len(owners), *["tracked"] * len(flags)),
             (*state.values, *gradients, *(v.final_tracked for _, v in flags)),
         )
-        hooks = [(hooks_of(x), v.final_hooks) for x, v in flags if v.final_hooks != v.hooks]
+        hooks = [(held := hooks_of(x), v.hooks_left(held)) for x, v in flags if v.final_hooks != v.hooks]
         before = [list(held) for held, _ in hooks]  # finalisers run when all is done
         changes.commit(map(setitem, [held for held, _ in hooks], [slice(None)] * len(hooks), [new for _, new in hooks]))
         del before

@@ -30,7 +30,7 @@ from dualgraph.ops.op import Call, Op, current
 from dualgraph.ops.symbol import Symbol
 from dualgraph.ops.tensor import Tensor
 from dualgraph.ops.value import Value
-from dualgraph.spec import Spec, is_float
+from dualgraph.spec import Spec
 from dualgraph.static import dag as dags
 from dualgraph.static import export, report
 from dualgraph.static.collector import uncollected
@@ -115,7 +115,7 @@ class Executable(Generic[R]):
         self._wanted = wanted
         self._histories = [_history(s) for s in wanted]
         self._leaves = [(number, s) for number, s in enumerate(wanted) if s.source is not None]
-        first = {id(s): number for number, s in reversed([*enumerate(wanted)]) if _is_new_leaf(s)}
+        first = {id(s): number for number, s in reversed([*enumerate(wanted)])}
         self._again = [(n, first[id(s)]) for n, s in enumerate(wanted) if first.get(id(s), n) != n]
         self._single = self._structure is None and len(wanted) == 1
         self._lock = lock()
@@ -127,7 +127,7 @@ class Executable(Generic[R]):
         return f"<Executable: {len(self.program.steps)} kernels, inputs {', '.join(self.feeds.names) or 'none'}>"
 
     @property
-    def defined_outputs(self) -> tuple[list[object], object]:
+    def defined_outputs(self) -> tuple[list[object], tree.Node | None]:
         """What the definition returned: the leaves, and their structure."""
         return self._outputs, self._structure
 
@@ -142,7 +142,7 @@ class Executable(Generic[R]):
     def __call__(self, *args: ArrayLike, **named: ArrayLike) -> R:
         values = self.feeds.matched(args, named)
         arrays = self.feeds.arrays(values)
-        passed, cut = self._effects.passed(values), self._effects.cut(values)
+        passed = self._effects.passed(values)
         with self._lock:
             calls = self._first_run(arrays, {**self._effects.asked(values), **passed}) if self._first else None
             if calls is None and self._keeps_calls:
@@ -166,10 +166,10 @@ class Executable(Generic[R]):
                 results = () if results is None else (results,)
             if self._apart:
                 self._effects.leave(passed, results[len(self._result_specs) :], self._made, changes)
-        made = [self._result(array, number, cut) for number, array in enumerate(results[: len(self._result_specs)])]
+        made = [self._result(array, number) for number, array in enumerate(results[: len(self._result_specs)])]
         for number, symbol in self._leaves:
             made[number] = self._leaf(made[number], symbol, values, passed)
-        for number, same in self._again:  # a leaf has one gradient
+        for number, same in self._again:  # one tensor, which may be given hooks or a gradient
             made[number] = made[same]
         found = iter(made)
         leaves = [next(found) if isinstance(x, Symbol) else _own(x) for x in self._outputs]
@@ -245,23 +245,21 @@ class Executable(Generic[R]):
         ]
         return [(number, tensor) for number, tensor in enumerate(order) if isinstance(tensor, Argument)]
 
-    def _result(self, array: Array, number: int, cut: bool = False) -> Any:
+    def _result(self, array: Array, number: int) -> Any:
         symbol, history = self._wanted[number], self._histories[number]
         if history is not None and self.graph.grad_enabled and not current().grad_enabled:
             return Value(array, symbol.spec)
-        if cut and history is None:
-            return self._made(array, symbol, cut)
         if history is not None:
             return Value(array, self._result_specs[number], True, history, 0)
-        return Value(array, self._result_specs[number], _is_new_leaf(symbol))
+        return _leaf(array, symbol) if _is_new_leaf(symbol) else Value(array, self._result_specs[number])
 
-    def _made(self, array: Array, symbol: Symbol, cut: bool = False) -> Any:
+    def _made(self, array: Array, symbol: Symbol) -> Any:
         """A value that a run leaves: with a history that says that there is none, if it takes a gradient."""
         if _is_new_leaf(symbol):
-            return Value(array, symbol.spec, True)
+            return _leaf(array, symbol)
         if symbol.call is None and isinstance(symbol.source, Tensor):
             return symbol.source
-        history = _history(symbol, cut)
+        history = _history(symbol)
         return Value(array, symbol.spec) if history is None else Value(array, symbol.spec, True, history, 0)
 
     def _first_run(self, arrays: Sequence[Array], passed: dict[int, Any]) -> Recording | None:
@@ -398,8 +396,7 @@ class Watched:
         if values.__class__ is int:
             raise exe.failure(program, values, state)
         values = values if isinstance(values, tuple) else (values,)
-        cut = exe._effects.cut(given)
-        seen = {name: exe._made(v, s, cut) for (name, s), v in zip(self._symbols, values, strict=True)}
+        seen = {name: exe._made(v, s) for (name, s), v in zip(self._symbols, values, strict=True)}
         return exe(*args, **named), seen
 
 
@@ -419,16 +416,21 @@ def _own(x: Any) -> Any:
     return copy.copy(x) if isinstance(x, (np.ndarray, set, bytearray)) else x
 
 
+def _leaf(array: Array, symbol: Symbol) -> Value:
+    """A leaf that was made inside of the graph, with the hooks that it was given there."""
+    made = Value(array, symbol.spec, True)
+    made.hooks = list(symbol.hooks or ())
+    return made
+
+
 def _is_new_leaf(symbol: Symbol) -> bool:
     """Whether it was made a leaf inside of the graph: nothing lies behind it."""
     return symbol.tracked and symbol.call is None and symbol.source is None
 
 
-def _history(symbol: Symbol, cut: bool = False) -> Call | None:
-    """What a result that needs a gradient says to who wants to go back through it; `cut`: something passed needs one."""
-    if _is_new_leaf(symbol):
-        return None
-    needed = symbol.tracked or (cut and is_float(symbol.spec.dtype))
+def _history(symbol: Symbol) -> Call | None:
+    """What a result that needs a gradient says to who wants to go back through it."""
+    needed = symbol.tracked and not _is_new_leaf(symbol)
     return Call(COMPILED, (), {}, (symbol.spec,), symbol.node.where) if needed else None
 
 

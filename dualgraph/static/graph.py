@@ -28,7 +28,7 @@ from dualgraph.ops.arguments import checked_shape, flag, members
 from dualgraph.ops.arrays import as_array
 from dualgraph.ops.op import Call, Chosen, current
 from dualgraph.ops.symbol import Recorder, Symbol, recorder_of
-from dualgraph.ops.tensor import Tensor, check_assigned, check_gradient
+from dualgraph.ops.tensor import Registered, Tensor, check_assigned, check_gradient
 from dualgraph.spec import DEFAULT_FLOAT, Spec, dtype_name, is_float
 from dualgraph.static import dag as dags
 from dualgraph.static.dag import GRADIENT, VARIABLE
@@ -37,7 +37,7 @@ from dualgraph.static.guards import Guards
 if TYPE_CHECKING:
     import networkx
 
-    from dualgraph.ops.types import ArrayLike, DTypeLike, ShapeLike, TensorHook, Value, Variable
+    from dualgraph.ops.types import ArrayLike, DTypeLike, ShapeLike, Value, Variable
 
 
 class Link:
@@ -79,6 +79,11 @@ class Link:
     def leave(self, requires_grad: bool, hooks: tuple[Any, ...]) -> None:
         self.tensor.tracked = requires_grad
         self.tensor.hooks[:] = hooks
+
+    def hooks_left(self, present: Sequence[Registered]) -> list[Registered]:
+        """The hooks that a run leaves where there were `present` ones: those that are still there are the same registrations."""
+        now = {id(then): held for then, held in zip(self.hooks, present, strict=True)}
+        return [now.get(id(hook), hook) for hook in self.final_hooks]
 
     @property
     def has_other_flags(self) -> bool:
@@ -151,9 +156,7 @@ class Graph(Recorder):
         self.variables: dict[int, Link] = {}
         self.placeholders: list[Symbol] = []
         self.arguments: dict[int, Link] = {}
-        self.switched: set[int] = (
-            set()
-        )  # arguments and captured tensors whose flag or hooks were changed, maybe back again
+        self.switched: set[int] = set()  # tensors whose flag or hooks were changed, maybe back again
         self.known: set[int] = set()  # arguments of which it is known that they are another one, or are captured
         self._flags_before: list[tuple[Any, str, bool]] = []  # what `setattr` gets
         self._hooks_before: list[tuple[list[Any], slice, tuple[Any, ...]]] = []  # what `setitem` gets
@@ -165,14 +168,25 @@ class Graph(Recorder):
     def __enter__(self) -> Graph:
         if self.closed:
             raise GraphError(f"got a graph to define further: {self.closed}").at(here(2))
+        for key in self.switched & self.variables.keys():
+            self._check_as_before(self.variables[key])
         self.grad_enabled = current().grad_enabled
         context = Chosen(self)
         context.enter()
         self._contexts.append(context)
         self.spelled_out = True
-        for link in self.variables.values():
-            link.leave(link.final_tracked, link.final_hooks)
+        for key, link in self.variables.items():
+            if key in self.switched:
+                link.leave(link.final_tracked, link.final_hooks)
         return self
+
+    def _check_as_before(self, link: Link) -> None:
+        """What was done to flags and hooks while the graph was being defined goes on from what they were."""
+        if link.tensor.tracked != link.tracked or tuple(hooks_of(link.tensor)) != link.hooks:
+            raise GraphError(
+                f"got a graph to define further that changes requires_grad or hooks of a tensor of {link.tensor.spec}, which "
+                "was given others since; define the graph anew"
+            ).at(here(3))
 
     def __exit__(self, *exc: object) -> None:
         self._contexts.pop().leave()
@@ -269,7 +283,7 @@ class Graph(Recorder):
         name: str,
         requires_grad: bool,
         held: bool = False,
-        hooks: Sequence[TensorHook] = (),
+        hooks: Sequence[Registered] = (),
         variable: bool = False,
     ) -> Symbol:
         """An input; `held` if what is passed has a gradient already, `variable` if it is one."""
@@ -279,7 +293,7 @@ class Graph(Recorder):
         self.placeholders.append(symbol)
         self.arguments[id(source)] = Link(source, symbol)
         for hook in hooks:
-            self.guards.depend_on(hook, "a hook")
+            self.guards.depend_on(hook.hook, "a hook")
         return symbol
 
     @property
@@ -296,11 +310,9 @@ class Graph(Recorder):
             symbol.source, symbol.hooks = tensor, hooks_of(tensor)
             found = Link(tensor, symbol)  # which sees the hooks
             found.tracked = self.guards.flag_before(tensor, found.tracked)
-            self._flags_before.append((tensor, "tracked", found.tracked))
-            self._hooks_before.append((symbol.hooks, slice(None), found.hooks))
             self.variables[id(tensor)] = found
             for hook in symbol.hooks:
-                self.guards.depend_on(hook, "a hook")
+                self.guards.depend_on(hook.hook, "a hook")
         return found
 
     def saved_inputs(self, call: Call, create_graph: bool) -> tuple[Tensor, ...]:
@@ -316,19 +328,25 @@ class Graph(Recorder):
         return now
 
     def switching(self, x: Tensor) -> None:
-        self.switched.add(id(x.source if isinstance(x, Symbol) else x))
+        tensor = x.source if isinstance(x, Symbol) else x
         if not isinstance(x, Symbol):
             self.link(x)
-        elif x.node.op is GRADIENT and x.source is None:
+        if id(tensor) not in self.switched and isinstance(tensor, Tensor):
+            link = self.variables.get(id(tensor))
+            self._flags_before.append((tensor, "tracked", tensor.tracked if link is None else link.tracked))
+            self._hooks_before.append((hooks_of(tensor), slice(None), tuple(hooks_of(tensor))))
+        self.switched.add(id(tensor))
+        if isinstance(x, Symbol) and x.node.op is GRADIENT and x.source is None:
             raise GraphError(
                 f"requires_grad_: got the .grad ({x.spec}) that a tensor has when the graph starts; it is a value of the "
                 "graph: detach() it first"
             ).at(here(3))
 
     def conclude(self) -> None:
-        """The definition is over: what it did to the flags of tensors is what a run does."""
-        for link in self.variables.values():
-            link.conclude()
+        """The definition is over: what it did to the flags of tensors is what a run does. Other threads may do more."""
+        for key, link in self.variables.items():
+            if key in self.switched:
+                link.conclude()
 
     def back(self) -> Iterator[None]:
         """Brings flags and hooks back while it is iterated, also of tensors that are met later: all in one call of C."""

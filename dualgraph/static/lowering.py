@@ -20,6 +20,7 @@ class Lowered(NamedTuple):
     program: Program
     leaves: tuple[Call, ...]
     written: frozenset[int]  # numbers of leaves (variables) that the program writes into
+    owners: tuple[Call, ...]  # of each step the call that it computes, but for copies at the end
 
 
 def lower(
@@ -38,6 +39,7 @@ def lower(
     for call in leaves:
         values[id(call), 0] = _leaf(program, call.specs[0], transposed)
     fixed = len(leaves)
+    owners: list[Call] = []
     for call in calls:
         if call.op in (*LEAVES, *SINKS):
             continue
@@ -49,6 +51,7 @@ def lower(
         operands = tuple(values[id(x.node), x.index] for x in call.inputs)
         for number, view in enumerate(lower_call(program, call.op, operands, call.specs, call.params)):
             values[id(call), number] = view
+        owners += [call] * (len(program.steps) - len(owners))
     program.origin, program.where = (), None
     for symbol in results:
         view = as_view(program, values[id(symbol.node), symbol.index])
@@ -64,7 +67,7 @@ def lower(
     for (number, _), source in zip(targets, sources, strict=True):
         target = View(number, source.shape, contiguous_strides(source.shape), 0, source.dtype)
         program.add(copy_loop(source.dtype, source.dtype), (target,), (source,), source.shape)
-    return Lowered(program, tuple(leaves), frozenset(written))
+    return Lowered(program, tuple(leaves), frozenset(written), tuple(owners))
 
 
 def _leaf(program: Program, spec: Spec, transposed: bool) -> View:

@@ -18,7 +18,7 @@ from dualgraph.kernels import provider
 from dualgraph.kernels.program import Program
 from dualgraph.ops.arguments import choice
 from dualgraph.ops.composite import lower_call
-from dualgraph.ops.creation import RANGE
+from dualgraph.ops.creation import LINSPACE, RANGE
 from dualgraph.ops.layout import array_of
 from dualgraph.ops.op import Call, pure
 from dualgraph.ops.shape import FILL
@@ -79,6 +79,19 @@ def _named(name: str) -> Pass:
     return next(p for p in PASSES if p.name == name)
 
 
+def inlining(dag: Dag) -> tuple[Dag, list[str]]:
+    """Composites opened: from here on all passes see the calls that they consist of.
+
+    After differentiation, which takes a composite as a whole. What a composite computes is what its calls say, each
+    rounding among them, and lowering it lowers these: so opening it changes no bit.
+    """
+    composites = [call for call in dag if call.op.parts is not None]
+    if not composites:
+        return dag, []
+    opened = Rewriter(dag).run(lambda rw, call, inputs: None if call.op.parts is None else rw.open(call, inputs))
+    return opened, [f"opened {call.name}" for call in composites]
+
+
 def dead_code(dag: Dag) -> tuple[Dag, list[str]]:
     """Calls on which nothing that is wanted depends. Range checks of labels stay: they are an effect."""
     live = dags.needed(call for call in dag if call.op in (*SINKS, *LEAVES) or has_effect(call))
@@ -96,14 +109,16 @@ def constant_folding(dag: Dag) -> tuple[Dag, list[str]]:
         spec = call.specs[0]
         if call.op is FILL and spec.shape == ():
             return [inputs[0]]
-        if call.op in (FILL, RANGE):  # cheaper to compute than to read
+        if call.op in (FILL, LINSPACE, RANGE):  # cheaper to compute than to read
             return None
         if not inputs or any(x.node.op is not CONSTANT for x in inputs) or has_effect(call):
             return None
         if any(s.size > LARGEST_FOLD for s in call.specs):
             return None
         notes.append(f"folded {call.name}")
-        return [rw.constant(call, array) for array in evaluate(call, [x.node.params["value"].array for x in inputs])]
+        constants = [x.node.params["value"] for x in inputs]
+        operand = any(c.operand for c in constants)
+        return [rw.constant(call, array, operand) for array in evaluate(call, [c.array for c in constants])]
 
     return Rewriter(dag).run(rule), notes
 
@@ -113,10 +128,11 @@ def evaluate(call: Call, arrays: Sequence[np.ndarray[Any, Any]]) -> list[np.ndar
     program = Program(where=call.where)
     operands = tuple(program.input(Spec(a.shape, a.dtype.name)) for a in arrays)
     views = lower_call(program, call.op, operands, call.specs, call.params)
+    arrays = [np.ascontiguousarray(a) for a in arrays]  # captured ones lie in any way
     known = {**program.constants, **dict(enumerate(arrays))}
     program.outputs = list(dict.fromkeys(v.buffer for v in views if v.buffer not in known))
     if program.outputs:
-        results = provider.load(program).launch(*(np.ascontiguousarray(a) for a in arrays))
+        results = provider.load(program).launch(*arrays)
         assert results.__class__ is not int, f"{call.name} failed, though it checks nothing"
         results = results if isinstance(results, tuple) else (results,)
         known.update(zip(program.outputs, results, strict=True))
@@ -131,7 +147,7 @@ def common_subexpressions(dag: Dag) -> tuple[Dag, list[str]]:
     def rule(rw: Rewriter, call: Call, inputs: tuple[Symbol, ...]) -> list[Symbol] | None:
         if call.op in LEAVES or not pure(call):
             return None
-        key = (call.op, tuple((id(x.node), x.index) for x in inputs), *call.params.items())
+        key = (call.op, tuple([(id(x.node), x.index) for x in inputs]), *call.params.values())
         first = seen.get(key)
         if first is None:
             seen[key] = call
@@ -164,6 +180,7 @@ def _fusion(dag: Dag) -> tuple[Dag, Sequence[Any]]:
 
 
 PASSES: tuple[Pass, ...] = (
+    Pass("inlining", "graph", "exact", "lets the passes after it see into composites", inlining),
     Pass("dead_code", "graph", "exact", "drops what no result depends on", dead_code),
     Pass("constant_folding", "graph", "exact", "computes now what is known now", constant_folding),
     Pass("exact_algebra", "graph", "exact", "drops operations that change no bit", _algebra(EXACT)),

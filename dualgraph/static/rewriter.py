@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import is_not
 from typing import TYPE_CHECKING, Any
 
+from dualgraph.ops.composite import opened
 from dualgraph.ops.op import Call, Op
 from dualgraph.ops.symbol import CONSTANT, Constant, Symbol
 from dualgraph.spec import Spec
@@ -31,13 +33,13 @@ class Rewriter:
         self.calls: list[Call] = []
         self.replaced: dict[tuple[int, int], Symbol] = {}
         self.provenance = Provenance()
-        self.recorder: Any = next((x.recorder for call in dag for x in call.inputs), None)
+        self.recorder: Any = dags.recorder_of(dag)
         self._changed = False
 
     def run(self, rule: Rule) -> networkx.MultiDiGraph[Call]:
         """The new DAG; the same one if no call was replaced."""
         for call in dags.in_order(self.dag):
-            inputs = tuple(self.value(x) for x in call.inputs)
+            inputs = tuple([self.value(x) for x in call.inputs]) if self.replaced else call.inputs
             results = None if call.op in dags.SINKS else rule(self, call, inputs)
             if results is None:
                 self.keep(call, inputs)
@@ -53,9 +55,8 @@ class Rewriter:
 
     def keep(self, call: Call, inputs: tuple[Symbol, ...]) -> Call:
         """The call, of these inputs."""
-        if any(new is not old for new, old in zip(inputs, call.inputs, strict=True)):
-            again = Call(call.op, inputs, call.params, call.specs, call.where)
-            again.serial = call.serial
+        if any(map(is_not, inputs, call.inputs)):
+            again = call.instead(call.op, inputs, call.params, call.specs)
             for number in range(len(call.specs)):
                 self.replaced[id(call), number] = Symbol(self.recorder, again, number)
             call = again
@@ -64,11 +65,16 @@ class Rewriter:
 
     def emit(self, like: Call, op: Op, inputs: tuple[Symbol, ...], spec: Spec, **params: object) -> Symbol:
         """A new call in the place of `like`."""
-        call = Call(op, inputs, params, (spec,), like.where)
-        call.serial = like.serial
+        call = like.instead(op, inputs, params, (spec,))
         self.calls.append(call)
         return Symbol(self.recorder, call, 0)
 
-    def constant(self, like: Call, array: Array) -> Symbol:
-        """A known array in the place of `like`."""
-        return self.emit(like, CONSTANT, (), Spec(array.shape, array.dtype.name), value=Constant(array))
+    def constant(self, like: Call, array: Array, operand: bool = False) -> Symbol:
+        """A known array in the place of `like`; as an `operand` it becomes no part of the code of a kernel."""
+        return self.emit(like, CONSTANT, (), Spec(array.shape, array.dtype.name), value=Constant(array, operand))
+
+    def open(self, call: Call, inputs: tuple[Symbol, ...]) -> list[Symbol]:
+        """The results of a composite as those of the calls that it consists of, in its place."""
+        parts, results = opened(call, inputs, self.recorder)
+        self.calls += parts
+        return results

@@ -6,7 +6,7 @@ import functools
 import inspect
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from types import AsyncGeneratorType, CoroutineType, GeneratorType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,7 +17,7 @@ from dualgraph.ops.arguments import checked_shape, flag
 from dualgraph.ops.observed import Observed, observing
 from dualgraph.ops.op import current, default, within
 from dualgraph.ops.symbol import Symbol, recorder_of
-from dualgraph.ops.tensor import Tensor
+from dualgraph.ops.tensor import Tensor, is_retaining
 from dualgraph.spec import DEFAULT_FLOAT, Spec, dtype_name, is_float
 from dualgraph.static.graph import Graph
 
@@ -47,6 +47,7 @@ class Given(NamedTuple):
     same: int = -1  # the argument that is the same object, if an earlier one is
     variable: bool = False
     captured: Any = None  # itself, where the function also reaches it in another way
+    tracked: bool = False  # it takes a gradient, and its spec does not say so
 
 
 PLAIN = Given()
@@ -112,7 +113,8 @@ def trace_given(
             numbers.append(len(graph.placeholders))
             state = given.get(len(graph.placeholders), PLAIN)
             full_name = name if count == 1 else f"{name}_{count}"
-            graph.argument(Spec(*leaf), full_name, isinstance(leaf, GradSpec), state.held, state.hooks, state.variable)
+            tracked = isinstance(leaf, GradSpec) or state.tracked
+            graph.argument(Spec(*leaf), full_name, tracked, state.held, state.hooks, state.variable)
         else:
             graph.guards.depend_on(leaf, name)
             numbers.append(None)
@@ -177,14 +179,23 @@ def tracing() -> bool:
     return front is not default() and isinstance(recorder_of(front), Graph)
 
 
-def given_of(tensors: Sequence[Any]) -> dict[int, Given]:
-    """What a trace would take for granted of these arguments, by number; of plain tensors and arrays nothing."""
+def given_of(tensors: Sequence[Any], told: Container[int]) -> dict[int, Given]:
+    """What a trace would take for granted of these arguments, by number; of plain tensors and arrays nothing.
+
+    `told`: the numbers of those whose specs say that they take gradients.
+    """
     found: dict[int, Given] = {}
     met = [(n, x) for n, x in enumerate(tensors) if isinstance(x, Tensor) and _is_more(x)]
     objects = {id(x): number for number, x in reversed(met)}  # the first of each
     for number, x in met:
         same = objects[id(x)]
-        found[number] = Given(x.grad is not None, tuple(_hooks_of(x)), -1 if same == number else same, x.is_variable)
+        found[number] = Given(
+            held=x.grad is not None,
+            hooks=tuple(_hooks_of(x)),
+            same=-1 if same == number else same,
+            variable=x.is_variable,
+            tracked=x.tracked and number not in told,
+        )
     return found
 
 
@@ -196,7 +207,8 @@ def _is_more(x: Any) -> bool:
 def _hooks_of(x: Any) -> Sequence[Any]:
     if x.call is None:
         return x.hooks or ()
-    return x.call.hooks.get(x.index, ()) if x.call.hooks else ()
+    hooks = x.call.hooks.get(x.index, ()) if x.call.hooks else ()
+    return [hook for hook in hooks if not is_retaining(hook)]  # a graph does not go back to where it was computed
 
 
 def same_constant(x: Any, y: Any) -> bool:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 Dag = Any  # networkx.MultiDiGraph of calls
+Values = dict[tuple[int, int], Array]  # of calls, by their places
 REPORT = "this is a fault of dualgraph, please report it"
 MEND = 'keep every bit, or say numerics="reassociates"'
 
@@ -122,20 +123,21 @@ def _ulps(x: Array, y: Array) -> int:
 
 def _run_stage(
     executable: Compiled, dag: Dag, leaves: Sequence[Call], inputs: Sequence[Array], transposed: bool = False
-) -> tuple[list[Array], dict[int, Array]]:
-    """Results of a stage, unfused, and the values of its calls by serial number.
+) -> tuple[list[Array], Values]:
+    """Results of a stage, unfused, and the values of its calls by their places.
 
     `transposed`: the inputs lie in memory with their axes in the reverse order.
     """
     wanted = [*dags.results(dag), *(x for _, x in dags.updates(dag))]
-    program = lower(dags.in_order(dag), leaves, wanted, (), transposed).program
+    lowered = lower(dags.in_order(dag), leaves, wanted, (), transposed)
+    program, owners = lowered.program, lowered.owners
     loaded = provider.load(program)
-    values: dict[int, Array] = {}
+    values: Values = {}
 
     def observe(number: int, buffers: Any) -> None:
         step = program.steps[number]
-        if step.origins and step.outs:
-            values[step.origins[0]] = np.array(buffers[step.outs[0].buffer])
+        if number < len(owners) and step.outs:
+            values[owners[number].place] = np.array(buffers[step.outs[0].buffer])
 
     arrays = [np.array(a.T if transposed else a, order="C") for a in inputs]
     results = loaded.stepwise(arrays, observe)
@@ -161,14 +163,12 @@ def _compare(name: str, before: Sequence[Array], after: Sequence[Array], remedy:
             raise GraphError(f"verify: {name} changed the bits of result {number}; {remedy}")
 
 
-def _compare_values(
-    executable: Compiled, name: str, before: dict[int, Array], after: dict[int, Array], remedy: str
-) -> None:
-    for serial in sorted(before.keys() & after.keys()):
-        x, y = before[serial], after[serial]
+def _compare_values(executable: Compiled, name: str, before: Values, after: Values, remedy: str) -> None:
+    for place in sorted(before.keys() & after.keys()):
+        x, y = before[place], after[place]
         if x.size == y.size and x.dtype == y.dtype and not same_bits(x.reshape(-1), y.reshape(-1)):
-            call = executable.compilation.call_of(serial)
-            what = call.name if call is not None else f"call {serial}"
+            call = executable.compilation.call_of(place[0])
+            what = call.name if call is not None else f"call {place[0]}"
             raise GraphError(f"verify: {name} changed the bits of {what}; {remedy}").at(
                 call.where if call is not None else None
             )

@@ -13,11 +13,11 @@ import pytest
 
 import dualgraph as dg
 from conformance.modes import assert_bits, assert_modes_agree, leaves, same_bits
-from dualgraph import static
+from dualgraph import nn, static
 from dualgraph.errors import GradientError
 from dualgraph.ops import OPS
-from dualgraph.ops.elementwise import elementwise_op
 from dualgraph.ops.op import bind
+from dualgraph.ops.scalar import elementwise_op
 
 X = np.linspace(-2, 2, 12, dtype=np.float32).reshape(3, 4)
 
@@ -102,6 +102,63 @@ def test_a_gradient_that_is_retained_twice() -> None:
         assert same_bits(kept.numpy(), (dg.tanh(dg.tensor(X)) * 2.0).numpy())
     with pytest.raises(GradientError, match="needs no gradient"):
         dg.tensor(X).retain_grad()
+
+
+def once(w: Any) -> None:
+    remove: list[Any] = []
+    remove.append(w.register_hook(lambda g: (remove[0](), g * 2.0)[1]))
+    w.register_hook(lambda g: g + 10.0)
+
+
+def growing(w: Any) -> None:
+    w.register_hook(lambda g: (w.register_hook(lambda g: g * 2.0), g)[1])
+
+
+def third(w: Any) -> None:
+    double, plus = (lambda g: g * 2.0), (lambda g: g + 1.0)
+    _, _, remove = w.register_hook(double), w.register_hook(plus), w.register_hook(double)
+    remove()
+
+
+def removed_twice(w: Any) -> None:
+    double = lambda g: g * 2.0  # noqa: E731
+    remove = w.register_hook(double)
+    w.register_hook(double)
+    remove()
+    remove()
+
+
+HOOKS = {once: [[12.0], [11.0]], growing: [[1.0], [2.0]], third: [[3.0], [3.0]], removed_twice: [[2.0], [2.0]]}
+
+
+@pytest.mark.parametrize("hooks", HOOKS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("mode", [lambda f: f, static.jit], ids=["eager", "jit"])
+def test_hooks_that_come_and_go(hooks: Any, mode: Any) -> None:
+    """Each registration is one of its own; a sweep calls those that are there when the gradient is complete."""
+    w = nn.Parameter([1.0])
+
+    def step(x: Any) -> None:
+        w.grad = None
+        dg.sum(w * x).backward()
+
+    hooks(w)
+    run, seen = mode(step), []
+    for _ in range(2):
+        run(dg.ones(1))
+        seen.append(w.grad.tolist())
+    assert seen == HOOKS[hooks]
+
+
+def test_a_gradient_is_retained_after_all_hooks() -> None:
+    def run(x: Any) -> Any:
+        y = x * 2.0
+        y.retain_grad()
+        y.register_hook(lambda g: g * 10.0)
+        dg.sum(y).backward()
+        return [y.grad]
+
+    for mode in (run, static.jit(run)):
+        assert mode(dg.ones(1).requires_grad_())[0].tolist() == [10.0]
 
 
 def test_hooks_and_retained_gradients() -> None:

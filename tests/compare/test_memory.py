@@ -10,8 +10,8 @@ from dualgraph.compare.identity import digest_of
 from dualgraph.compare.memory import peak_of_step
 from dualgraph.compare.recording import launches, program_alone, replayed
 from dualgraph.compare.workloads import WORKLOADS, find
+from dualgraph.eager import PREPARED
 from dualgraph.kernels import provider
-from dualgraph.ops.registry import OPS
 
 # The reference interpreter copies operands as it goes: its own memory is larger than that of any plan.
 native = pytest.mark.skipif(provider.name() != "llvm", reason="a matter of the native kernels")
@@ -40,9 +40,9 @@ def test_launches_of_a_step():
     found = launches(arm)
     assert 5 <= len(found) <= 20
     assert len(launches(arm)) == len(found)
-    plans = [plan for op in OPS.values() for plan in op.plans.values() if plan.loaded is not None]
-    assert plans
-    assert all(plan.launch == plan.loaded.launch for plan in plans)  # put back
+    prepared = [x for x in PREPARED.values() if x.loaded is not None]
+    assert prepared
+    assert all(x.launch == x.loaded.launch for x in prepared)  # put back
 
 
 def test_a_replay_changes_nothing():

@@ -99,6 +99,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "extend.external": {"spec": lambda s: s},
     "extend.select": {"condition": SCALAR > 0, "x": SCALAR, "y": SCALAR},
     "Tensor.register_hook": {"self": Made(lambda x: x * 2.0)},
+    "Tensor.retain_grad": {"self": Made(lambda x: x * 2.0)},
 }  # fmt: skip
 
 for _name in ("and", "or", "xor", "left_shift", "right_shift", "invert"):

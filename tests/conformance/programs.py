@@ -99,7 +99,8 @@ RANDOM: dict[str, Callable[[Any], Any]] = {
 turned = extend.composite("turned", lambda x: x.mT)
 PRODUCTS: dict[str, Callable[[Any, Any], Any]] = {
     "matmul": dg.matmul, "matmul_nt": lambda x, y: x @ y.mT, "matmul_tn": lambda x, y: x.mT @ y,
-    "matmul_turned": lambda x, y: turned(x) @ turned(y),
+    "matmul_turned": lambda x, y: x @ turned(y),
+    "row_by_constant": lambda x, y: x[..., :1, :] @ turned(dg.tensor(weight((5, x.shape[-1]), x.dtype))),
     "matmul_flipped": lambda x, y: dg.flip(x) @ y, "linear": lambda x, y: dg.linear(x, y),
 }  # fmt: skip
 STATE: dict[str, Callable[[Any, Any], Any]] = {
@@ -415,7 +416,9 @@ def product_shape(name: str, x: tuple[int, ...], y: tuple[int, ...]) -> tuple[in
     """Of matrices, stacks of them, and vectors."""
     if not x or not y or (name != "matmul" and min(len(x), len(y)) < 2):
         return None
-    x = (*x[:-2], x[-1], x[-2]) if name in ("matmul_tn", "matmul_turned") else x
+    if name == "row_by_constant":
+        return (*x[:-2], 1, 5)
+    x = (*x[:-2], x[-1], x[-2]) if name == "matmul_tn" else x
     y = (*y[:-2], y[-1], y[-2]) if name in ("matmul_nt", "matmul_turned", "linear") else y
     left, right = (1, *x) if len(x) == 1 else x, (*y, 1) if len(y) == 1 else y
     if left[-1] != right[-2] or (name == "linear" and len(y) != 2):
@@ -515,6 +518,8 @@ def program_of(seed: int) -> RandomProgram:
     if "meeting" in taste or rng.randint(3) == 0:
         inputs.append((drawn(rng, FAMILIES[family]), "i"))
     handed = [handed_of(rng, kind) for _, kind in inputs]
+    if "product" in taste and rng.randint(2):
+        handed[0] = handed[0]._replace(way="captured", held=False, hooked=False)
     if "state" in taste or rng.randint(4) == 0:
         inputs.append((drawn(rng, FAMILIES[family]), "f"))
         handed.append(Handed("contiguous", "variable"))

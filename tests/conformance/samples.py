@@ -135,7 +135,15 @@ def _window(x: Array) -> Array:
 
 MOMENTUM: dict[str, Any] = {"momentum": 0.5, "dampening": 0.25, "nesterov": True, "weight_decay": 0.5, "number": 0}
 SCALES: dict[str, Any] = {"absent": (), "beta1": 0.5, "beta2": 0.75, "decay": 0.0}
-ADAM: dict[str, Any] = {**SCALES, "numbers": (0,), "eps": 0.5, "weight_decay": 0.25}
+ADAM: dict[str, Any] = {
+    "numbers": (0,),
+    "absent": (),
+    "beta1": 0.5,
+    "beta2": 0.75,
+    "eps": 0.5,
+    "weight_decay": 0.25,
+    "decay": 0.0,
+}
 
 
 def _momentum(lr: Any, p: Array, g: Array, buffer: Array) -> list[Any]:

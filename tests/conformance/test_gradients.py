@@ -99,7 +99,7 @@ def test_third_gradient() -> None:
 
 def op_with(name: str, **changes: Any) -> Callable[..., Any]:
     """A public op with another record."""
-    op = replace(OPS[name], plans={}, **changes)
+    op = replace(OPS[name], **changes)
     return lambda *xs: bind(op, *xs)
 
 

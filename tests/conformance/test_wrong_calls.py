@@ -7,7 +7,6 @@ changed. The functions that operations of `extend` are made of return every one 
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from fractions import Fraction
@@ -36,8 +35,8 @@ from conformance.calls import (
 )  # fmt: skip
 from conformance.modes import random_state
 from dualgraph import errors, extend, static
+from dualgraph.eager import PREPARED
 from dualgraph.kernels import provider, reference
-from dualgraph.ops.op import Op
 
 
 def _nested(depth: int, kind: type = list) -> Any:
@@ -165,19 +164,9 @@ def _plain_kernels() -> Iterator[None]:
     """Kernels that need no compiling; what was prepared for them is forgotten afterwards."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(provider, "load", reference.load)
-        _forget_plans()
+        PREPARED.clear()
         yield
-    _forget_plans()
-
-
-def _forget_plans() -> None:
-    frozen = gc.get_freeze_count()  # what is frozen is not listed
-    gc.unfreeze()
-    for found in gc.get_objects():
-        if type(found) is Op:
-            found.plans.clear()
-    if frozen:
-        gc.freeze()
+    PREPARED.clear()
 
 
 def test_the_sample_calls_work() -> None:

@@ -299,3 +299,12 @@ def test_a_refused_item_leaves_a_list_as_it_was():
         assert [type(layer) for layer in layers] == [nn.Tanh, nn.ReLU]
     layers.insert(-100, nn.Sigmoid())
     assert type(layers[0]) is nn.Sigmoid
+
+
+def test_a_state_of_the_live_parameters_of_the_same_module():
+    """Is read before anything is assigned: parameters may change places."""
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    first, second = (np.array(layer.weight.numpy()) for layer in model)
+    model.load_state_dict({"0.weight": model[1].weight, "1.weight": model[0].weight}, strict=False)
+    assert np.array_equal(model[0].weight.numpy(), second)
+    assert np.array_equal(model[1].weight.numpy(), first)

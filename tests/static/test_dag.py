@@ -581,20 +581,20 @@ def test_where_passes_run() -> None:
     names = [p.name for p in static.PASSES if p.numerics == "exact"]
     for place, expected in (
         ({}, [*names[:-1], "mine", "fusion"]),
-        ({"before": "dead_code"}, ["mine", *names]),
-        ({"after": "dead_code"}, [names[0], "mine", *names[1:]]),
+        ({"before": "inlining"}, ["mine", *names]),
+        ({"after": "inlining"}, [names[0], "mine", *names[1:]]),
         ({"before": "fusion"}, [*names[:-1], "mine", "fusion"]),
         ({"stage": "kernel"}, [*names, "mine"]),
         ({"stage": "kernel", "after": "fusion"}, [*names, "mine"]),
         ({"stage": "kernel", "before": "fusion"}, [*names[:-1], "mine", "fusion"]),
-        ({"stage": "kernel", "after": "dead_code"}, [*names[:-1], "mine", "fusion"]),
+        ({"stage": "kernel", "after": "inlining"}, [*names[:-1], "mine", "fusion"]),
     ):
         assert [p.name for p in compiled(a_pass(nothing, **place)).passes] == expected
     two = (a_pass(nothing, "b", after="a"), a_pass(nothing, "a", before="fusion"))
     assert [p.name for p in compiled(*two).passes] == [*names[:-1], "a", "b", "fusion"]
     assert "a test" in compiled(a_pass(nothing)).explain()
     beside = a_pass(nothing, after="real_algebra")  # which the level leaves out
-    assert [p.name for p in compiled(beside).passes] == [*names[:3], "mine", *names[3:]]
+    assert [p.name for p in compiled(beside).passes] == [*names[:4], "mine", *names[4:]]
     loose = a_pass(nothing, numerics="reassociates")
     assert [p.name for p in compiled(loose).passes] == names
     assert [p.name for p in compiled(loose, optimize="fast").passes] == [

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import pickle  # noqa: TID251 - what users do with models
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 
 import dualgraph as dg
-from dualgraph import extend, nn, optim, static
+from dualgraph import extend, nn, optim, static, tree
 from dualgraph.errors import DualgraphError, FeedError, GradientError, GraphError, ShapeError
 
 
@@ -179,9 +181,10 @@ def test_results_of_arguments_that_take_gradients_are_never_cut_silently():
     assert w.grad is None
     with dg.no_grad():
         assert f(w).tolist() == [1.0, 4.0]
-    step = static.compile(lambda z: dg.sum(w * z).backward(), static.spec((2,)))
-    with pytest.raises(FeedError, match="takes a gradient"):
-        step(dg.ones(2, dtype="float32").requires_grad_())
+    step, x = static.compile(lambda z: dg.sum(w * z).backward(), static.spec((2,))), dg.ones(2).requires_grad_()
+    step(x)
+    assert (w.grad.tolist(), x.grad.tolist()) == ([1.0, 1.0], [1.0, 2.0])
+    assert step.misses == ["first call", "argument z: requires_grad False → True"]
 
 
 def test_gradients_with_a_history_say_so_later():
@@ -435,6 +438,12 @@ def test_watched_values_are_never_cut_silently():
     with static.Graph() as graph:
         p = static.placeholder("x", (2,))
         h = p * p
+    watched = static.compile(graph, outputs=[h]).watch(h)
+    with pytest.raises(FeedError, match=r"takes a gradient.*say static.placeholder\(…, requires_grad=True\)"):
+        watched(x)
+    with static.Graph() as graph:
+        p = static.placeholder("x", (2,), requires_grad=True)
+        h = p * p
     _, seen = static.compile(graph, outputs=[h]).watch(h)(x)
     with pytest.raises(GradientError, match="compiled graph"):
         dg.grad(dg.sum(next(iter(seen.values())) + x), [x])
@@ -520,6 +529,186 @@ def test_gradients_of_parameters_that_are_passed_and_used():
     f = static.jit(step)
     for _ in range(2):
         assert [described(g) for g in f(*given)] == [described(g) for g in step(*given)]
+
+
+def leading(x: Any, t: Any) -> list[Any]:
+    with dg.no_grad():
+        still = x * 5.0
+    through = dg.grad(dg.sum(t.detach().requires_grad_() * x), [x]) if x.requires_grad else [t * 1.0]
+    return [x * 2.0, t * 2.0, x.detach() * 3.0, still, x > 0, dg.astype(x, "int64") * 1.0, x[:], t[:], x, t, *through]
+
+
+def test_results_that_need_no_gradient_are_ordinary_tensors_whatever_was_passed():
+    """Also where the spec does not say that what is passed takes a gradient."""
+    x, t, spec = dg.ones(2).requires_grad_(), dg.ones(2), static.spec((2,))
+    with static.Graph() as graph:
+        outputs = leading(static.placeholder("x", (2,), requires_grad=True), static.placeholder("t", (2,)))
+    runs = [leading, static.jit(leading), static.compile(leading, spec, spec), static.compile(graph, outputs=outputs)]
+    flags = [[(y.requires_grad, y.is_leaf) for y in run(x, t)] for run in runs]
+    assert flags[0].count((True, False)) == 2
+    assert flags == flags[:1] * 4
+    w = nn.Parameter([1.0, 2.0])
+    dg.sum(w * runs[2](x, t)[1]).backward()
+    assert w.grad.tolist() == [2.0, 2.0]
+
+
+def returned_twice(w: Any) -> Any:
+    h = w * 2.0
+    return h, (h, [h]), w, w
+
+
+def leaf_with_a_hook(w: Any) -> Any:
+    made = w.detach().requires_grad_()
+    made.register_hook(lambda g: g * 3.0)
+    return made
+
+
+def computed_and_asked(w: Any) -> Any:
+    h = w * 2.0
+    h.requires_grad_()
+    return h
+
+
+def made_and_gone_through(w: Any) -> Any:
+    made = w.detach().requires_grad_()
+    dg.sum(made * w).backward()
+    return made * 1.0
+
+
+def switched_off(w: Any) -> Any:
+    w.requires_grad_(False)
+    return w * 1.0
+
+
+BEHIND = [returned_twice, leaf_with_a_hook, computed_and_asked, made_and_gone_through, switched_off]
+
+
+@pytest.mark.parametrize("f", BEHIND, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("told", [False, True])
+def test_what_a_compiled_function_does_to_a_tensor_that_takes_a_gradient(f, told):
+    """Is what it does in eager mode, whether its spec says so or not: which results are one, flags, gradients, hooks."""
+
+    def seen(run: Any) -> Any:
+        found = []
+        for _ in range(2):
+            x = dg.tensor([1.0, 2.0], requires_grad=True)
+            results, _ = tree.flatten(run(x))
+            found.append([[y is results[0] for y in results], [y is x for y in results]])
+            found.append([(y.requires_grad, y.is_leaf, len(y.hooks or ())) for y in (*results, x)])
+            found.append(None if x.grad is None else x.grad.tolist())
+            leaf = next((y for y in results if y.requires_grad and y.is_leaf), None)
+            if leaf is not None:
+                dg.sum(leaf * 2.0).backward()
+                found.append(leaf.grad.tolist())
+        return found
+
+    assert seen(static.compile(f, static.spec((2,), requires_grad=told))) == seen(f) == seen(static.jit(f))
+
+
+def test_the_remover_of_a_hook_that_a_run_has_kept():
+    """Removes it: a run that registers another leaves those that were there as they were."""
+
+    def more(x):
+        w.register_hook(lambda g: g * 5.0)
+        return x * 1.0
+
+    def seen(run):
+        nonlocal w
+        found = []
+        for _ in range(3):
+            w = nn.Parameter([1.0])
+            remove = w.register_hook(plus)
+            run(dg.ones(1))
+            remove()
+            dg.sum(w).backward()
+            found.append((w.grad.tolist(), len(w.hooks)))
+        return found
+
+    w, plus = nn.Parameter([1.0]), lambda g: g + 1.0
+    assert seen(static.jit(more)) == seen(more) == [([5.0], 1)] * 3
+
+
+@dataclasses.dataclass
+class Scale:
+    """A hook that says that it is equal to others, or cannot say."""
+
+    by: Any
+    compared: Any = 0
+
+    def __call__(self, g: Any) -> Any:
+        return g * self.by
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self.compared == other.compared)
+
+    __hash__ = None
+
+
+@pytest.mark.parametrize("compared", [0, np.zeros(2)], ids=["equal", "no answer"])
+def test_hooks_that_say_that_they_are_equal(compared):
+    w = nn.Parameter([1.0])
+
+    def step(x):
+        w.grad = None
+        dg.sum(w * x).backward()
+
+    run = static.jit(step)
+    for by in (2.0, 3.0):
+        remove = w.register_hook(Scale(by, compared))
+        run(dg.ones(1))
+        assert w.grad.tolist() == [by]
+        remove()
+
+
+def test_a_graph_that_is_defined_further_after_flags_were_changed():
+    w = nn.Parameter([1.0])
+    graph = static.Graph()
+    with graph:
+        w.requires_grad_(False)
+    with graph:
+        assert not w.requires_grad
+    assert w.requires_grad
+    w.register_hook(lambda g: g)
+    with pytest.raises(GraphError, match="which was given others since; define the graph anew"):
+        graph.__enter__()
+    assert w.requires_grad
+    assert len(w.hooks) == 1
+
+
+def test_an_intermediate_result_that_keeps_its_gradient_is_passed():
+    """What a graph computes from it has nothing to do with that."""
+    w = nn.Parameter([1.0, 2.0])
+    for mode in (lambda f: f, static.jit, lambda f: static.compile(f, static.spec((2,)))):
+        h = w * 2.0
+        h.retain_grad()
+        assert mode(lambda x: dg.sum(x * 3.0))(h).item() == 18.0
+        dg.sum(h * h).backward()
+        assert h.grad.tolist() == [4.0, 8.0]
+
+
+def test_flags_that_another_thread_changes_while_a_function_is_traced():
+    """Stay changed, and are not taken for something that the function does."""
+    w, other = nn.Parameter([1.0, 2.0]), nn.Parameter([1.0])
+    tracing, changed = threading.Event(), threading.Event()
+
+    def step(x):
+        loss = dg.sum(w * x) * other
+        tracing.set()
+        assert changed.wait(10)
+        return loss.detach()
+
+    run = static.jit(step)
+    thread = threading.Thread(target=run, args=(dg.ones(2),))
+    thread.start()
+    assert tracing.wait(10)
+    w.requires_grad_(False)
+    other.register_hook(lambda g: g * 2.0)
+    changed.set()
+    thread.join()
+    assert (w.requires_grad, len(other.hooks)) == (False, 1)
+    w.requires_grad_(True)
+    run(dg.ones(2))
+    assert (w.requires_grad, len(other.hooks)) == (True, 1)
 
 
 def test_a_gradient_beside_its_tensor():
