@@ -47,11 +47,21 @@ int64: _np.dtype[_np.int64] = _np.dtype("int64")
 float32: _np.dtype[_np.float32] = _np.dtype("float32")
 float64: _np.dtype[_np.float64] = _np.dtype("float64")
 
-if not _typing.TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
+    bfloat16: _np.dtype[_typing.Any]
+else:
+    from dualgraph.dtypes import NUMPY_DTYPES as _NUMPY_DTYPES
+    from dualgraph.dtypes import STORED as _STORED
     from dualgraph.ops import public as _public
 
     __all__ = [
         *_public.__all__,
-        *"Spec Tape Tensor Variable backward bool data eager enable_grad errors float32 float64 get_num_threads grad".split(),
-        *"int32 int64 is_grad_enabled nn no_grad optim set_num_threads static tensor".split(),
+        *"Spec Tape Tensor Variable backward bfloat16 bool data eager enable_grad errors float32 float64".split(),
+        *"get_num_threads grad int32 int64 is_grad_enabled nn no_grad optim set_num_threads static tensor".split(),
     ]
+
+    def __getattr__(name: str) -> _typing.Any:
+        """Dtypes for which NumPy needs another package, when they are asked for."""
+        if name in _STORED:
+            return _NUMPY_DTYPES[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

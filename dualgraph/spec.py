@@ -1,6 +1,6 @@
 """What is known of a tensor before it is computed: its shape and dtype.
 
-Everything above speaks of dtypes by name (a plain string); `numpy.dtype` appears only where arrays are made.
+Everything above speaks of dtypes by name (a plain string, see `dtypes`); `numpy.dtype` appears only where arrays are made.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dualgraph.dtypes import DTYPES, NAMES, NUMPY_DTYPES, STORED, Table
 from dualgraph.errors import DTypeError, ShapeError, shown
 
 Shape = tuple[int, ...]
 
-FLOATS = ("float32", "float64")
-INTEGERS = ("int32", "int64")
-DTYPES = ("bool", *INTEGERS, *FLOATS)
 DEFAULT_FLOAT = "float32"
 DEFAULT_INTEGER = "int64"
 MOST_AXES = 64  # of a NumPy array
 LARGEST_SIZE = 2**60  # elements: their bytes are counted in 64 bits
 
-NUMPY_DTYPES: dict[str, np.dtype[Any]] = {name: np.dtype(name) for name in DTYPES}
-ITEMSIZE: dict[str, int] = {name: dtype.itemsize for name, dtype in NUMPY_DTYPES.items()}
-_NAMES: dict[Any, str] = {dtype: name for name, dtype in NUMPY_DTYPES.items()}
+ITEMSIZE = Table("sizes", NAMES, {name: record.itemsize for name, record in DTYPES.items()})
+_FLOAT = Table("kinds", NAMES, {name: record.kind == "float" for name, record in DTYPES.items()})
+is_float = _FLOAT.__getitem__  # the table's own method: it is asked at every op
+_PROMOTION = Table("promotion", NAMES, {name: number for number, name in enumerate(NAMES)})
+_NAMES = {dtype: name for name, dtype in NUMPY_DTYPES.items()}
 
 
 class Spec(NamedTuple):
@@ -53,17 +53,20 @@ def dtype_name(dtype: Any, default: str | None = None) -> str:
     """
     if dtype is None and default is not None:
         return default
+    if isinstance(dtype, str) and dtype in DTYPES:
+        return DTYPES[dtype].name
     name = None
     if isinstance(dtype, (str, type, np.dtype)):
         try:
-            name = _NAMES.get(np.dtype(dtype))
+            found = np.dtype(dtype)
+            name = _NAMES.get(found)
+            if name is None and found.name in STORED and found == NUMPY_DTYPES[found.name]:
+                name = found.name
         except Exception:  # NumPy parses names: what it raises for one that it cannot parse is of many kinds
             name = None
-    if name is None:
-        raise DTypeError(
-            f"got dtype {shown(dtype)}; supported are {', '.join(DTYPES)}; convert the data to one of these"
-        )
-    return name
+    if name is not None:
+        return name
+    raise DTypeError(f"got dtype {shown(dtype)}; supported are {', '.join(NAMES)}; convert the data to one of these")
 
 
 def fitting(name: str, shape: Shape) -> Shape:
@@ -80,26 +83,13 @@ def fitting(name: str, shape: Shape) -> Shape:
     return shape
 
 
-def is_float(dtype: str) -> bool:
-    return dtype in FLOATS
-
-
 def promote(*dtypes: str) -> str:
     """The dtype two operands meet in: the higher kind (bool < integer < float), the widest of that kind.
 
     >>> promote("int64", "float32"), promote("float32", "float64"), promote("bool", "int32")
     ('float32', 'float64', 'int32')
     """
-    return max(dtypes, key=DTYPES.index) if len({_kind(d) for d in dtypes}) == 1 else _highest_kind(dtypes)
-
-
-def _kind(dtype: str) -> int:
-    return 0 if dtype == "bool" else 1 if dtype in INTEGERS else 2
-
-
-def _highest_kind(dtypes: tuple[str, ...]) -> str:
-    top = max(map(_kind, dtypes))
-    return max((d for d in dtypes if _kind(d) == top), key=DTYPES.index)
+    return max(dtypes, key=_PROMOTION.__getitem__)
 
 
 def contiguous_strides(shape: Shape) -> Shape:

@@ -18,7 +18,7 @@ Array: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[Any]]
 Number: TypeAlias = bool | int | float | np.bool_ | np.integer[Any] | np.floating[Any]
 Scalar: TypeAlias = bool | int | float  # what `item()` gives
 
-DTypeName: TypeAlias = Literal["bool", "int32", "int64", "float32", "float64"]
+DTypeName: TypeAlias = Literal["bool", "int32", "int64", "bfloat16", "float32", "float64"]
 DTypeLike: TypeAlias = DTypeName | str | np.dtype[Any] | type[bool | int | float | np.generic]
 
 # Shapes and axes: one integer or several; of `Axis`, None stands for all.

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from dualgraph.dtypes import NUMPY_DTYPES
 from dualgraph.kernels import expr as E
 from dualgraph.kernels.kinds import Loop
 from dualgraph.kernels.llvm import codegen, engine
@@ -78,7 +79,7 @@ def compare(step: Step, arrays: Sequence[Array], first_output: int, note: object
 
 def sample(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Array:
     x = rng.standard_normal(shape) * 50
-    return np.asarray(x > 0 if dtype == "bool" else x).astype(dtype)
+    return np.asarray(x > 0 if dtype == "bool" else x).astype(NUMPY_DTYPES[dtype])
 
 
 def fold_step(

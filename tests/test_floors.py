@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the ground up. A folder imports from lower floors and from itself; `dualgraph` is the public `__init__`.
 FLOORS = (
-    ("startup", "signals", "spec", "exact", "tree", "errors", "config", "bits", "locks", "types", "device"),
+    ("startup", "signals", "dtypes", "spec", "exact", "tree", "errors", "config", "bits", "locks", "types", "device"),
     ("kernels",),
     ("ops",),
     ("autodiff",),
@@ -66,6 +66,7 @@ APART = dict.fromkeys(("nn", "optim", "data", "models"), ("eager", "static"))
 LAZY = {
     "cupy": "optional; needs a GPU to be of use",
     "llvmlite": "45 ms; not needed by the reference kernels",
+    "ml_dtypes": "4 ms; needed for bfloat16 only",
     "networkx": "150 ms; needed by static graphs only",
     "platformdirs": "20 ms; not needed where the cache directory is given",
     "rich": "needed on a terminal only",

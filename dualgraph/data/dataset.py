@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol, SupportsIndex, TypeVar, overloa
 
 import numpy as np
 
+from dualgraph.dtypes import NAMES
 from dualgraph.errors import ArgumentError, DTypeError, RangeError, ShapeError, here, shown
-from dualgraph.spec import NUMPY_DTYPES
 
 if TYPE_CHECKING:
     from dualgraph.ops.types import ArrayLike
@@ -75,9 +75,8 @@ def _as_array(number: int, x: Any) -> Array:
         ).at(here()) from None
     if array.ndim == 0:
         raise ShapeError(f"TensorDataset: array {number} has shape (); it needs a first axis, the examples").at(here())
-    if array.dtype.name not in NUMPY_DTYPES:
+    if array.dtype.name not in NAMES:
         raise DTypeError(
-            f"TensorDataset: array {number} is {array.dtype}; supported are {', '.join(NUMPY_DTYPES)}; convert it "
-            "with astype"
+            f"TensorDataset: array {number} is {array.dtype}; supported are {', '.join(NAMES)}; convert it with astype"
         ).at(here())
     return array

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from dualgraph.device import Storage
+from dualgraph.dtypes import scalar_array
 from dualgraph.errors import DualgraphError, GraphError, OutOfMemoryError, here
 from dualgraph.kernels import memory, provider
 from dualgraph.kernels.failure import check_of, explain
@@ -26,7 +27,7 @@ from dualgraph.ops.reduce import sum_to
 from dualgraph.ops.shape import contiguous_copy
 from dualgraph.ops.tensor import Tensor, check_assigned
 from dualgraph.ops.value import Earlier, Value, Variable, tensor
-from dualgraph.spec import NUMPY_DTYPES, Spec, is_float
+from dualgraph.spec import Spec, is_float
 
 if TYPE_CHECKING:
     from dualgraph.ops.types import ArrayLike, Layout, Params, Pulled, Scalar
@@ -132,7 +133,7 @@ class Pullback:
                         results.append(sum_to(found, targets[number]))
             return tuple(results)
 
-        joint = composite(f"{op.name}_vjp", function, parameters=op.parameters)
+        joint = composite(f"{op.name}_vjp", function, parameters=op.parameters, whole=False)
         self.prepared = Prepared(joint, layouts, call.params)
         self.numbers = tuple(numbers)
         self.flat = [number for number, want in enumerate(wanted) if want and number not in numbers]
@@ -252,7 +253,7 @@ class Eager(FrontEnd):
             if len(_constants) > 4096:
                 _constants.clear()
             with np.errstate(over="ignore"):  # what float32 cannot hold is infinite
-                found = _constants[key] = Value(np.array(value, NUMPY_DTYPES[dtype]), Spec((), dtype))
+                found = _constants[key] = Value(scalar_array(value, dtype), Spec((), dtype))
         return found
 
     def seed(self, dtype: str) -> Value:

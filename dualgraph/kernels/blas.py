@@ -15,9 +15,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dualgraph.dtypes import COMPUTED_FLOATS, Table
+
 ROW_MAJOR, NO_TRANS, TRANS = 101, 111, 112  # CBLAS
 
-_PREFIX = {"float32": "s", "float64": "d"}
+_PREFIX = Table("the letter of a BLAS function", COMPUTED_FLOATS, {"float32": "s", "float64": "d"})
+_SCALAR: Table[Any] = Table("BLAS", COMPUTED_FLOATS, {"float32": ctypes.c_float, "float64": ctypes.c_double})
 # Names of the C interface in known builds, and whether their integers have 64 bits.
 _NAMES = (
     ("scipy_cblas_{}gemm64_", True),
@@ -115,9 +118,8 @@ def _find(handle: ctypes.CDLL, dtype: str) -> Gemm | None:
 
 def _works(gemm: Gemm, dtype: str) -> bool:
     """A trial: 3x4 times the transpose of 2x4, into a matrix of NaN."""
-    scalar: Any = ctypes.c_float if dtype == "float32" else ctypes.c_double
     integer: Any = ctypes.c_int64 if gemm.wide else ctypes.c_int32
-    letters: dict[str, Any] = {"e": ctypes.c_int, "i": integer, "s": scalar, "p": ctypes.c_void_p}
+    letters: dict[str, Any] = {"e": ctypes.c_int, "i": integer, "s": _SCALAR[dtype], "p": ctypes.c_void_p}
 
     def function(address: int, kinds: str) -> Any:
         return ctypes.CFUNCTYPE(None, *(letters[kind] for kind in kinds))(address)

@@ -187,4 +187,5 @@ DERIVATIVES: dict[str, Callable[..., Partials]] = {
     "bitwise_not": _constant,
     "select": lambda g, out, c, x, y: (None, E.select(c, g, 0.0), E.select(c, 0.0, g)),
     "cast": lambda g, out, x: (E.cast(g, x.dtype) if is_float(x.dtype) else None,),
+    "widen": lambda g, out, x: (E.cast(g, x.dtype),),
 }

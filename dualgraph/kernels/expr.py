@@ -13,16 +13,17 @@ what kernel records hold: it can be hashed, printed and compared.
 from __future__ import annotations
 
 import difflib
-import struct
 from collections.abc import Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 
+from dualgraph.dtypes import DTYPES, NUMPY_DTYPES, STORED, scalar_array
+from dualgraph.dtypes import widened as wide_array
 from dualgraph.errors import ArgumentError, DTypeError, shown
 from dualgraph.kernels import monoids
-from dualgraph.spec import INTEGERS, NUMPY_DTYPES, dtype_name, is_float
+from dualgraph.spec import dtype_name, is_float
 
 if TYPE_CHECKING:
     from dualgraph.types import DTypeLike, Number
@@ -153,18 +154,12 @@ class Expr:
 
 def literal_bits(value: Any, dtype: str) -> int:
     """The bits of a constant as an unsigned integer: hashable, and exact for NaN and the signed zeros."""
-    if dtype == "bool":
-        return int(bool(value))
-    form = {"float32": "<f", "float64": "<d", "int32": "<i", "int64": "<q"}[dtype]
-    return int.from_bytes(struct.pack(form, value), "little")
+    return DTYPES[dtype].encode(value)
 
 
 def literal_value(bits: int, dtype: str) -> Any:
     """The inverse of `literal_bits`, as a Python scalar: of a NaN the sign and payload may get lost."""
-    if dtype == "bool":
-        return bool(bits)
-    form, size = {"float32": ("<f", 4), "float64": ("<d", 8), "int32": ("<i", 4), "int64": ("<q", 8)}[dtype]
-    return struct.unpack(form, bits.to_bytes(size, "little"))[0]
+    return DTYPES[dtype].decode(bits)
 
 
 def literal_array(bits: int, dtype: str) -> np.ndarray[Any, Any]:
@@ -190,19 +185,19 @@ def _number(value: Any, dtype: str) -> Any:
     numbers: Any = (bool, np.bool_, Real)
     if not isinstance(value, numbers):
         raise DTypeError(f"got {shown(value)} in a scalar expression; it must be a number; pass one")
-    if dtype in INTEGERS:
-        info = np.iinfo(dtype)
-        if not info.min <= value <= info.max or value != int(value):
+    record = DTYPES[dtype]
+    if record.kind == "integer":
+        if not record.lowest <= value <= record.highest or value != int(value):
             raise DTypeError(
-                f"got {shown(value)} for a scalar of {dtype}, which holds the integers from {info.min} to {info.max}; pass "
-                "one of these, or choose another dtype"
+                f"got {shown(value)} for a scalar of {dtype}, which holds the integers from {record.lowest} to "
+                f"{record.highest}; pass one of these, or choose another dtype"
             )
         return int(value)
-    if dtype == "bool":
+    if record.kind == "bool":
         return bool(value)
     try:
         with np.errstate(over="ignore"):
-            return float(NUMPY_DTYPES[dtype].type(float(value)))
+            return float(scalar_array(float(value), dtype))
     except OverflowError:
         raise DTypeError(f"got {shown(value)} for a scalar of {dtype}; no float is near it; use a float") from None
 
@@ -233,12 +228,25 @@ def cast(x: Expr, dtype: DTypeLike) -> Expr:
             f"cast: got {shown(x)}; it must be a scalar expression; make one with literal(value, dtype)"
         )
     dtype = dtype_name(dtype)
+    if x.dtype == dtype:
+        return x
+    x = widened(x)
     return x if x.dtype == dtype else Expr("cast", (x,), dtype)
 
 
 def select(condition: Expr, x: Expr | Number, y: Expr | Number) -> Expr:
     """x where the condition (of bool) is true, else y."""
     return call("select", condition, x, y)
+
+
+def widened(x: Expr) -> Expr:
+    """x in the dtype in which kernels calculate with it: a copy, also of a NaN."""
+    to = DTYPES[x.dtype].compute
+    if to == x.dtype:
+        return x
+    if x.op == LITERAL:
+        return Expr(LITERAL, (), to, int.from_bytes(wide_array(literal_array(x.attr, x.dtype)).tobytes(), "little"))
+    return Expr("widen", (x,), to)
 
 
 def _lift(value: Any, like: Expr) -> Expr:
@@ -248,7 +256,7 @@ def _lift(value: Any, like: Expr) -> Expr:
 def call(op: str, *args: Expr | Number) -> Expr:
     """Apply one instruction; Python numbers become literals of the dtype of the first expression among `args`."""
     row = INSTRUCTIONS.get(op) if isinstance(op, str) else None
-    if row is None or op == "cast":  # which needs to know what to
+    if row is None or op in CONVERSIONS:
         raise ArgumentError(f"got instruction {shown(op)}; there is none of this name; {_instead(op)}")
     if len(args) != row.arity:
         raise ArgumentError(f"{op}: got {len(args)} operands; it takes {row.arity}; pass these")
@@ -267,8 +275,9 @@ def call(op: str, *args: Expr | Number) -> Expr:
     if len({e.dtype for e in operands}) != 1:
         raise DTypeError(f"{op}: operands have dtypes {[e.dtype for e in operands]}; cast them to one dtype first")
     dtype = operands[0].dtype
-    kind = dtype if dtype == "bool" else "float" if is_float(dtype) else "integer"
-    if kind not in KINDS[row.kinds]:
+    if dtype in STORED and not row.copies:
+        raise DTypeError(f"{op}: got {dtype}; kernels calculate in {DTYPES[dtype].compute}; cast to it first")
+    if DTYPES[dtype].kind not in KINDS[row.kinds]:
         allowed = " and ".join(KINDS[row.kinds])
         raise DTypeError(f"{op}: got {dtype}; it is defined for {allowed} dtypes; cast with astype first")
     exprs = (args[0], *operands) if op == "select" else operands
@@ -278,9 +287,10 @@ def call(op: str, *args: Expr | Number) -> Expr:
 def _instead(op: Any) -> str:
     """What may have been meant by the name of no instruction."""
     near = difflib.get_close_matches(op, INSTRUCTIONS, 1) if isinstance(op, str) else []
-    if near == ["cast"]:
+    if near and near[0] in CONVERSIONS:
         return "use cast(x, dtype)"
-    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(n for n in INSTRUCTIONS if n != 'cast')}"
+    known = ", ".join(n for n in INSTRUCTIONS if n not in CONVERSIONS)
+    return f"did you mean {near[0]!r}?" if near else f"known are {known}"
 
 
 def linearise(results: Sequence[Expr]) -> tuple[Code, tuple[int, ...]]:
@@ -373,4 +383,6 @@ INSTRUCTIONS: dict[str, Instruction] = {
     **_rows("bitwise_not", arity=1, kinds="bits"),
     **_rows("select", arity=3, copies=(1, 2)),
     "cast": Instruction(arity=1),
+    "widen": Instruction(arity=1, copies=(0,)),  # of a stored dtype
 }
+CONVERSIONS = ("cast", "widen")  # which need to know what to

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 from dualgraph.kernels.expr import FOLD, INDEX, INPUT, INSTRUCTIONS, LITERAL, POSITION, Code
 from dualgraph.kernels.view import View
-from dualgraph.spec import Shape
+from dualgraph.spec import Shape, is_float
 
 OTHER = -1  # beside operands: a literal or constant that is another NaN, or a function that may make one
 
@@ -111,7 +111,7 @@ class Loop(Kind):
         for instr, row in zip(self.code, self.is_row(), strict=True):
             if instr.op == FOLD:
                 total += size
-            elif instr.op in INSTRUCTIONS and instr.dtype.startswith("float"):
+            elif instr.op in INSTRUCTIONS and is_float(instr.dtype):
                 total += rows if row else size
         return total
 
@@ -161,7 +161,7 @@ class _Indexed(Kind):
     scatters: ClassVar[bool]
 
     def flops(self, step: Applied) -> int:
-        adds = self.scatters and step.outs[0].dtype.startswith("float")
+        adds = self.scatters and is_float(step.outs[0].dtype)
         return math.prod(step.ins[0].shape) if adds else 0
 
     def check(self, step: Applied) -> Check:

@@ -15,21 +15,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dualgraph.dtypes import DTYPES, NUMPY_DTYPES
 from dualgraph.kernels.fusion_layout import tidy
 from dualgraph.kernels.kinds import Loop
 from dualgraph.kernels.program import Program, Step, reads, writes
-from dualgraph.spec import ITEMSIZE, NUMPY_DTYPES
+from dualgraph.spec import ITEMSIZE
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector; smaller buffers are aligned to SMALL
 SMALL = 8
 THOROUGH = 1000  # items up to which the slower, tighter plan is tried too
-POISON = {  # bits that no computation leaves: NaNs with sign and payload, and integers that are no index
-    "float32": 0xFFF5A5A5,
-    "float64": 0xFFF5A5A5A5A5A5A5,
-    "int32": 0xA5A5A5A5,
-    "int64": 0xA5A5A5A5A5A5A5A5,
-    "bool": 0xA5,
-}
 
 
 class Arena(NamedTuple):
@@ -115,12 +109,12 @@ def plan(program: Program) -> Arena:
 def poison(array: np.ndarray[Any, Any]) -> None:
     """Fill with what no computation leaves, so that reading it before it is written shows in the results."""
     unsigned = np.dtype(f"u{array.dtype.itemsize}")
-    array.view(unsigned)[...] = POISON[array.dtype.name]
+    array.view(unsigned)[...] = DTYPES[array.dtype.name].poison
 
 
 def poison_arena(arena: np.ndarray[Any, Any], program: Program, offsets: dict[int, int]) -> None:
     """The same for a whole arena (of bytes): in each place what does not fit the dtype of its first buffer."""
-    arena[...] = POISON["bool"]
+    arena[...] = DTYPES["bool"].poison
     ranges = live_ranges(program)
     for buffer in sorted(offsets, key=lambda b: ranges.get(b, (-1, -1))[0], reverse=True):
         spec = program.buffers[buffer]

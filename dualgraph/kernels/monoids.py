@@ -10,8 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
-
+from dualgraph.dtypes import DTYPES, STORED
 from dualgraph.errors import ArgumentError, DTypeError, shown
 from dualgraph.spec import DEFAULT_INTEGER, is_float
 
@@ -32,16 +31,13 @@ class Monoid(NamedTuple):
         >>> MONOIDS["sum"].identity("float32"), MONOIDS["max"].identity("int32"), MONOIDS["all"].identity("bool")
         (-0.0, -2147483648, True)
         """
-        kind = "bool" if dtype == "bool" else "float" if is_float(dtype) else "integer"
-        if kind not in self.identities:
+        record = DTYPES[dtype]
+        if record.kind not in self.identities or dtype in STORED:
             raise DTypeError(
                 f"{self.instruction}: got a fold of {dtype}; it folds {' and '.join(self.identities)}; cast first"
             )
-        found = self.identities[kind]
-        if found is LOWEST or found is HIGHEST:
-            ends = np.iinfo(dtype)
-            return int(ends.min if found is LOWEST else ends.max)
-        return found
+        found = self.identities[record.kind]
+        return record.lowest if found is LOWEST else record.highest if found is HIGHEST else found
 
     def of_nothing(self, dtype: str) -> Any:
         """The fold of no elements; where it is undefined (ops refuse it) the identity."""
@@ -50,7 +46,7 @@ class Monoid(NamedTuple):
 
 def _wide(dtype: str) -> str:
     """Sums of small integers do not wrap."""
-    return DEFAULT_INTEGER if dtype in ("bool", "int32") else dtype
+    return dtype if is_float(dtype) else DEFAULT_INTEGER
 
 
 def _same(dtype: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from dualgraph.dtypes import DTYPES, DType
 from dualgraph.kernels.expr import INPUT, INSTRUCTIONS, LITERAL, Code, Instr
 from dualgraph.kernels.kinds import OTHER, Kernel, Loop, MatMul
 from dualgraph.kernels.program import Program
@@ -20,23 +21,32 @@ from dualgraph.spec import is_float
 
 Array = np.ndarray[Any, Any]
 
-BITS = {"float32": 0x7FC00000, "float64": 0x7FF8000000000000}  # of the one NaN
-INFINITY = {"float32": 0x7F800000, "float64": 0x7FF0000000000000}
-
 
 def one_nan(x: Array) -> Array:
     """x with every NaN made the one NaN; x itself where it has none."""
-    if x.dtype.kind != "f":
+    record = DTYPES[x.dtype.name]
+    if record.kind != "float":
         return x
-    bad = np.isnan(x)
-    return np.where(bad, _unsigned(x).dtype.type(BITS[x.dtype.name]).view(x.dtype), x) if bad.any() else x
+    bits = _unsigned(x)
+    bad = _is_nan(bits, record)
+    if not bad.any():
+        return x
+    return np.where(bad, bits.dtype.type(record.one_nan), bits).view(x.dtype)
 
 
 def has_other(x: Array) -> bool:
     """Holds x a NaN that is not the one NaN?"""
-    if x.dtype.kind != "f":
+    record = DTYPES[x.dtype.name]
+    if record.kind != "float":
         return False
-    return bool((np.isnan(x) & (_unsigned(x) != BITS[x.dtype.name])).any())
+    bits = _unsigned(x)
+    return bool((_is_nan(bits, record) & (bits != record.one_nan)).any())
+
+
+def _is_nan(bits: Any, record: DType) -> Any:
+    """By the bits, of an array or a number: nothing then looks at a float, which could change it."""
+    magnitude = bits & ((1 << (record.bits - 1)) - 1)
+    return magnitude > record.infinity
 
 
 def _unsigned(x: Array) -> Array:
@@ -95,8 +105,8 @@ def _of_loop(kernel: Loop, result: int) -> frozenset[int]:
 
 
 def _other_bits(bits: int, dtype: str) -> bool:
-    sign = 1 << (31 if dtype == "float32" else 63)
-    return is_float(dtype) and bits & (sign - 1) > INFINITY[dtype] and bits != BITS[dtype]
+    record = DTYPES[dtype]
+    return record.kind == "float" and _is_nan(bits, record) and bits != record.one_nan
 
 
 def copied_operands(kernel: Kernel, result: int) -> frozenset[int]:

@@ -71,7 +71,7 @@ def why_not_llvm() -> str:
 def load(program: Program, arena: Arena | None = None, state: State | None = None, *, poisoned: bool = False) -> Loaded:
     """A program as something to launch, by the provider of this process.
 
-    `poisoned`: before each run all scratch memory is filled with what no computation leaves (`memory.POISON`).
+    `poisoned`: before each run all scratch memory is filled with what no computation leaves (`DType.poison`).
     """
     return _loader()(program, arena, state, poisoned=poisoned)
 

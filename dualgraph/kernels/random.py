@@ -13,7 +13,9 @@ int32 carries the unsigned words: sums and products wrap, `mul_high_u32` gives t
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
+from dualgraph.dtypes import COMPUTED_FLOATS, DTYPES, Table
 from dualgraph.kernels import expr as E
 from dualgraph.kernels.expr import Expr
 
@@ -46,7 +48,7 @@ def block(seed: Expr, draw: Expr) -> Words:
 
 
 def uniform(seed: Expr, draw: Expr, dtype: str) -> Expr:
-    """Uniform on [0, 1): 24 random bits times 2^-24 (float32), 53 times 2^-53 (float64); every value is exact."""
+    """Uniform on [0, 1): as many random bits as the dtype has significant ones, times 2^-bits; every value is exact."""
     w0, w1, _, _ = block(seed, draw)
     return _unit(w0, w1, dtype)
 
@@ -58,10 +60,9 @@ def normal(seed: Expr, draw: Expr, dtype: str) -> Expr:
     uniform on [0, 1), both from words of one block ("A Note on the Generation of Random Normal Deviates", 1958).
     """
     w0, w1, w2, w3 = block(seed, draw)
-    if dtype == "float32":
-        u = E.cast(_unsigned(w0) + 1, dtype) * 2.0**-32
-    else:
-        u = E.cast(_bits53(w0, w1) + 1, dtype) * 2.0**-53
+    dtype = DTYPES[dtype].compute
+    random, bits = _ONE_OR_TWO_WORDS[dtype]
+    u = E.cast(random(w0, w1) + 1, dtype) * 2.0**-bits
     radius = E.call("sqrt", E.call("log", u) * -2.0)
     return radius * E.call("cos", _unit(w2, w3, dtype) * (2.0 * math.pi))
 
@@ -117,10 +118,16 @@ def _bits53(w0: Expr, w1: Expr) -> Expr:
     return E.call("bitwise_or", E.call("left_shift", _unsigned(w0), 21), _shift(_unsigned(w1), 11))
 
 
+# Random bits as an integer, of which `normal` takes the logarithm.
+_ONE_OR_TWO_WORDS: Table[tuple[Callable[[Expr, Expr], Expr], int]] = Table(
+    "normal numbers", COMPUTED_FLOATS, {"float32": (lambda w0, w1: _unsigned(w0), 32), "float64": (_bits53, 53)}
+)
+
+
 def _unit(w0: Expr, w1: Expr, dtype: str) -> Expr:
-    if dtype == "float32":
-        return E.cast(_shift(w0, 8), dtype) * 2.0**-24
-    return E.cast(_bits53(w0, w1), dtype) * 2.0**-53
+    digits = DTYPES[dtype].digits
+    word = _shift(w0, 32 - digits) if digits < 32 else _bits53(w0, w1)
+    return E.cast(word, DTYPES[dtype].compute) * 2.0**-digits
 
 
 def _mul_high_u64(x_low: Expr, x_high: Expr, y: Expr) -> Expr:

@@ -16,11 +16,12 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 
+from dualgraph.dtypes import widened
 from dualgraph.kernels import expr as E
 from dualgraph.kernels.fusion_layout import tidy
 from dualgraph.kernels.kinds import Loop
 from dualgraph.kernels.program import Program, Step, View
-from dualgraph.spec import NUMPY_DTYPES, contiguous_strides
+from dualgraph.spec import contiguous_strides
 
 AXES = "ijklmnpqrstuvw"
 SIGNS: dict[str, tuple[str, int]] = {  # instruction -> (sign, how tightly it binds)
@@ -180,12 +181,12 @@ class _Text:
         if instr.op == E.INPUT:
             return self._element(self.step.ins[instr.attr])
         if instr.op == E.LITERAL:
-            return str(NUMPY_DTYPES[instr.dtype].type(E.literal_value(instr.attr, instr.dtype)))
+            return str(widened(E.literal_array(instr.attr, instr.dtype))[()])
         if not instr.args:
             return instr.op
         sign, binds = SIGNS.get(instr.op, ("", ATOM))
         if not sign:
-            function = {"cast": instr.dtype, E.FOLD: str(instr.attr)}.get(instr.op, instr.op)
+            function = {"cast": instr.dtype, "widen": instr.dtype, E.FOLD: str(instr.attr)}.get(instr.op, instr.op)
             return f"{function}({', '.join(self.expression(a, inline=inline) for a in instr.args)})"
         first, *rest = (self.expression(a, binds + (k > 0), inline=inline) for k, a in enumerate(instr.args))
         if instr.op == "select":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dualgraph.dtypes import FLOATS, NUMPY_DTYPES
 from dualgraph.errors import DTypeError, OutOfMemoryError, here
 from dualgraph.nn import functional as F
 from dualgraph.nn import init
@@ -14,7 +15,7 @@ from dualgraph.nn.module import Module
 from dualgraph.nn.parameter import Parameter
 from dualgraph.ops.arguments import checked_shape, flag, integer, probability, real
 from dualgraph.ops.shape import flatten
-from dualgraph.spec import DEFAULT_FLOAT, NUMPY_DTYPES, Shape, dtype_name, fitting, is_float
+from dualgraph.spec import DEFAULT_FLOAT, Shape, dtype_name, fitting, is_float
 
 if TYPE_CHECKING:
     from dualgraph.ops.types import ArrayLike, DTypeLike, ShapeLike, Tensor
@@ -159,5 +160,7 @@ def float_dtype(name: str, dtype: DTypeLike) -> np.dtype[Any]:
     """A dtype that parameters can have."""
     found = dtype_name(dtype, DEFAULT_FLOAT)
     if not is_float(found):
-        raise DTypeError(f"{name}: got dtype {found}; parameters are float32 or float64; choose one of them").at(here())
+        raise DTypeError(f"{name}: got dtype {found}; parameters are {', '.join(FLOATS)}; choose one of them").at(
+            here()
+        )
     return NUMPY_DTYPES[found]

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from dualgraph.device import CPU
+from dualgraph.dtypes import DTYPES, INTEGERS, NAMES, converted, widened
 from dualgraph.errors import DTypeError, DualgraphError, OutOfMemoryError, ShapeError, shown
 from dualgraph.ops.broadcast import checked_scalar
 from dualgraph.ops.tensor import Tensor
-from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, INTEGERS, MOST_AXES, NUMPY_DTYPES, dtype_name
+from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, MOST_AXES, dtype_name
 
 Array = np.ndarray[Any, Any]
 
@@ -73,9 +74,9 @@ def _array(data: Any) -> Array:
         raise DTypeError(
             f"tensor: got {shown(data)}, which NumPy cannot make an array of ({error}); convert it"
         ) from None
-    if array.dtype.name not in NUMPY_DTYPES or not array.dtype.isnative:
+    if array.dtype.name not in DTYPES or not array.dtype.isnative:
         raise DTypeError(
-            f"tensor: got data of {array.dtype} ({type(data).__name__}); supported are {', '.join(NUMPY_DTYPES)}; "
+            f"tensor: got data of {array.dtype} ({type(data).__name__}); supported are {', '.join(NAMES)}; "
             "convert it with numpy's astype first"
         )
     return _zeros_and_ones(array)
@@ -83,17 +84,20 @@ def _array(data: Any) -> Array:
 
 def _converted(array: Array, name: str) -> Array:
     """The array in another dtype: integers within their range, floats beyond it infinite."""
+    if array.dtype.name == name:
+        return array
+    array = widened(array)
     if name in INTEGERS and array.size and array.dtype.kind in "if":
-        info, whole = np.iinfo(name), array if array.dtype.kind == "i" else np.trunc(array)
+        record, whole = DTYPES[name], array if array.dtype.kind == "i" else np.trunc(array)
         # -float(min) is max + 1, which floats hold exactly; max itself they may not
-        below = whole <= info.max if array.dtype.kind == "i" else whole < -float(info.min)
-        bad = ~((whole >= info.min) & below)  # also NaN
+        below = whole <= record.highest if array.dtype.kind == "i" else whole < -float(record.lowest)
+        bad = ~((whole >= record.lowest) & below)  # also NaN
         if bad.any():
             raise DTypeError(
-                f"tensor: got {array[bad][0]} for {name}, whose range is {info.min} to {info.max}; use a wider dtype"
+                f"tensor: got {array[bad][0]} for {name}, whose range is {record.lowest} to {record.highest}; use a wider "
+                "dtype"
             )
-    with np.errstate(over="ignore"):
-        return array.astype(NUMPY_DTYPES[name], order="C", copy=False)
+    return converted(array, name)
 
 
 def _holds_tensors(data: Any, level: int) -> bool:

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from dualgraph.dtypes import DTYPES, scalar_array
 from dualgraph.errors import DTypeError, ShapeError, shown
 from dualgraph.ops.op import current
-from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, INTEGERS, NUMPY_DTYPES, Shape, is_float, promote
-
-LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
+from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, Shape, is_float, promote
 
 
 def broadcast_shapes(name: str, *shapes: Shape) -> Shape:
@@ -68,21 +67,22 @@ def meet(name: str, operands: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def checked_scalar(name: str, value: Any, dtype: str) -> tuple[Any, str]:
     """The scalar and its dtype: integers within their range, floats beyond it infinite."""
-    if dtype in INTEGERS:
-        info = np.iinfo(dtype)
+    record = DTYPES[dtype]
+    if record.kind == "integer":
         if value != value or value in (math.inf, -math.inf) or value != int(value):
             raise DTypeError(
                 f"{name}: got {shown(value)} for a tensor of {dtype}, which holds integers only; choose a float dtype"
             )
         value = int(value)
-        if not info.min <= value <= info.max:
+        if not record.lowest <= value <= record.highest:
             raise DTypeError(
-                f"{name}: got the integer {shown(value)} for {dtype}, whose range is {info.min} to {info.max}; use a wider dtype"
+                f"{name}: got the integer {shown(value)} for {dtype}, whose range is {record.lowest} to "
+                f"{record.highest}; use a wider dtype"
             )
-    elif dtype != "bool" and not -LARGEST_FLOAT32 <= value <= LARGEST_FLOAT32:
+    elif record.kind == "float" and not record.lowest <= value <= record.highest:
         try:
             with np.errstate(over="ignore"):
-                return float(NUMPY_DTYPES[dtype].type(float(value))), dtype
+                return float(scalar_array(float(value), dtype)), dtype
         except OverflowError:
             raise DTypeError(
                 f"{name}: got an integer of {value.bit_length()} bits for {dtype}; it has no float near it; use a float"

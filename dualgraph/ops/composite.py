@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from dualgraph.dtypes import DTYPES, STORED, scalar_array
 from dualgraph.errors import DTypeError, GraphError, shown
 from dualgraph.kernels.program import Program, View
 from dualgraph.ops.op import Call, Op, Operand, Part, Vjp, as_view, bind, current, keywords, within
 from dualgraph.ops.symbol import PLACEHOLDER, Recorder, Symbol, literal_of
 from dualgraph.ops.tensor import FUNCTIONS
-from dualgraph.spec import NUMPY_DTYPES, Spec, is_float
+from dualgraph.spec import Spec, is_float
 
 MOST_TRACES = 4096  # of one composite: shapes and options that keep changing must not fill the memory
 
@@ -37,32 +38,44 @@ class _Composition(Recorder):
 
     def number(self, value: float, dtype: str) -> Symbol:
         with np.errstate(over="ignore"):  # what float32 cannot hold is infinite
-            return self.constant_array(np.array(value, NUMPY_DTYPES[dtype]), operand=True)
+            return self.constant_array(scalar_array(value, dtype), operand=True)
 
 
 class Traced:
     """The calls of a composite for given input specs and parameters.
 
     They are all that it computes, with each rounding: so it does not matter whether they are lowered together or one by one.
+
+    What a `whole` is given in a stored dtype is widened, and only results are rounded, to the dtypes that the function
+    gives for it.
     """
 
-    def __init__(self, name: str, function: Callable[..., Any], specs: Sequence[Spec], params: dict[str, Any]):
+    def __init__(
+        self, name: str, function: Callable[..., Any], specs: Sequence[Spec], params: dict[str, Any], whole: bool
+    ):
         recorder = _Composition()
         recorder.grad_enabled = False
         self.inputs = [recorder.placeholder(Spec(s[0], s[1]), f"x{i}") for i, s in enumerate(specs)]
-        self.outputs: tuple[Symbol, ...] = within(recorder, self._outputs, name, function, params, recorder)
-        self.calls = needed_calls(recorder.calls, self.outputs)
 
-    def _outputs(self, name: str, function: Callable[..., Any], params: dict[str, Any], recorder: Recorder) -> Any:
-        results = function(*self.inputs, **params)
-        results = results if isinstance(results, tuple) else (results,)
-        try:
-            return tuple([recorder.lift(x) for x in results])
-        except DTypeError:
-            raise GraphError(
-                f"{name}: got {shown(results)} from the function of a composite operation; it returns a tensor or a tuple "
-                "of tensors; return these"
-            ) from None
+        def called(inputs: Sequence[Symbol]) -> tuple[Symbol, ...]:
+            results = function(*inputs, **params)
+            results = results if isinstance(results, tuple) else (results,)
+            try:
+                return tuple([recorder.lift(x) for x in results])
+            except DTypeError:
+                raise GraphError(
+                    f"{name}: got {shown(results)} from the function of a composite operation; it returns a tensor or a "
+                    "tuple of tensors; return these"
+                ) from None
+
+        def rounded_once(inputs: Sequence[Symbol]) -> tuple[Symbol, ...]:
+            astype: Any = FUNCTIONS["astype"]
+            results = called([astype(x, DTYPES[x.layout.dtype].compute) for x in inputs])
+            return tuple([astype(x, y.layout.dtype) for x, y in zip(results, called(inputs), strict=True)])
+
+        stored = any(x.layout.dtype in STORED for x in self.inputs)
+        self.outputs: tuple[Symbol, ...] = within(recorder, rounded_once if whole and stored else called, self.inputs)
+        self.calls = needed_calls(recorder.calls, self.outputs)
 
 
 def needed_calls(calls: Sequence[Call], outputs: Sequence[Symbol]) -> list[Call]:
@@ -142,12 +155,14 @@ def composite(
     spec: Callable[..., Any] | None = None,
     gradients: tuple[Callable[..., Any] | None, ...] = (),
     parameters: tuple[str, ...] | None = None,
+    whole: bool = True,
 ) -> Op:
     """An op computed by `function(*inputs, **params)`, written in public ops.
 
     `gradients` are functions over public ops, one for each input (None: no gradient). They take by their names what they
     need of `g`, `out` and the parameters of `function`; each is made a composite. Without them, and without a `vjp`, the
-    gradient is derived. `parameters` has the names of those that the function does not name itself.
+    gradient is derived. `parameters` has the names of those that the function does not name itself. What is not a `whole`
+    is only launched as one: each of its ops rounds its own results.
     """
     if parameters is None:
         parameters = keywords(function)
@@ -161,7 +176,7 @@ def composite(
         if found is None:
             if len(traces) >= MOST_TRACES:
                 traces.clear()
-            found = traces[key] = Traced(name, function, specs, params)
+            found = traces[key] = Traced(name, function, specs, params, whole)
         return found
 
     def infer(*specs: Any, **params: Any) -> tuple[Spec, ...]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dualgraph.dtypes import INTEGERS
 from dualgraph.errors import ArgumentError, ShapeError, shown
 from dualgraph.kernels import expr as E
 from dualgraph.kernels.kinds import Loop
@@ -19,7 +20,7 @@ from dualgraph.ops.op import Op, Operand, bind, current, leaves
 from dualgraph.ops.registry import register
 from dualgraph.ops.shape import expand_dims, filled
 from dualgraph.ops.tensor import Tensor
-from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, INTEGERS, Spec, dtype_name, fitting, is_float
+from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, Spec, dtype_name, fitting, is_float
 
 if TYPE_CHECKING:
     from dualgraph.ops.types import ArrayLike, DTypeLike, ShapeLike

@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from dualgraph.dtypes import DTYPES
 from dualgraph.errors import DTypeError
 from dualgraph.kernels import expr as E
 from dualgraph.ops.broadcast import meet
@@ -104,7 +105,7 @@ def _hypot(x: E.Expr, y: E.Expr) -> E.Expr:
     a, b = (E.call("abs", E.cast(v, "float64")) for v in (x, y))
     infinite = E.call("bitwise_or", E.call("isinf", a), E.call("isinf", b))
     down, up = E.literal(1, "float64"), E.literal(1, "float64")
-    if x.dtype == "float64":
+    if DTYPES[x.dtype].highest > 2.0**500:
         large = E.call("maximum", a, b)
         for beyond, factor in ((large > 2.0**500, 2.0**-600), (large < 2.0**-500, 2.0**600)):
             down, up = E.select(beyond, factor, down), E.select(beyond, 1 / factor, up)
@@ -152,7 +153,7 @@ def _pow(x: E.Expr, y: E.Expr) -> E.Expr:
         return E.call("pow", x, y)
     if x.dtype == "bool":
         raise DTypeError("pow: got bool and bool; powers are those of numbers; cast with astype(x, 'int64')")
-    one, zero, bits = E.literal(1, x.dtype), E.literal(0, x.dtype), 31 if x.dtype == "int32" else 63
+    one, zero, bits = E.literal(1, x.dtype), E.literal(0, x.dtype), DTYPES[x.dtype].digits
     result, square = one, x
     for bit in range(bits):
         odd = E.call("ne", E.call("bitwise_and", y, E.literal(1 << bit, x.dtype)), zero)
@@ -383,7 +384,7 @@ bitwise_right_shift = binary(
     example="[8, -5], 1 -> [4, -3]",
 )
 
-_WHERE = register(elementwise_op("where", lambda c, x, y: E.select(c, x, y), 3, conditions=1))
+_WHERE = register(elementwise_op("where", lambda c, x, y: E.select(c, x, y), 3, conditions=1, copies=True))
 
 
 def where(condition: ArrayLike, x: ArrayLike, y: ArrayLike, /) -> Tensor:
@@ -405,7 +406,7 @@ def _cast_vjp(g: Any, out: Any, x: Any, *, dtype: str) -> Any:
     return astype(g, x.layout[1])
 
 
-_ASTYPE = register(elementwise_op("astype", lambda x, *, dtype: E.cast(x, dtype), 1, vjp=(_cast_vjp,)))
+_ASTYPE = register(elementwise_op("astype", lambda x, *, dtype: E.cast(x, dtype), 1, vjp=(_cast_vjp,), copies=True))
 
 
 def astype(x: ArrayLike, dtype: DTypeLike, /) -> Tensor:

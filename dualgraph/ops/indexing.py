@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
+from dualgraph.dtypes import DTYPES, INTEGERS, NUMPY_DTYPES
 from dualgraph.errors import ArgumentError, AxisError, DTypeError, DualgraphError, RangeError, ShapeError, shown
 from dualgraph.kernels import expr as E
 from dualgraph.kernels.kinds import CheckIndex, Gather, GatherAlong, Loop, ScatterAdd, ScatterAddAlong
@@ -16,18 +17,9 @@ from dualgraph.ops.arguments import integer, normalize_axis
 from dualgraph.ops.elementwise import astype
 from dualgraph.ops.op import Op, Operand, as_view, bind, current
 from dualgraph.ops.registry import register
-from dualgraph.ops.shape import SLICE, contiguous, reshape
+from dualgraph.ops.shape import SLICE, contiguous, in_dtype, reshape
 from dualgraph.ops.tensor import Tensor
-from dualgraph.spec import (
-    DEFAULT_INTEGER,
-    INTEGERS,
-    NUMPY_DTYPES,
-    Shape,
-    Spec,
-    contiguous_strides,
-    dtype_name,
-    fitting,
-)
+from dualgraph.spec import DEFAULT_INTEGER, Shape, Spec, contiguous_strides, dtype_name, fitting
 
 if TYPE_CHECKING:
     from dualgraph.ops.types import ArrayLike, DTypeLike
@@ -97,15 +89,16 @@ def _put_lower(
     program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]
 ) -> tuple[View, ...]:
     g, index = (contiguous(program, as_view(program, v)) for v in operands)
+    g = in_dtype(program, g, DTYPES[g.dtype].compute)
     before, n, after = _three(specs[0].shape, params["axis"])
     count = index.spec.size
-    out = program.new(specs[0])
+    out = program.new(Spec(specs[0].shape, g.dtype))
     program.add(
         ScatterAdd(g.dtype, index.dtype),
         (_as(out, (before, n, after)),),
         (_as(g, (before, count, after)), _as(index, (count,))),
     )
-    return (out,)
+    return (in_dtype(program, out, specs[0].dtype),)
 
 
 _PUT = register(
@@ -191,15 +184,16 @@ def _put_along_lower(
     program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]
 ) -> tuple[View, ...]:
     g, index = (contiguous(program, as_view(program, v)) for v in operands)
+    g = in_dtype(program, g, DTYPES[g.dtype].compute)
     axis = params["axis"]
-    out = program.new(specs[0])
+    out = program.new(Spec(specs[0].shape, g.dtype))
     small = _three(index.shape, axis)
     program.add(
         ScatterAddAlong(g.dtype, index.dtype),
         (_as(out, _three(specs[0].shape, axis)),),
         (_as(g, small), _as(index, small)),
     )
-    return (out,)
+    return (in_dtype(program, out, specs[0].dtype),)
 
 
 _PUT_ALONG = register(

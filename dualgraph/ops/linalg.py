@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dualgraph.dtypes import DTYPES
 from dualgraph.errors import ShapeError
 from dualgraph.kernels.kinds import External, MatMul
 from dualgraph.kernels.program import Program, View
@@ -44,17 +45,18 @@ class _Product:
     ) -> tuple[View, ...]:
         (spec,) = specs
         batch = spec.shape[:-2]
-        kernel = MatMul(spec.dtype, *self.transposed)
+        dtype = DTYPES[spec.dtype].compute
+        kernel = MatMul(dtype, *self.transposed)
         views = []
         for operand in operands:
-            view = _row_major(program, as_view(program, operand), spec.dtype)
+            view = _row_major(program, as_view(program, operand), dtype)
             views.append(view.broadcast_to((*batch, *view.shape[-2:])))
-        out = program.new(spec)
-        if is_float(spec.dtype):
+        out = program.new(Spec(spec.shape, dtype))
+        if is_float(dtype):
             program.add(kernel, (out,), views)
         else:
             program.add(External("matmul", _external_matmul), (out,), kernel.factors(views))
-        return (out,)
+        return (_row_major(program, out, spec.dtype),)
 
     def vjp(self, number: int, g: Any, out: Any, a: Any, b: Any) -> Any:
         """Products of the operands as they lie: what is transposed is told to the product, so nothing is copied."""

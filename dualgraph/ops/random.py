@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dualgraph.dtypes import DTYPES, FLOATS, NUMPY_DTYPES
 from dualgraph.errors import ArgumentError, DTypeError, shown
 from dualgraph.kernels import expr as E
 from dualgraph.kernels import random as philox
@@ -24,7 +25,7 @@ from dualgraph.ops.elementwise import minimum
 from dualgraph.ops.op import ADDRESSABLE, Op, Operand, as_view, bind, specs_of
 from dualgraph.ops.registry import register
 from dualgraph.ops.value import Variable
-from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, NUMPY_DTYPES, Shape, Spec, dtype_name, is_float
+from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, Shape, Spec, dtype_name, is_float
 
 if TYPE_CHECKING:
     from dualgraph.ops.types import DTypeLike, Params, ShapeLike, Tensor
@@ -90,13 +91,13 @@ def _float_dtype(name: str, dtype: Any) -> str:
     found = dtype_name(dtype, DEFAULT_FLOAT)
     if not is_float(found):
         raise ArgumentError(
-            f"{name}: got dtype {found}; random floats are float32 or float64; use randint for integers"
+            f"{name}: got dtype {found}; random floats are {', '.join(FLOATS)}; use randint for integers"
         )
     return found
 
 
 def rand(shape: ShapeLike, *, dtype: DTypeLike = DEFAULT_FLOAT) -> Tensor:
-    """Uniform on [0, 1): 24 random bits for float32, 53 for float64, so that each value is exact.
+    """Uniform on [0, 1): 24 random bits for float32, 53 for float64, 8 for bfloat16, so that each value is exact.
 
     >>> import dualgraph as dg
     >>> x = dg.rand((2, 3))
@@ -145,7 +146,7 @@ def uniform(shape: ShapeLike, low: float = 0.0, high: float = 1.0, *, dtype: DTy
 
 
 def randn(shape: ShapeLike, *, dtype: DTypeLike = DEFAULT_FLOAT) -> Tensor:
-    """Normal with mean 0 and variance 1 (Box & Muller 1958); float32 or float64.
+    """Normal with mean 0 and variance 1 (Box & Muller 1958), in a dtype of floats.
 
     >>> import dualgraph as dg
     >>> dg.randn((2, 3)).shape
@@ -166,9 +167,6 @@ def bernoulli(shape: ShapeLike, p: float, *, dtype: DTypeLike = "bool") -> Tenso
     return _draw(_BERNOULLI, lengths, name, asarray(np.array(p, np.float32)))
 
 
-_EXACT = {"float32": (-(2**24), 2**24), "float64": (-(2**53), 2**53)}  # integers that floats hold, each of them
-
-
 def randint(shape: ShapeLike, low: int, high: int, *, dtype: DTypeLike = "int64") -> Tensor:
     """Integers uniform on [low, high), int64 unless another dtype is given. Raises `ArgumentError` unless low < high.
 
@@ -186,8 +184,8 @@ def randint(shape: ShapeLike, low: int, high: int, *, dtype: DTypeLike = "int64"
             f"randint: got low = {shown(first)} and high = {shown(last)}; low must be below high and both must fit in 64 "
             "bits; write randint(shape, low, high)"
         )
-    least, most = (0, 1) if name == "bool" else _EXACT.get(name) or (np.iinfo(name).min, np.iinfo(name).max)
-    if not least <= first < last <= int(most) + 1:
+    least, most = DTYPES[name].integers
+    if not least <= first < last <= most + 1:
         raise DTypeError(
             f"randint: got low = {first} and high = {last} for {name}, which holds the integers {least} to {most}; use a wider "
             "dtype"

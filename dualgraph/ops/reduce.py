@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
+from dualgraph.dtypes import DTYPES
 from dualgraph.errors import AxisError, ShapeError, shown
 from dualgraph.kernels import expr as E
 from dualgraph.kernels.kinds import Loop
@@ -87,8 +88,8 @@ def _fold_op(name: str, monoid: str, vjp: Vjp | None, element: Expression = _its
         view, axes = foldable(program, as_view(program, operands[0]), params["axes"])
         domain = view.shape
         result = program.new(Spec(row_shape(domain, axes), out.dtype))
-        x = E.cast(element(E.input(0, view.dtype)), out.dtype)
-        code, results = E.linearise([E.fold(monoid, x) if axes else E.computed(x)])
+        x = E.cast(element(E.widened(E.input(0, view.dtype))), DTYPES[out.dtype].compute)
+        code, results = E.linearise([E.cast(E.fold(monoid, x) if axes else E.computed(x), out.dtype)])
         loop = Loop(code, results, (view.dtype,), (False,))
         program.add(loop, (row_view(result, domain, axes),), (view,), domain, axes)
         return (result.with_layout(out.shape, contiguous_strides(out.shape)),)
@@ -285,11 +286,11 @@ def _arg_op(name: str, monoid: str) -> Op:
         program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]
     ) -> tuple[View, ...]:
         view, axes = foldable(program, as_view(program, operands[0]), (params["axis"],))
-        x = E.input(0, view.dtype)
+        x = E.widened(E.input(0, view.dtype))
         if axes:
             best = E.fold(monoid, x)
             hit = E.call("eq", x, best)
-            if is_float(view.dtype):
+            if is_float(x.dtype):
                 both = E.call("bitwise_and", E.call("isnan", x), E.call("isnan", best))
                 hit = E.call("bitwise_or", hit, both)
             found = E.fold("min", E.select(hit, E.position(), E.literal(2**63 - 1, "int64")))

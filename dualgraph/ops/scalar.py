@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from dualgraph.dtypes import DTYPES, FLOATS
 from dualgraph.kernels import derivative
 from dualgraph.kernels import expr as E
 from dualgraph.kernels.kinds import Loop
@@ -18,7 +19,7 @@ from dualgraph.ops.broadcast import broadcast_shapes, meet
 from dualgraph.ops.op import Op, Operand, Vjp, current, keywords
 from dualgraph.ops.registry import register
 from dualgraph.ops.tensor import Tensor
-from dualgraph.spec import DEFAULT_FLOAT, FLOATS, Spec, is_float, promote
+from dualgraph.spec import DEFAULT_FLOAT, Spec, is_float, promote
 
 if TYPE_CHECKING:
     from dualgraph.ops.types import ArrayLike
@@ -38,10 +39,12 @@ class Scalar:
         floats: bool = False,
         conditions: int = 0,
         slopes: Slopes | None = None,
+        copies: bool = False,
     ):
         self.name, self.expression, self.arity = name, expression, arity
         self.slopes = slopes  # where the derivative of the expression is not to be derived
         self.floats = floats  # integers are taken to the default float
+        self.copies = copies  # what it is given, or a conversion of it: in the dtype in which it is stored
         self.conditions = conditions  # this many leading operands are bool and do not take part in promotion
         self._loops: dict[Any, Loop] = {}
         self._rules: dict[Any, Any] = {}
@@ -56,7 +59,10 @@ class Scalar:
         """The expression applied to operands of any dtypes."""
         dtype = self.common(tuple(x.dtype for x in operands))
         cast = [E.cast(x, "bool" if i < self.conditions else dtype) for i, x in enumerate(operands)]
-        return self.expression(*cast, **params)
+        if self.copies:
+            return self.expression(*cast, **params)
+        result = self.expression(*map(E.widened, cast), **params)
+        return E.cast(result, dtype) if result.dtype == DTYPES[dtype].compute else result  # the one rounding
 
     def spec(self, *specs: Any, **params: Any) -> Spec:
         shape = broadcast_shapes(self.name, *[s[0] for s in specs])
@@ -99,6 +105,7 @@ class Scalar:
 
         None: the gradient is zero. An op of None: the gradient is `g` itself.
         """
+        dtype = dtype if self.copies else DTYPES[dtype].compute
 
         def leaves(start: int) -> list[E.Expr]:
             return [E.input(start + i, "bool" if i < self.conditions else dtype) for i in range(self.arity)]
@@ -123,7 +130,8 @@ class Scalar:
             full = [operands[where[u]] if u in where else operands[0] for u in range(2 + self.arity)]
             return E.inline(code, full)[root]
 
-        return elementwise_op(f"{self.name}_vjp{number}", expression, len(order), conditions=conditions), order
+        name = f"{self.name}_vjp{number}"
+        return elementwise_op(name, expression, len(order), conditions=conditions, copies=self.copies), order
 
     def _slope(self, number: int, result: E.Expr, xs: list[E.Expr], g: E.Expr, out: E.Expr) -> E.Expr | None:
         if self.slopes is not None:
@@ -153,9 +161,10 @@ def elementwise_op(
     conditions: int = 0,
     vjp: tuple[Vjp | None, ...] | Vjp | None = None,
     slopes: Slopes | None = None,
+    copies: bool = False,
 ) -> Op:
     """An elementwise `Op` from a scalar expression; its gradient is derived unless `slopes` or a `vjp` are given."""
-    scalar = Scalar(name, expression, arity, floats, conditions, slopes)
+    scalar = Scalar(name, expression, arity, floats, conditions, slopes, copies)
     rules = scalar.vjp if vjp is None else vjp
     return Op(name, scalar.spec, scalar.lower, rules, scalar=scalar, parameters=keywords(expression))
 

@@ -38,6 +38,15 @@ def copy_loop(dtype: str, to: str) -> Loop:
     return Loop(code, results, (dtype,), (False,))
 
 
+def in_dtype(program: Program, view: View, dtype: str) -> View:
+    """The view itself, or a contiguous copy of it in another dtype."""
+    if view.dtype == dtype:
+        return view
+    out = program.new(Spec(view.shape, dtype))
+    program.add(copy_loop(view.dtype, dtype), (out,), (view,), view.shape)
+    return out
+
+
 def zero_loop(dtype: str) -> Loop:
     """A kernel that writes zeros."""
     code, results = E.linearise([E.literal(0, dtype)])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
+from dualgraph.dtypes import DTYPES
 from dualgraph.errors import ShapeError
 from dualgraph.kernels.kinds import Sort
 from dualgraph.kernels.program import Program, View
@@ -15,7 +16,7 @@ from dualgraph.ops.arguments import flag, normalize_axis
 from dualgraph.ops.indexing import take_along_axis
 from dualgraph.ops.op import Op, Operand, as_view, bind, current
 from dualgraph.ops.registry import register
-from dualgraph.ops.shape import copy_loop
+from dualgraph.ops.shape import copy_loop, in_dtype
 from dualgraph.spec import DEFAULT_INTEGER, Spec
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def _lower(
     program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]
 ) -> tuple[View, ...]:
     x, axis = as_view(program, operands[0]), params["axis"]
+    x = in_dtype(program, x, DTYPES[x.dtype].compute)
     axes = (*(a for a in range(len(x.shape)) if a != axis), axis)
     back = tuple(axes.index(a) for a in range(len(axes)))
     rows = _permuted(x, axes)

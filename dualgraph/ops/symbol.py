@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from dualgraph.dtypes import scalar_array
 from dualgraph.errors import DualgraphError, GraphError, SymbolError, here
 from dualgraph.ops.arrays import as_array
 from dualgraph.ops.op import Call, FrontEnd, Op, current, default, specs_of
 from dualgraph.ops.tensor import FUNCTIONS, Registered, Tensor, check_gradient
-from dualgraph.spec import NUMPY_DTYPES, Spec, is_float
+from dualgraph.spec import Spec, is_float
 
 if TYPE_CHECKING:
     from dualgraph.ops.types import ArrayLike, Leaf, Params, Scalar, Value, Variable
@@ -234,7 +235,7 @@ class Recorder(FrontEnd):
 
     def constant(self, value: Scalar, dtype: str) -> Symbol:
         with np.errstate(over="ignore"):  # what float32 cannot hold is infinite
-            return self.constant_array(np.array(value, NUMPY_DTYPES[dtype]))
+            return self.constant_array(scalar_array(value, dtype))
 
     def constant_array(self, array: np.ndarray[Any, Any], operand: bool = False) -> Symbol:
         return self.leaf(CONSTANT, Spec(array.shape, array.dtype.name), value=Constant(array, operand))

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, TypeGuard, 
 import numpy as np
 
 from dualgraph.device import CPU, device_named
+from dualgraph.dtypes import NUMPY_DTYPES
 from dualgraph.errors import ArgumentError, DTypeError, GradientError, GraphError, ShapeError, here, shown
 from dualgraph.ops.op import current
-from dualgraph.spec import NUMPY_DTYPES, Shape, Spec, is_float
+from dualgraph.spec import Shape, Spec, is_float
 
 if TYPE_CHECKING:
     from dualgraph.ops.op import Call

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dualgraph.device import CPU, Storage
+from dualgraph.dtypes import DTYPES, STORED
 from dualgraph.errors import DTypeError, GradientError, ShapeError, SymbolError, here
 from dualgraph.exact import stored_slots
 from dualgraph.ops.arguments import flag
@@ -19,13 +20,20 @@ from dualgraph.ops.arrays import as_array, copied
 from dualgraph.ops.layout import Layout, array_of
 from dualgraph.ops.op import Call, current, default
 from dualgraph.ops.tensor import Registered, Tensor, check_gradient
-from dualgraph.spec import Spec, is_float
+from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, Spec, is_float
 
 if TYPE_CHECKING:
     from dualgraph.ops.types import ArrayLike, DTypeLike, Leaf, Scalar
 
 Array = np.ndarray[Any, Any]
-_window_on = np.from_dlpack
+UNSAID = ("bool", DEFAULT_INTEGER, DEFAULT_FLOAT)  # dtypes that the values tell
+
+
+def _read_only(array: Array) -> Array:
+    """Its memory as an array that can never be written to: unlike a view, it has no array as its base that would allow it."""
+    window: Array = np.from_dlpack(array)
+    window.setflags(write=False)
+    return window
 
 
 class Value(Tensor):
@@ -90,10 +98,10 @@ class Value(Tensor):
     def numpy(self) -> Array:
         """The values as a NumPy array, without copying. It is read-only for good; `.copy()` is an ordinary one."""
         self._value_now()
-        # Unlike a view, this has no array as its base that would allow to make it writeable.
-        array: Array = _window_on(array_of(self.storage, self.layout))
-        array.setflags(write=False)
-        return array
+        array = array_of(self.storage, self.layout)
+        if self.layout[1] in STORED:  # which DLPack does not take; but its bits
+            return _read_only(array.view(f"u{array.itemsize}")).view(array.dtype)
+        return _read_only(array)
 
     def item(self) -> Scalar:
         """The single element as a Python number."""
@@ -118,6 +126,11 @@ class Value(Tensor):
         if options.get("copy") is False:  # what the protocol asks for
             raise BufferError(
                 "DLPack: got copy=False; tensors are values, and what is exported could be written to; copy"
+            )
+        if self.layout[1] in STORED:
+            raise BufferError(
+                f"DLPack: got {self.spec}; NumPy, which exports it, knows no {self.layout[1]} there; cast with "
+                f"astype(x, '{DTYPES[self.layout[1]].compute}') first"
             )
         return self.numpy().copy().__dlpack__(**{**options, "copy": None})
 
@@ -167,7 +180,7 @@ class Value(Tensor):
 
     def __repr__(self) -> str:
         text = np.array2string(array_of(self.storage, self.layout), separator=", ", prefix="tensor(", threshold=100)
-        dtype = "" if self.layout[1] in ("float32", "int64", "bool") else f", dtype={self.layout[1]}"
+        dtype = "" if self.layout[1] in UNSAID else f", dtype={self.layout[1]}"
         grad = f", from {self.call.op.name}" if self.call else ", requires_grad=True" if self.tracked else ""
         return f"tensor({text}{dtype}{grad})"
 

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from dualgraph.dtypes import converted, scalar_array, widened
 from dualgraph.kernels.expr import literal_array, literal_bits
 from dualgraph.ops.op import Call
 from dualgraph.ops.registry import OPS
 from dualgraph.ops.shape import FILL
 from dualgraph.ops.symbol import Symbol, literal_of
-from dualgraph.spec import NUMPY_DTYPES, is_float
+from dualgraph.spec import is_float
 from dualgraph.static.rewriter import Rewriter
 
 Result = "Symbol | None"
@@ -156,11 +157,10 @@ def over_constant(rw: Rewriter, call: Call, inputs: tuple[Symbol, ...]) -> Symbo
     literal = literal_of(inputs[1].node) if call.op is OPS["divide"] else None
     if literal is None or literal[1] != inputs[0].layout.dtype or not is_float(literal[1]):
         return None
-    dtype = NUMPY_DTYPES[literal[1]]
-    c = literal_array(*literal)[()]
+    c = widened(literal_array(*literal))
     if c == 0:
         return None
-    inverse = rw.constant(call, np.array(dtype.type(1) / c, dtype))
+    inverse = rw.constant(call, converted(np.asarray(1 / c, c.dtype), literal[1]))
     return rw.emit(call, OPS["multiply"], (inputs[0], inverse), call.specs[0])
 
 
@@ -175,8 +175,8 @@ def log_of_exp(rw: Rewriter, call: Call, inputs: tuple[Symbol, ...]) -> Symbol |
 def _filled(rw: Rewriter, call: Call, value: int) -> Symbol:
     """The result of a call as one number everywhere."""
     spec = call.specs[0]
-    number = rw.constant(call, np.array(value, NUMPY_DTYPES[spec.dtype]))
-    return rw.emit(call, FILL, (number,), spec, shape=spec.shape)
+    filled = rw.constant(call, scalar_array(value, spec.dtype))
+    return rw.emit(call, FILL, (filled,), spec, shape=spec.shape)
 
 
 def _same(x: Symbol, y: Symbol) -> bool:

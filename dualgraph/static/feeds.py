@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from dualgraph.dtypes import converted
 from dualgraph.errors import DTypeError, FeedError, ShapeError, here
 from dualgraph.ops.arrays import as_array, copied
 from dualgraph.ops.op import current
 from dualgraph.ops.symbol import Symbol
 from dualgraph.ops.tensor import Tensor
 from dualgraph.ops.value import Value
-from dualgraph.spec import Shape
+from dualgraph.spec import Shape, is_float
 
 Array = np.ndarray[Any, Any]
 
@@ -97,9 +98,10 @@ class Feeds:
 
 def _weak(array: Array, dtype: str) -> Array:
     """Python numbers take the dtype that is asked for, where their kind allows it."""
-    if array.dtype.kind == "i" or (array.dtype.kind == "f" and dtype.startswith("float")):
+    floats = is_float(dtype)
+    if array.dtype.kind == "i" or (array.dtype.kind == "f" and floats):
         with np.errstate(over="ignore"):
-            cast = array.astype(dtype)
-        if array.dtype.kind != "i" or dtype.startswith("float") or np.array_equal(cast, array):
+            cast = converted(array, dtype)
+        if array.dtype.kind != "i" or floats or np.array_equal(cast, array):
             return cast
     return array

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from dualgraph.bits import same_bits
+from dualgraph.dtypes import DTYPES
 from dualgraph.errors import GraphError
 from dualgraph.kernels import memory, provider
 from dualgraph.ops.op import Call
@@ -106,13 +107,13 @@ def ulp_distance(executable: Compiled, feeds: Sequence[Array], passed: Mapping[i
 
 
 def _ulps(x: Array, y: Array) -> int:
-    if x.dtype.kind != "f" or not x.size:
+    record = DTYPES[x.dtype.name]
+    if record.kind != "float" or not x.size:
         return int(np.any(x != y))
     x, y = np.ascontiguousarray(x).reshape(-1), np.ascontiguousarray(y).reshape(-1)
     either, both = np.isnan(x) | np.isnan(y), np.isnan(x) & np.isnan(y)
-    bits = np.int32 if x.dtype.itemsize == 4 else np.int64
-    lowest = int(np.iinfo(bits).min)
-    a, b = (v.view(bits).astype(object) for v in (x, y))
+    lowest = -(1 << (record.bits - 1))
+    a, b = (v.view(f"i{record.itemsize}").astype(object) for v in (x, y))
     ordered = [np.where(v >= 0, v, lowest - v) for v in (a, b)]  # two's complement order: neighbours differ by 1
     distance = np.abs(ordered[0] - ordered[1])
     distance[either] = -2 * lowest

@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 
 import dualgraph as dg
+from dualgraph.dtypes import DTYPES
 
 Array = np.ndarray[Any, Any]
 Laid = tuple[Array, Callable[[Any], Any]]
-POISON = {"f": np.nan, "i": 10**6, "b": True}
+POISON = {"float": np.nan, "integer": 10**6, "bool": True}
 
 
 def _poisoned(shape: tuple[int, ...], array: Array) -> Array:
-    return np.full(shape, POISON[array.dtype.kind], array.dtype)
+    return np.full(shape, POISON[DTYPES[array.dtype.name].kind], array.dtype)
 
 
 def contiguous(array: Array) -> Laid:

@@ -17,6 +17,7 @@ from dualgraph.bits import differing, same_bits
 from dualgraph.kernels import provider
 from dualgraph.ops.random import DRAW, SEED
 from dualgraph.ops.tensor import Tensor
+from dualgraph.spec import is_float
 
 Array = np.ndarray[Any, Any]
 Function = Callable[..., Any]
@@ -94,7 +95,7 @@ def differentiated(function: Function, order: int = 1) -> Function:
 
 def tensors(arrays: Sequence[Array]) -> list[Any]:
     """Eager tensors; floats need gradients."""
-    return [dg.tensor(a, requires_grad=a.dtype.kind == "f") for a in arrays]
+    return [dg.tensor(a, requires_grad=is_float(a.dtype.name)) for a in arrays]
 
 
 def run_eager(function: Function, arrays: Sequence[Array]) -> list[Array]:
@@ -108,7 +109,7 @@ def define(function: Function, arrays: Sequence[Any]) -> tuple[static.Graph, lis
     with graph:
         inputs = [
             static.placeholder(
-                f"x{n}", a.shape, a.dtype, requires_grad=getattr(a, "requires_grad", np.dtype(a.dtype).kind == "f")
+                f"x{n}", a.shape, a.dtype, requires_grad=getattr(a, "requires_grad", is_float(np.dtype(a.dtype).name))
             )
             for n, a in enumerate(arrays)
         ]

@@ -25,6 +25,7 @@ import dualgraph.nn.functional as F
 from conformance.layouts import LAYOUTS
 from conformance.modes import weight
 from dualgraph import extend
+from dualgraph.dtypes import DTYPES, NUMPY_DTYPES
 
 Array = np.ndarray[Any, Any]
 
@@ -241,10 +242,11 @@ class RandomProgram(NamedTuple):
     def arrays(self) -> list[Array]:
         """Ordinary values, some or many special ones among them, or a few values that give ties and zeros."""
         rng = np.random.RandomState(self.seed)
-        f = np.finfo(self.dtype)
-        plain = [np.inf, -np.inf, f.smallest_subnormal, -f.tiny / 2, f.max, 0.0, -0.0, -0.0, -0.0]
-        odd = np.concatenate([np.array(plain, self.dtype), nans(self.dtype)])
-        grid = np.array([0.0, -0.0, 0.5, -0.5, 1.0, -1.0], self.dtype)
+        record, dtype = DTYPES[self.dtype], NUMPY_DTYPES[self.dtype]
+        subnormal, tiny = record.decode(1), record.decode(1 << (record.digits - 1))
+        plain = [np.inf, -np.inf, subnormal, -tiny / 2, record.highest, 0.0, -0.0, -0.0, -0.0]
+        odd = np.concatenate([np.array(plain, dtype), nans(self.dtype)])
+        grid = np.array([0.0, -0.0, 0.5, -0.5, 1.0, -1.0], dtype)
         share, special = [(0.0, odd), (0.0, odd), (0.2, odd), (0.5, odd), (1.0, grid)][self.seed % 5]
         found = []
         for (shape, kind), handed in zip(self.inputs, self.handed, strict=True):
@@ -252,9 +254,9 @@ class RandomProgram(NamedTuple):
                 wide = rng.choice([0, 0, 40], shape)  # products of the large ones wrap around
                 found.append(np.asarray(rng.randint(-9, 10, shape, np.int64) << wide, np.int64))
                 continue
-            values = np.asarray(rng.normal(size=shape), self.dtype)
+            values = np.asarray(rng.normal(size=shape), dtype)
             chosen = rng.random_sample(shape) < share
-            array = np.asarray(np.where(chosen, rng.choice(special, shape), values), self.dtype)
+            array = np.asarray(np.where(chosen, rng.choice(special, shape), values), dtype)
             repeated = handed.layout == "repeated" and shape  # rows that are one in memory have one value
             found.append(np.broadcast_to(array[:1], shape).copy() if repeated else array)
         return found
@@ -464,6 +466,8 @@ FAMILY_OF = (0,) * 17 + (1,) * 4 + (2,) * 2 + (3,) + (4,)  # new shapes are new 
 def nans(dtype: str) -> Array:
     """Of either sign, with and without payload, one of them signalling."""
     bits = [0x7FC00000, 0xFFC00000, 0x7FC12345, 0xFFC00001, 0xFF800777]
+    if dtype == "bfloat16":
+        return np.array([0x7FC0, 0xFFC0, 0x7FC1, 0xFFD2, 0xFF87], np.uint16).view(NUMPY_DTYPES[dtype])
     if dtype == "float32":
         return np.array(bits, np.uint32).view(np.float32)
     wide = [0x7FF8000000000000, 0xFFF8000000000000, 0x7FF8000012345678, 0xFFF8000000000001, 0xFFF0000000000777]

@@ -17,6 +17,7 @@ from conformance.layouts import LAYOUTS
 from conformance.modes import Array, assert_bits, differentiated, leaves, random_state, weight
 from conformance.programs import Handed, RandomProgram
 from dualgraph.bits import same_bits
+from dualgraph.spec import is_float
 
 SEED = 20
 ARGUMENTS = ("argument", "computed", "plain", "twin", "shared")
@@ -71,7 +72,7 @@ class Bound(NamedTuple):
         if not fitting:
             return x
         made = fitting[0].detach()
-        return made.requires_grad_() if way == "argument" and x.dtype.kind == "f" else made
+        return made.requires_grad_() if way == "argument" and is_float(x.dtype.name) else made
 
 
 def places(program: RandomProgram) -> list[int]:
@@ -91,7 +92,7 @@ def state(given: list[Any]) -> Outcome:
     for n, x in enumerate(given):
         if x.is_variable:
             found[f"v{n}"] = x.numpy()
-        if x.dtype.kind == "f":
+        if is_float(x.dtype.name):
             found[f"v{n}.requires_grad"] = np.array(x.requires_grad)
             found[f"v{n}.grad"] = np.array("none") if x.grad is None else x.grad.detach().numpy()
     return found

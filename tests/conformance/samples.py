@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 import dualgraph as dg
+from dualgraph.dtypes import converted
 from dualgraph.ops import OPS
 from dualgraph.ops.indexing import in_range
 from dualgraph.ops.op import bind
@@ -72,7 +73,7 @@ class Sample:
             domain, shape = operand.split(":")
             array = DOMAINS[domain](rng, tuple(int(n) for n in shape.split(",") if n))
             to = dtype if domain in FLOAT_DOMAINS else integer if domain in INTEGER_DOMAINS else "bool"
-            found.append(np.asarray(array, to))
+            found.append(converted(np.asarray(array), to))
         return found
 
     def expected(self, arrays: list[Array], dtype: str) -> Any:

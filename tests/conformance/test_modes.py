@@ -1,4 +1,4 @@
-"""Every op: eager bits == static bits at every level, with first and second gradients, for float32 and float64."""
+"""Every op: eager bits == static bits at every level, with first and second gradients, for every float."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from conformance.modes import (
 )
 from conformance.samples import SAMPLES, Sample
 from dualgraph import static
+from dualgraph.dtypes import FLOATS
 from dualgraph.static.passes import PASSES
 
 EXACT = [p.name for p in PASSES if p.numerics == "exact"]  # the last one is fusion
-CASES = [(s, d) for s in SAMPLES for d in ("float32", "float64") if d == "float32" or s.has_floats]
+CASES = [(s, d) for s in SAMPLES for d in FLOATS if d == "float32" or s.has_floats]
 
 
 @pytest.mark.parametrize(("sample", "dtype"), CASES, ids=str)
@@ -44,10 +45,11 @@ def neighbours(sample: Sample) -> Any:
     return run
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("sample", [s for s in SAMPLES if s.has_floats], ids=str)
-def test_fused_as_unfused(sample: Sample) -> None:
+def test_fused_as_unfused(sample: Sample, dtype: str) -> None:
     """No pass, fusion alone, graph passes alone, all but the one that opens composites: all give the same bits."""
-    arrays = sample.arrays("float32")
+    arrays = sample.arrays(dtype)
     function = differentiated(neighbours(sample))
     expected = run_eager(function, arrays)
     graph, outputs = define(function, arrays)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections import Counter
+from collections.abc import Sequence
 
 import hypothesis
 import numpy as np
@@ -18,6 +19,7 @@ from conformance.modes import NATIVE, assert_bits, define, differentiated, run_e
 from conformance.programs import FUNCTIONS, LAYINGS, SECOND, WAYS, RandomProgram, program_of, smallest
 from conformance.runs import assert_same, bound
 from dualgraph import static
+from dualgraph.dtypes import STORED
 from dualgraph.kernels.llvm import cache, engine
 
 CALLS = 3
@@ -52,12 +54,21 @@ def fails(program: RandomProgram) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
 def test_four_executions(part: int) -> None:
-    for seed in range(FIRST + part * EACH, FIRST + (part + 1) * EACH):
-        program = program_of(seed)
+    all_of([program_of(seed) for seed in range(FIRST + part * EACH, FIRST + (part + 1) * EACH)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", STORED)
+def test_four_executions_of_a_stored_dtype(dtype: str) -> None:
+    all_of([program_of(seed)._replace(dtype=dtype) for seed in range(FIRST, FIRST + EACH)])
+
+
+def all_of(programs: Sequence[RandomProgram]) -> None:
+    for program in programs:
         try:
             four_executions(program)
         except Exception as e:
-            e.add_note(f"program {seed}, made smaller: {smallest(program, fails)!r}")
+            e.add_note(f"{program!r}, made smaller: {smallest(program, fails)!r}")
             raise
 
 

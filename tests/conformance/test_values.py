@@ -23,6 +23,7 @@ from conformance.modes import (
 )
 from conformance.samples import ELEMENTWISE, SAMPLES, Sample
 from dualgraph import static
+from dualgraph.dtypes import widened
 from dualgraph.kernels import memory, provider, reference
 from dualgraph.ops import OPS, Op
 
@@ -231,7 +232,7 @@ def _programs(sample: Sample, arrays: Sequence[Any]) -> list[static.Executable]:
 
 
 @pytest.mark.skipif(not NATIVE, reason="compares the native provider with the reference")
-@pytest.mark.parametrize(("sample", "dtype"), BY_DTYPE, ids=str)
+@pytest.mark.parametrize(("sample", "dtype"), [*BY_DTYPE, *((s, "bfloat16") for s in samples.FLOATING)], ids=str)
 def test_against_the_reference_provider(sample: Sample, dtype: str) -> None:
     """Value and gradient; and the reference itself gives the same bits before and after the passes."""
     arrays = sample.arrays(dtype)
@@ -250,7 +251,9 @@ def test_against_the_reference_provider(sample: Sample, dtype: str) -> None:
         for a, b in zip(found[-1], native if isinstance(native, tuple) else (native,), strict=True):
             assert a.dtype == b.dtype
             b = b.reshape(-1)
-            if a.dtype.kind == "f":
+            if a.dtype == dg.bfloat16:
+                np.testing.assert_allclose(widened(a), widened(b), rtol=2**-7, atol=2**-7)
+            elif a.dtype.kind == "f":
                 np.testing.assert_allclose(a, b, rtol=APPROXIMATE, atol=APPROXIMATE)
             else:
                 np.testing.assert_array_equal(a, b)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from llvmlite import binding, ir
 
-from dualgraph.kernels.llvm.lanes import SCALARS, Lanes
+from dualgraph.kernels.llvm.lanes import REGISTERS, Lanes
 from dualgraph.kernels.llvm.maths.instructions import EMITTERS, cast
 
 FLOATS = ("float32", "float64")
@@ -54,7 +54,7 @@ def build(op: str, dtypes: tuple[str, ...], width: int, to: str | None = None) -
 
 
 def _in_memory(dtype: str) -> Any:
-    return ir.IntType(8) if dtype == "bool" else SCALARS[dtype]
+    return REGISTERS[dtype].memory
 
 
 def _load(lanes: Lanes, dtype: str, pointer: Any, index: Any) -> Any:
@@ -420,8 +420,8 @@ def test_the_table_is_complete_and_tested() -> None:
         add sub mul div neg floor_divide remainder minimum maximum abs sign floor ceil round trunc sqrt rsqrt square
         reciprocal exp exp2 expm1 log log2 log10 log1p pow sin cos tan asin acos atan atan2 sinh cosh tanh sigmoid erf
         eq ne lt le gt ge bitwise_and bitwise_or bitwise_xor bitwise_not left_shift right_shift logical_right_shift
-        mul_high_u32 isnan isinf isfinite signbit copysign select"""
-    assert set(EMITTERS) == set(names.split()) == {*SIGNATURES, "select"}
+        mul_high_u32 isnan isinf isfinite signbit copysign select widen"""
+    assert set(EMITTERS) == set(names.split()) == {*SIGNATURES, "select", "widen"}
 
 
 @pytest.mark.parametrize("op", SIGNATURES)

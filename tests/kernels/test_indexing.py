@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dualgraph.dtypes import NUMPY_DTYPES
 from dualgraph.kernels.kinds import CheckIndex, Gather, GatherAlong, ScatterAdd, ScatterAddAlong
 from dualgraph.kernels.program import Step
 from dualgraph.kernels.reference.steps import RUN
-from dualgraph.spec import NUMPY_DTYPES
 from native import Array, assert_same, layouts, run, sample, view
 
 SHAPES = ((1, 5, 7, 20), (3, 4, 2, 1), (2, 1, 3, 600), (1, 10, 0, 3), (2, 3, 4, 0), (0, 3, 1, 2))  # A, N, I, B

@@ -6,16 +6,18 @@ Where the reference uses NumPy's own exp, the native kernels are compared among 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
 
+from dualgraph.dtypes import FLOATS, NAMES, NUMPY_DTYPES, converted
 from dualgraph.kernels import expr as E
 from dualgraph.kernels.llvm import engine
 from dualgraph.kernels.llvm.loops.selection import loop_command
 from dualgraph.kernels.llvm.loops.variants import Columns, Flat, Rows
 from dualgraph.kernels.program import Step, row_shape
-from dualgraph.spec import DTYPES, FLOATS, NUMPY_DTYPES
 from native import FORMS, Array, assert_same, compare, fold_step, layouts, loop, run, sample, view
 
 # --------------------------------------------------------------------------------------------------------- elementwise
@@ -64,7 +66,7 @@ def test_blocks_and_cuts_do_not_change_a_bit() -> None:
     assert_same(out, again)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", NAMES)
 def test_every_dtype_in_every_layout(dtype: str) -> None:
     rng = np.random.default_rng(4)
     condition, x, y = E.input(0, "bool"), E.input(1, dtype), E.input(2, dtype)
@@ -277,12 +279,15 @@ def scattered(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> A
     order = rng.permutation(len(shape))
     room = [shape[axis] * int(rng.integers(1, 3)) + int(rng.integers(0, 2)) for axis in order]
     x = sample(rng, tuple(room), dtype).transpose(np.argsort(order)) / 20
-    return np.asarray(x.astype(dtype)[tuple(slice(n) for n in shape)])
+    return np.asarray(converted(x, dtype)[tuple(slice(n) for n in shape)])
 
 
 def random_results(rng: np.random.Generator, exprs: list[E.Expr], folded: bool) -> list[E.Expr]:
     """Grow expressions from `exprs`, mostly of the newest ones, and choose results."""
-    leaves = len(exprs)
+    leaves, dtype = len(exprs), exprs[0].dtype
+
+    def computed(make: Callable[..., E.Expr], *operands: E.Expr) -> E.Expr:
+        return E.cast(make(*map(E.widened, operands)), dtype)
 
     def pick() -> E.Expr:
         return exprs[int(rng.integers(max(0, len(exprs) - 6), len(exprs)))]
@@ -290,13 +295,16 @@ def random_results(rng: np.random.Generator, exprs: list[E.Expr], folded: bool) 
     for _ in range(int(rng.integers(2, 14))):
         kind = rng.random()
         if kind < 0.25 and folded:
-            exprs.append(E.fold(str(rng.choice(["sum", "max", "min", "prod"])), pick()))
+            exprs.append(computed(partial(E.fold, str(rng.choice(["sum", "max", "min", "prod"]))), pick()))
         elif kind < 0.75:
-            exprs.append(E.call(str(rng.choice(["add", "sub", "mul", "minimum", "maximum", "div"])), pick(), pick()))
+            name = str(rng.choice(["add", "sub", "mul", "minimum", "maximum", "div"]))
+            exprs.append(computed(partial(E.call, name), pick(), pick()))
         elif kind < 0.85:
-            exprs.append(E.select(E.call("gt", pick(), pick()), pick(), pick()))
+            exprs.append(E.select(E.call("gt", E.widened(pick()), E.widened(pick())), pick(), pick()))
         else:
-            exprs.append(E.call(str(rng.choice(["neg", "abs", "square", "floor", "sqrt", "sign"])), pick()))
+            exprs.append(
+                computed(partial(E.call, str(rng.choice(["neg", "abs", "square", "floor", "sqrt", "sign"]))), pick())
+            )
     return [exprs[i] for i in {len(exprs) - 1, *(int(i) for i in rng.integers(leaves - 1, len(exprs), 2))}]
 
 

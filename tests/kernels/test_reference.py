@@ -90,7 +90,7 @@ def meaningful():
         only_integers = "bitwise" in op or "shift" in op
         floats = () if only_integers or op == "mul_high_u32" else FLOATS
         integers = () if row.kinds == "float" else ("int32",) if op == "mul_high_u32" else ("int32", "int64")
-        if op not in ("cast", "select"):
+        if op not in (*E.CONVERSIONS, "select"):
             yield from ((op, dtype) for dtype in (*floats, *integers))
 
 

@@ -9,6 +9,7 @@ import pytest
 
 import dualgraph as dg
 from dualgraph import nn, optim, static
+from dualgraph.dtypes import DTYPES, FLOATS, INTEGERS
 from dualgraph.errors import GraphError
 from dualgraph.kernels import memory, provider, reference
 from dualgraph.kernels.kinds import MatMul
@@ -149,7 +150,7 @@ def test_a_memory_plan_with_an_overlap():
 def test_scratch_memory_is_poisoned_before_each_run(load):
     """In every dtype: a buffer that nobody writes holds what no computation leaves."""
     program = Program()
-    for dtype in memory.POISON:
+    for dtype in (*FLOATS, *INTEGERS, "bool"):
         unwritten, out = program.new(Spec((70,), dtype)), program.new(Spec((70,), dtype))
         program.add(copy_loop(dtype, dtype), [out], [unwritten], (70,))
         program.outputs.append(out.buffer)
@@ -157,6 +158,6 @@ def test_scratch_memory_is_poisoned_before_each_run(load):
     for run in (loaded.launch, loaded.launch, lambda: loaded.stepwise([])):
         for value in run():
             found = set(value.view(f"u{value.itemsize}").tolist())
-            assert found <= {memory.POISON[value.dtype.name], *([1] if value.dtype == bool else [])}
+            assert found <= {DTYPES[value.dtype.name].poison, *([1] if value.dtype == bool else [])}
     planned = load(program, memory.plan(program), poisoned=True)
     assert all(np.isnan(x).all() for x in planned.launch() if x.dtype.kind == "f")  # places are shared by dtypes

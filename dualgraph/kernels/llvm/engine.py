@@ -106,7 +106,7 @@ def _target_machine() -> Any:
 
 def _sources() -> list[Path]:
     """Where code may come from: the emitters, wherever they lie, and all that they may take constants and rules from."""
-    return [_KERNELS.parent / "spec.py", *sorted(_KERNELS.rglob("*.py"))]
+    return [_KERNELS.parent / "dtypes.py", _KERNELS.parent / "spec.py", *sorted(_KERNELS.rglob("*.py"))]
 
 
 @functools.cache

@@ -9,24 +9,44 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 
+from dualgraph.dtypes import DTYPES, NAMES, STORED, Table
 from dualgraph.kernels.expr import literal_value
+from dualgraph.spec import is_float
 
-SCALARS: dict[str, Any] = {
-    "float32": ir.FloatType(),
-    "float64": ir.DoubleType(),
-    "int32": ir.IntType(32),
-    "int64": ir.IntType(64),
-    "bool": ir.IntType(1),
-}
 BYTE = ir.IntType(8)
-INTEGER_OF = {"float32": "int32", "float64": "int64", "int32": "int32", "int64": "int64"}
-FLOAT_OF = {"int32": "float32", "int64": "float64"}
-BITS = {"float32": 32, "float64": 64, "int32": 32, "int64": 64, "bool": 1}
-_INTRINSIC_SUFFIX = {"float32": "f32", "float64": "f64", "int32": "i32", "int64": "i64", "bool": "i1"}
+
+
+class Register(NamedTuple):
+    """How one value of a dtype is held."""
+
+    type: Any
+    suffix: str  # of intrinsics
+    memory: Any  # the type of one element in memory
+    memory_suffix: str
+    bits: str = ""  # the integer dtype as wide as it
+    floats: str = ""  # the float dtype as wide as it
+
+
+def _same(type_: Any, suffix: str, bits: str, floats: str) -> Register:
+    return Register(type_, suffix, type_, suffix, bits, floats)
+
+
+REGISTERS: Table[Register] = Table(
+    "registers",
+    NAMES,
+    {
+        "bool": Register(ir.IntType(1), "i1", BYTE, "i8"),
+        "int32": _same(ir.IntType(32), "i32", "int32", "float32"),
+        "int64": _same(ir.IntType(64), "i64", "int64", "float64"),
+        "bfloat16": _same(ir.IntType(16), "i16", "", ""),  # its bits
+        "float32": _same(ir.FloatType(), "f32", "int32", "float32"),
+        "float64": _same(ir.DoubleType(), "f64", "int64", "float64"),
+    },
+)
 
 Operand = Any  # a Value, or a Python number that becomes a constant of the other operand's dtype
 
@@ -52,7 +72,12 @@ class Value:
 
     @property
     def is_float(self) -> bool:
-        return self.dtype in FLOAT_OF.values()
+        return is_float(self.dtype)
+
+    @property
+    def width(self) -> int:
+        """Bits of one lane."""
+        return int(REGISTERS[self.dtype].type.width) if not self.is_float else DTYPES[self.dtype].bits
 
     def like(self, value: float) -> Value:
         """The constant `value` in this value's dtype."""
@@ -133,11 +158,11 @@ class Value:
 
     def bits(self) -> Value:
         """The same bits read as an integer."""
-        return self.lanes.convert("bitcast", self, INTEGER_OF[self.dtype])
+        return self.lanes.convert("bitcast", self, REGISTERS[self.dtype].bits)
 
     def as_float(self) -> Value:
         """The same bits read as a float: the inverse of `bits`."""
-        return self.lanes.convert("bitcast", self, FLOAT_OF[self.dtype])
+        return self.lanes.convert("bitcast", self, REGISTERS[self.dtype].floats)
 
     def abs(self) -> Value:
         return self.lanes.intrinsic("fabs", self)
@@ -163,7 +188,8 @@ class Lanes:
 
     def type(self, dtype: str) -> Any:
         """The register type of `dtype`."""
-        return SCALARS[dtype] if self.width == 1 else ir.VectorType(SCALARS[dtype], self.width)
+        scalar = REGISTERS[dtype].type
+        return scalar if self.width == 1 else ir.VectorType(scalar, self.width)
 
     def wrap(self, dtype: str, ir_value: Any) -> Value:
         return Value(self, dtype, ir_value)
@@ -174,13 +200,16 @@ class Lanes:
 
     def literal(self, dtype: str, bits: int) -> Value:
         """The value of these bits in every lane; they are kept, also those of a NaN."""
+        if dtype in STORED:
+            return self._everywhere(dtype, str(bits))
         value = literal_value(bits, dtype)
         if value == value:
             return self.constant(dtype, value)
-        return self._everywhere(dtype, f"bitcast ({SCALARS[INTEGER_OF[dtype]]} {bits} to {SCALARS[dtype]})")
+        register = REGISTERS[dtype]
+        return self._everywhere(dtype, f"bitcast ({REGISTERS[register.bits].type} {bits} to {register.type})")
 
     def _everywhere(self, dtype: str, text: str) -> Value:
-        scalar = SCALARS[dtype]
+        scalar = REGISTERS[dtype].type
         if self.width == 1:
             return Value(self, dtype, ir.FormattedConstant(scalar, text))
         return Value(self, dtype, _Splat(self.type(dtype), f"{scalar} {text}"))
@@ -218,7 +247,7 @@ class Lanes:
         return Value(self, dtype, self.builder.call(function, [a.ir for a in args]))
 
     def _suffix(self, dtype: str) -> str:
-        return ("" if self.width == 1 else f"v{self.width}") + _INTRINSIC_SUFFIX[dtype]
+        return ("" if self.width == 1 else f"v{self.width}") + REGISTERS[dtype].suffix
 
     def _declare(self, name: str, dtype: str, arg_dtypes: list[str]) -> ir.Function:
         known = self.builder.module.globals.get(name)
@@ -243,7 +272,7 @@ class Lanes:
 
     def memory_type(self, dtype: str) -> Any:
         """The type of `dtype` in memory, `width` elements at once."""
-        scalar = BYTE if dtype == "bool" else SCALARS[dtype]
+        scalar = REGISTERS[dtype].memory
         return scalar if self.width == 1 else ir.VectorType(scalar, self.width)
 
     # --------------------------------------------------------------------------------------------- functions, branches
@@ -356,13 +385,13 @@ class Lanes:
 
 
 def _literal(dtype: str, value: Any) -> str:
-    if dtype == "bool":
+    record = DTYPES[dtype]
+    if record.kind == "bool":
         return "true" if value else "false"
-    if dtype in FLOAT_OF:
+    if record.kind == "integer":
         return str(int(value))
-    if dtype == "float32":
-        try:
-            value = struct.unpack("<f", struct.pack("<f", value))[0]
-        except OverflowError:
-            value = float("inf") if value > 0 else float("-inf")
+    try:
+        value = record.decode(record.encode(value))
+    except OverflowError:
+        value = float("inf") if value > 0 else float("-inf")
     return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016x}"

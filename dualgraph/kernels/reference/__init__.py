@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dualgraph.dtypes import NUMPY_DTYPES
 from dualgraph.kernels.memory import poison, poison_arena
 from dualgraph.kernels.program import Program, View, writes
 from dualgraph.kernels.reference.scalars import NUMPY, Array
 from dualgraph.kernels.reference.steps import RUN, Memory, window
 from dualgraph.kernels.state import State, redirect, with_state
-from dualgraph.spec import NUMPY_DTYPES, Spec, contiguous_strides
+from dualgraph.spec import Spec, contiguous_strides
 
 if TYPE_CHECKING:
     from dualgraph.kernels.memory import Arena

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from dualgraph.spec import NUMPY_DTYPES
+from dualgraph.dtypes import DTYPES, NUMPY_DTYPES, converted, widened
+from dualgraph.spec import is_float
 
 Array = np.ndarray[Any, Any]
 
@@ -103,12 +104,12 @@ def _mul_high_u32(x: Array, y: Array) -> Array:
 
 def cast(x: Array, dtype: str) -> Array:
     """Conversion: float to integer truncates and saturates (NaN gives 0), to bool is `x != 0`, int64 to int32 wraps."""
-    to = NUMPY_DTYPES[dtype]
     if dtype == "bool":
         return np.not_equal(x, 0)
-    if not _is_float(x) or to.kind == "f":
-        return x.astype(to)
-    low, high = np.iinfo(to).min, np.iinfo(to).max
+    if not _is_float(x) or is_float(dtype):
+        return converted(x, dtype)
+    to = NUMPY_DTYPES[dtype]
+    low, high = DTYPES[dtype].lowest, DTYPES[dtype].highest
     limit = x.dtype.type(-float(low))
     inside = (x > -limit) & (x < limit)
     saturated = np.where(x >= limit, to.type(high), np.where(x <= -limit, to.type(low), to.type(0)))
@@ -175,5 +176,6 @@ NUMPY: dict[str, Callable[..., Any]] = {
     "mul_high_u32": _mul_high_u32,
     "bitwise_not": np.invert,
     "select": np.where,
+    "widen": widened,
     "cast": cast,  # the one row that also takes the dtype of its result
 }

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from dualgraph.dtypes import NUMPY_DTYPES
 from dualgraph.kernels import expr
 from dualgraph.kernels.expr import Instr
 from dualgraph.kernels.kinds import (
@@ -25,7 +26,7 @@ from dualgraph.kernels.nan import computes, one_nan
 from dualgraph.kernels.program import Step, View, row_shape
 from dualgraph.kernels.reference.folds import fold
 from dualgraph.kernels.reference.scalars import NUMPY, Array, cast
-from dualgraph.spec import ITEMSIZE, NUMPY_DTYPES, Shape
+from dualgraph.spec import ITEMSIZE, Shape
 
 Memory = dict[int, Array]
 
@@ -47,7 +48,7 @@ def window(array: Array, view: View) -> Array:
         "shape": view.shape,
         "strides": tuple(stride * size for stride in view.strides),
     }
-    return np.asarray(_Window(array, interface))
+    return np.asarray(_Window(array, interface)).view(NUMPY_DTYPES[view.dtype])  # whose name alone not all dtypes tell
 
 
 def _read(memory: Memory, view: View) -> Array:

@@ -8,10 +8,11 @@ from llvmlite import ir
 
 from dualgraph.kernels.llvm.indexing.selection import GATHER_BLOCK, SCATTER_BLOCK, Check, Indexing
 from dualgraph.kernels.llvm.lanes import Lanes, Value
-from dualgraph.kernels.llvm.loops.frame import I32, I64, For, Frame, i64
+from dualgraph.kernels.llvm.loops.frame import I32, For, Frame, i64
 from dualgraph.kernels.llvm.loops.operands import Operand
 from dualgraph.kernels.llvm.loops.values import combine, one_nan
 from dualgraph.kernels.llvm.loops.variants import BLOCK
+from dualgraph.kernels.llvm.maths.instructions import cast
 
 
 def emit(variant: Indexing, module: Any, name: str) -> None:
@@ -43,14 +44,14 @@ class _Indexing:
             with For(self.builder, i64(0), self.b) as loop:
                 target = self._target(self.index.element(index, loop.index))
                 source = self.indexed.element(self.indexed.at([a, target]), loop.index)
-                self._put(self.other.element(result, loop.index), self._get(source))
+                self._put(self.other.element(result, loop.index), self._get(source, self.other.dtype))
 
     def gather_row(self) -> None:
         with self.frame.units([self.a], self.blocks) as (block, (a,)):
             start, stop = self._block(block, self.i, GATHER_BLOCK)
             with For(self.builder, start, stop) as loop:
                 target = self._target(self.index.at([a, loop.index]))
-                self._put(self.other.at([a, loop.index]), self._get(self.indexed.at([a, target])))
+                self._put(self.other.at([a, loop.index]), self._get(self.indexed.at([a, target]), self.other.dtype))
 
     def scatter(self) -> None:
         with self.frame.units([self.a], self.blocks) as (block, (a,)):
@@ -74,8 +75,8 @@ class _Indexing:
                 with For(self.builder, start, stop) as loop:
                     target = self._target(self.index.element(index, loop.index))
                     place = self.indexed.element(self.indexed.at([a, target]), loop.index)
-                    x = self._get(self.other.element(addend, loop.index))
-                    self._put(place, _computed(combine(x.lanes, "sum", self._get(place), x)))
+                    x = self._get(self.other.element(addend, loop.index), self.other.dtype)
+                    self._put(place, _computed(combine(x.lanes, "sum", self._get(place, x.dtype), x)))
 
     def _block(self, block: Any, extent: Any, length: int) -> tuple[Any, Any]:
         start = self.builder.mul(block, i64(length))
@@ -92,15 +93,14 @@ class _Indexing:
     def _target(self, place: Any) -> Any:
         """The index at `place` counted from the front; returns 1 from the kernel where it is out of range."""
         builder = self.builder
-        index = builder.load(place, typ=I32 if self.index.dtype == "int32" else I64)
-        index = builder.sext(index, I64) if self.index.dtype == "int32" else index
+        index = cast(Lanes(builder, 1), self._get(place, self.index.dtype), "int64").ir
         target = builder.select(builder.icmp_signed("<", index, i64(0)), builder.add(index, self.n), index)
         _fail_if(builder, builder.icmp_unsigned(">=", target, self.n))
         return target
 
-    def _get(self, place: Any) -> Value:
+    def _get(self, place: Any, dtype: str) -> Value:
         one = Lanes(self.builder, 1)
-        return one.from_memory(self.other.dtype, self.builder.load(place, typ=one.memory_type(self.other.dtype)))
+        return one.from_memory(dtype, self.builder.load(place, typ=one.memory_type(dtype)))
 
     def _put(self, place: Any, x: Value) -> None:
         self.builder.store(x.lanes.to_memory(x), place)
@@ -120,7 +120,7 @@ def emit_check(variant: Check, module: Any, name: str) -> None:
         with For(builder, start, stop, variant.width) as loop:
             mask = frame.mask(builder.sub(stop, loop.index))
             x = operand.load(base, loop.index, mask)
-            wide = lanes.convert("sext", x, "int64") if x.dtype == "int32" else x
+            wide = cast(lanes, x, "int64")
             outside = ~(wide - low).below_unsigned(count) & lanes.wrap("bool", mask.lanes)
             _fail_if(builder, lanes.any(outside))
     frame.finish()

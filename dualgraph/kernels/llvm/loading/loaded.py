@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dualgraph.dtypes import NUMPY_DTYPES
 from dualgraph.errors import KernelError
 from dualgraph.kernels import blas, nan
 from dualgraph.kernels.failure import written_at_the_end
@@ -30,7 +31,7 @@ from dualgraph.kernels.memory import poison, poison_arena
 from dualgraph.kernels.program import Program, Step, View, reads, writes
 from dualgraph.kernels.reference.steps import RUN, window
 from dualgraph.kernels.state import GRADIENT, State, redirect, with_state
-from dualgraph.spec import NUMPY_DTYPES, Spec, contiguous_strides
+from dualgraph.spec import Spec, contiguous_strides
 
 if TYPE_CHECKING:
     from dualgraph.kernels.memory import Arena

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dualgraph.dtypes import NUMPY_DTYPES
 from dualgraph.kernels import blas
 from dualgraph.kernels.cpu import pool
 from dualgraph.kernels.llvm import engine
@@ -22,7 +23,7 @@ from dualgraph.kernels.llvm.loading.builtin import builtin, worker
 from dualgraph.kernels.llvm.products.selection import Gemm, Gemv
 from dualgraph.kernels.llvm.runtime import tables
 from dualgraph.kernels.state import GRADIENT, LAYOUT, VALUE, State
-from dualgraph.spec import NUMPY_DTYPES, Spec
+from dualgraph.spec import Spec
 
 Array = np.ndarray[Any, Any]
 

@@ -11,12 +11,10 @@ from typing import Any
 
 from llvmlite import ir
 
-from dualgraph.kernels.llvm.lanes import BYTE, Lanes, Value
+from dualgraph.kernels.llvm.lanes import BYTE, REGISTERS, Lanes, Value
 from dualgraph.kernels.llvm.loops.frame import I32, I64, POINTER, Frame, Mask, i64
 from dualgraph.kernels.llvm.loops.nest import BROADCAST, CONTIGUOUS, STRIDED, Signature
 from dualgraph.spec import ITEMSIZE
-
-_SUFFIX = {"float32": "f32", "float64": "f64", "int32": "i32", "int64": "i64", "bool": "i8"}
 
 
 class Operand:
@@ -130,7 +128,7 @@ class Operand:
     def _call(self, name: str, result: Any, args: list[Any]) -> Any:
         width, module = self.frame.lanes.width, self.frame.builder.module
         pointers = f"v{width}p0" if name in ("masked.gather", "masked.scatter") else "p0"
-        full_name = f"llvm.{name}.v{width}{_SUFFIX[self.dtype]}.{pointers}"
+        full_name = f"llvm.{name}.v{width}{REGISTERS[self.dtype].memory_suffix}.{pointers}"
         function = module.globals.get(full_name)
         if function is None:
             function = ir.Function(module, ir.FunctionType(result, [a.type for a in args]), full_name)

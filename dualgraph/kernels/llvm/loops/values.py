@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from dualgraph.dtypes import DTYPES, STORED
 from dualgraph.kernels import nan
 from dualgraph.kernels.expr import INPUT, LITERAL, Code
 from dualgraph.kernels.kinds import Loop
@@ -14,8 +15,10 @@ from dualgraph.kernels.monoids import MONOIDS
 
 
 def one_nan(x: Value) -> Value:
-    """x with every NaN made the one NaN."""
-    return x.lanes.literal(x.dtype, nan.BITS[x.dtype]).where(x.is_nan(), x)
+    """x with every NaN made the one NaN; a conversion to a stored dtype has done it."""
+    if x.dtype in STORED:
+        return x
+    return x.lanes.literal(x.dtype, DTYPES[x.dtype].one_nan).where(x.is_nan(), x)
 
 
 def emit(lanes: Lanes, code: Code, i: int, args: Sequence[Value]) -> Value:

@@ -12,7 +12,8 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from dualgraph.kernels.llvm.lanes import Value
+from dualgraph.dtypes import COMPUTED_FLOATS, Table
+from dualgraph.kernels.llvm.lanes import REGISTERS, Value
 
 NAN, INF = float("nan"), float("inf")
 
@@ -28,10 +29,14 @@ class Format(NamedTuple):
     splitter: float  # 2**ceil(precision / 2) + 1, for Veltkamp's splitting
 
 
-FORMATS = {
-    "float32": Format(23, 127, 1.5 * 2**23, 0x4B400000, 2.0**-126, 2.0**12 + 1),
-    "float64": Format(52, 1023, 1.5 * 2**52, 0x4338000000000000, 2.0**-1022, 2.0**27 + 1),
-}
+FORMATS = Table(
+    "the format of a float",
+    COMPUTED_FLOATS,
+    {
+        "float32": Format(23, 127, 1.5 * 2**23, 0x4B400000, 2.0**-126, 2.0**12 + 1),
+        "float64": Format(52, 1023, 1.5 * 2**52, 0x4338000000000000, 2.0**-1022, 2.0**27 + 1),
+    },
+)
 
 
 def function(emit: Callable[..., Value]) -> Callable[..., Value]:
@@ -51,19 +56,20 @@ def function_in_float64(emit: Callable[..., Value]) -> Callable[..., Value]:
 
     @functools.wraps(emit)
     def call(*args: Value) -> Value:
-        if args[0].dtype == "float64":
-            return in_float64(*args)
-        return narrow(in_float64(*(widen(a) for a in args)))
+        dtype = args[0].dtype
+        return narrow(in_float64(*(widen(a) for a in args)), dtype)
 
     return call
 
 
 def widen(x: Value) -> Value:
-    return x.lanes.convert("fpext", x, "float64")
+    """x in float64."""
+    return x if x.dtype == "float64" else x.lanes.convert("fpext", x, "float64")
 
 
-def narrow(x: Value) -> Value:
-    return x.lanes.convert("fptrunc", x, "float32")
+def narrow(x: Value, dtype: str) -> Value:
+    """The inverse of `widen`, rounded."""
+    return x if x.dtype == dtype else x.lanes.convert("fptrunc", x, dtype)
 
 
 def polynomial(x: Value, coefficients: Sequence[float]) -> Value:
@@ -145,7 +151,7 @@ def is_integer(x: Value) -> Value:
 
 def power_of_two(k: Value) -> Value:
     """2**k as a float of k's width, for exponents of normal numbers."""
-    form = FORMATS["float32" if k.dtype == "int32" else "float64"]
+    form = FORMATS[REGISTERS[k.dtype].floats]
     return ((k + form.bias) << form.mantissa).as_float()
 
 

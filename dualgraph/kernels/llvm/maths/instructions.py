@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dualgraph.kernels import nan
-from dualgraph.kernels.llvm.lanes import BITS, Lanes, Value
-from dualgraph.kernels.llvm.maths import division, exp, log, trig
-from dualgraph.kernels.llvm.maths.arithmetic import FORMATS, INF, sign_bit
+from dualgraph.dtypes import DTYPES, STORED
+from dualgraph.kernels.llvm.lanes import Lanes, Value
+from dualgraph.kernels.llvm.maths import division, exp, log, stored, trig
+from dualgraph.kernels.llvm.maths.arithmetic import INF, sign_bit
 
 Emitter = Callable[[Lanes, tuple[Value, ...]], Value]
 
@@ -51,8 +51,9 @@ def _sign(x: Value) -> Value:
 def _sqrt(x: Value) -> Value:
     """NaN by its bits: of `isnan(sqrt(x)) ? NaN : sqrt(x)` LLVM makes `x < 0 ? NaN : sqrt(x)`, and of that sqrt(x)."""
     root = x.sqrt()
-    magnitude = root.bits() & ((1 << (BITS[x.dtype] - 1)) - 1)
-    return x.lanes.literal(x.dtype, nan.BITS[x.dtype]).where(magnitude > nan.INFINITY[x.dtype], root)
+    record = DTYPES[x.dtype]
+    magnitude = root.bits() & ((1 << (record.bits - 1)) - 1)
+    return x.lanes.literal(x.dtype, record.one_nan).where(magnitude > record.infinity, root)
 
 
 def _intrinsic(name: str) -> Emitter:
@@ -64,9 +65,10 @@ def _shift(instruction: str) -> Emitter:
 
     def emit(lanes: Lanes, args: tuple[Value, ...]) -> Value:
         x, count = args
-        inside = count.below_unsigned(BITS[x.dtype])
+        bits = DTYPES[x.dtype].bits
+        inside = count.below_unsigned(bits)
         if instruction == "ashr":
-            return lanes.binary(instruction, x, count.where(inside, BITS[x.dtype] - 1))
+            return lanes.binary(instruction, x, count.where(inside, bits - 1))
         return lanes.binary(instruction, x, count.where(inside, 0)).where(inside, 0)
 
     return emit
@@ -143,6 +145,7 @@ EMITTERS: dict[str, Emitter] = {
     "isfinite": _row(lambda x: x.abs() < INF),
     "signbit": _row(sign_bit),
     "copysign": _intrinsic("copysign"),
+    "widen": _row(stored.widened),
     "select": lambda lanes, args: lanes.select(*args),
 }
 
@@ -151,20 +154,21 @@ def cast(lanes: Lanes, x: Value, dtype: str) -> Value:
     """Convert between dtypes. Float to integer truncates and saturates, NaN gives 0; integers wrap; x != 0 is true."""
     if x.dtype == dtype:
         return x
+    if dtype in STORED:
+        return stored.rounded(x, dtype)
     if dtype == "bool":
         return x.ne(0)
-    if x.is_float:
-        return _cast_float(lanes, x, dtype)
-    if dtype in FORMATS:
-        return lanes.convert("uitofp" if x.dtype == "bool" else "sitofp", x, dtype)
-    if x.dtype == "bool":
-        return lanes.convert("zext", x, dtype)
-    return lanes.convert("trunc" if dtype == "int32" else "sext", x, dtype)
+    have, want = DTYPES[x.dtype], DTYPES[dtype]
+    if have.kind == "float" and want.kind == "integer":
+        return lanes.intrinsic("fptosi.sat", x, dtype=dtype)
+    return lanes.convert(_CONVERSIONS[have.kind, want.kind][want.bits > have.bits], x, dtype)
 
 
-def _cast_float(lanes: Lanes, x: Value, dtype: str) -> Value:
-    if dtype == "float64":
-        return lanes.convert("fpext", x, dtype)
-    if dtype == "float32":
-        return lanes.convert("fptrunc", x, dtype)
-    return lanes.intrinsic("fptosi.sat", x, dtype=dtype)
+# By the kinds: LLVM's conversion to fewer bits and that to more.
+_CONVERSIONS = {
+    ("bool", "integer"): ("zext", "zext"),
+    ("bool", "float"): ("uitofp", "uitofp"),
+    ("integer", "integer"): ("trunc", "sext"),
+    ("integer", "float"): ("sitofp", "sitofp"),
+    ("float", "float"): ("fptrunc", "fpext"),
+}

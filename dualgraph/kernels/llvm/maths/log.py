@@ -7,6 +7,9 @@ series of Remez-fitted odd powers; Muller, "Elementary Functions", ch. 11). Wher
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from dualgraph.dtypes import COMPUTED_FLOATS, Table
 from dualgraph.kernels.llvm.lanes import Value
 from dualgraph.kernels.llvm.maths.arithmetic import (
     FORMATS,
@@ -31,13 +34,17 @@ from dualgraph.kernels.llvm.maths.arithmetic import (
 from dualgraph.kernels.llvm.maths.exp import LN2, split_exp
 
 # 2 atanh(s) / s - 2, divided by s², in s².
-LOG = {
-    "float32": (0.6666666, 0.40000972, 0.28498793, 0.24278814),
-    "float64": (
-        0.6666666666666666, 0.40000000000004926, 0.28571428569410284, 0.2222222260714426, 0.18181778338550098,
-        0.15386989668243758, 0.1325212850702797, 0.13234961489782293,
-    ),
-}  # fmt: skip
+LOG = Table(
+    "coefficients",
+    COMPUTED_FLOATS,
+    {
+        "float32": (0.6666666, 0.40000972, 0.28498793, 0.24278814),
+        "float64": (
+            0.6666666666666666, 0.40000000000004926, 0.28571428569410284, 0.2222222260714426, 0.18181778338550098,
+            0.15386989668243758, 0.1325212850702797, 0.13234961489782293,
+        ),
+    },
+)  # fmt: skip
 # (atanh(s) / s - 1 - s²/3) / s⁴, in s².
 LOG_TAIL = (
     0.2, 0.14285714285713444, 0.11111111111358409, 0.09090909052975767, 0.07692311096849504, 0.06666479679082675,
@@ -46,7 +53,9 @@ LOG_TAIL = (
 THIRD = (float.fromhex("0x1.5555555555555p-2"), float.fromhex("0x1.5555555555555p-56"))
 LOG2_E = (float.fromhex("0x1.71547652b82fep+0"), float.fromhex("0x1.777d0ffda0d24p-56"))
 LOG10_E = (float.fromhex("0x1.bcb7b1526e50ep-2"), float.fromhex("0x1.95355baaafad3p-57"))
-SQRT_HALF_BITS = {"float32": 0x3F3504F3, "float64": 0x3FE6A09E667F3BCD}
+SQRT_HALF_BITS = Table(
+    "the bits of the root of 1/2", COMPUTED_FLOATS, {"float32": 0x3F3504F3, "float64": 0x3FE6A09E667F3BCD}
+)
 
 
 def _split(x: Value) -> tuple[Value, Value]:
@@ -136,15 +145,22 @@ def pow(x: Value, y: Value) -> Value:
 
     float32 goes through float64, where a plain logarithm leaves 2**-44 of error: one rounding, 0.51 ULP.
     """
-    single = x.dtype == "float32"
-    a, exponent = (widen(x.abs()), widen(y)) if single else (x.abs(), y)
+    a, exponent = widen(x.abs()), widen(y)
     # Beyond 2**65 every power but that of 1 is 0 or infinite; this keeps 0 · infinity and overflow out of the products.
     exponent = at_most(at_least(exponent, -(2.0**65)), 2.0**65)
-    if single:
-        magnitude = narrow(_exp_of_sum(_log_sum(*_split(a)) * exponent, a.like(0)))
-    else:
-        magnitude = _exp_of_sum(*_log_double(a).times(exponent, a.like(0)))
+    magnitude = narrow(_exp_of_sum(*_POWER_LOGARITHM[x.dtype](a, exponent)), x.dtype)
     return _power_special_cases(x, y, magnitude)
+
+
+# exponent * log(a) as a sum of two, both in float64, for a result in the dtype.
+_POWER_LOGARITHM: Table[Callable[[Value, Value], tuple[Value, Value]]] = Table(
+    "powers",
+    COMPUTED_FLOATS,
+    {
+        "float32": lambda a, exponent: (_log_sum(*_split(a)) * exponent, a.like(0)),
+        "float64": lambda a, exponent: _log_double(a).times(exponent, a.like(0)),
+    },
+)
 
 
 def _exp_of_sum(high: Value, low: Value) -> Value:

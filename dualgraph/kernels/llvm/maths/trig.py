@@ -7,10 +7,12 @@ needs it; which one a lane takes depends on that lane alone.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
 
+from dualgraph.dtypes import COMPUTED_FLOATS, Table
 from dualgraph.kernels.llvm.lanes import Value
 from dualgraph.kernels.llvm.maths.arithmetic import (
     INF,
@@ -47,20 +49,28 @@ TWO_OVER_PI_BITS = (
 HUGE = 100000.0
 
 # (sin(r) - r) / r³ and (cos(r) - 1 + r²/2) / r⁴ in r², |r| <= pi/4 and a little.
-SIN = {
-    "float32": (-0.16666667, 0.0083333785, -0.00019852484, 2.8247202e-06),
-    "float64": (
-        -0.16666666666666666, 0.008333333333333042, -0.00019841269840961855, 2.7557319073930287e-06,
-        -2.5052071008478616e-08, 1.6054337033245874e-10, -7.391487812842427e-13,
-    ),
-}  # fmt: skip
-COS = {
-    "float32": (0.041666668, -0.0013888977, 2.482041e-05, -2.8704312e-07),
-    "float64": (
-        0.041666666666666664, -0.0013888888888888393, 2.4801587301188678e-05, -2.755731906532155e-07,
-        2.087672329558035e-09, -1.146703148012607e-11, 4.6012711099334194e-14,
-    ),
-}  # fmt: skip
+SIN = Table(
+    "coefficients",
+    COMPUTED_FLOATS,
+    {
+        "float32": (-0.16666667, 0.0083333785, -0.00019852484, 2.8247202e-06),
+        "float64": (
+            -0.16666666666666666, 0.008333333333333042, -0.00019841269840961855, 2.7557319073930287e-06,
+            -2.5052071008478616e-08, 1.6054337033245874e-10, -7.391487812842427e-13,
+        ),
+    },
+)  # fmt: skip
+COS = Table(
+    "coefficients",
+    COMPUTED_FLOATS,
+    {
+        "float32": (0.041666668, -0.0013888977, 2.482041e-05, -2.8704312e-07),
+        "float64": (
+            0.041666666666666664, -0.0013888888888888393, 2.4801587301188678e-05, -2.755731906532155e-07,
+            2.087672329558035e-09, -1.146703148012607e-11, 4.6012711099334194e-14,
+        ),
+    },
+)  # fmt: skip
 # (asin(x) - x) / x³ in x², x <= 1/2.
 ASIN = (
     0.16666666666666763, 0.07499999999970118, 0.04464285717527113, 0.030381942675879393, 0.022372215891208736,
@@ -191,32 +201,34 @@ def _cos_parts(r: Value, low: Value | None = None) -> Double:
 def _wave(quadrant: Value, r: Value, low: Value | None) -> Value:
     """sin(quadrant · pi/2 + r)."""
     result = _cos_parts(r, low).rounded().where((quadrant & 1).ne(0), _sin_parts(r, low).rounded())
-    return (result.bits() ^ ((quadrant >> 1) << (63 if quadrant.dtype == "int64" else 31))).as_float()
+    return (result.bits() ^ ((quadrant >> 1) << (quadrant.width - 1))).as_float()
 
 
 def _circular(x: Value, quarter_turns: int) -> Value:
     """sin(x + quarter_turns · pi/2). float32 is reduced in float64, its polynomials are evaluated in float32."""
-    if x.dtype == "float64":
-        quadrant, r, low = _reduce(x)
-        result = _wave(quadrant + quarter_turns, r, low)
-    else:
-        quadrant, r = _reduce_float32(x)
-        result = _wave(quadrant + quarter_turns, r, None)
+    quadrant, r, low = _REDUCED[x.dtype](x)
+    result = _wave(quadrant + quarter_turns, r, low)
     return result.where(x.abs() < INF, x.like(NAN).where(x.abs().eq(INF), x))
 
 
-def _reduce_float32(x: Value) -> tuple[Value, Value]:
+def _reduce_float32(x: Value) -> tuple[Value, Value, None]:
     """x modulo pi/2 in float64 arithmetic, rounded once."""
     lanes, moderate = x.lanes, x.where(x.abs() <= HUGE, 0.0)
     k_float, k = nearest_integer(moderate * TWO_OVER_PI)
     k_wide = widen(k_float)
-    r = narrow((widen(moderate) - k_wide * HALF_PI_PARTS[0]) - k_wide * (HALF_PI[0] - HALF_PI_PARTS[0] + HALF_PI[1]))
+    r = (widen(moderate) - k_wide * HALF_PI_PARTS[0]) - k_wide * (HALF_PI[0] - HALF_PI_PARTS[0] + HALF_PI[1])
 
     def slow() -> tuple[Value, Value]:
         quadrant, high, _ = _beyond_huge(widen(x), (lanes.constant("int64", 0), widen(x), widen(x)))
-        return lanes.convert("trunc", quadrant, "int32"), narrow(high)
+        return lanes.convert("trunc", quadrant, "int32"), narrow(high, x.dtype)
 
-    return lanes.rarely(x.abs() > HUGE, slow, (k, r))  # type: ignore[return-value]
+    quadrant, r = lanes.rarely(x.abs() > HUGE, slow, (k, narrow(r, x.dtype)))
+    return quadrant, r, None
+
+
+_REDUCED: Table[Callable[[Value], tuple[Value, Value, Value | None]]] = Table(
+    "x modulo pi/2", COMPUTED_FLOATS, {"float32": _reduce_float32, "float64": _reduce}
+)
 
 
 @function

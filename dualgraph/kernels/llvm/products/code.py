@@ -8,7 +8,7 @@ from typing import Any
 from llvmlite import ir
 
 from dualgraph.kernels import blas
-from dualgraph.kernels.llvm.lanes import Lanes
+from dualgraph.kernels.llvm.lanes import REGISTERS, Lanes
 from dualgraph.kernels.llvm.loops.frame import For
 from dualgraph.kernels.llvm.loops.values import one_nan
 from dualgraph.kernels.llvm.products.selection import (
@@ -49,7 +49,7 @@ class _Emitter:
     def __init__(self, module: ir.Module, name: str, dtype: str, wide: bool):
         self.i8, self.i32, self.i64, self.ptr = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.PointerType()
         self.integer = self.i64 if wide else self.i32
-        self.scalar = ir.FloatType() if dtype == "float32" else ir.DoubleType()
+        self.scalar = REGISTERS[dtype].memory
         self.dtype, self.size = dtype, self.i64(ITEMSIZE[dtype])
         types = [self.ptr, self.ptr, self.i64, self.i64]
         self.function = ir.Function(module, ir.FunctionType(self.i32, types), name)

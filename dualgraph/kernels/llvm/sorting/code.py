@@ -16,10 +16,12 @@ from typing import Any
 
 from llvmlite import ir
 
+from dualgraph.dtypes import DTYPES
 from dualgraph.kernels.llvm.lanes import Lanes, Value
 from dualgraph.kernels.llvm.loops.frame import I32, I64, POINTER, For, Frame, i64
 from dualgraph.kernels.llvm.loops.nest import CONTIGUOUS, Signature
 from dualgraph.kernels.llvm.loops.operands import Operand
+from dualgraph.kernels.llvm.maths.instructions import cast
 from dualgraph.kernels.llvm.sorting.selection import Order
 
 DIGIT = 8  # bits
@@ -27,7 +29,6 @@ VALUES = 1 << DIGIT
 DIGITS = 32 // DIGIT
 FEW = 64  # elements of a row up to which counting them takes less time
 POSITION = (1 << 32) - 1  # the part of a word
-HIGHEST = {"int32": (1 << 31) - 1, "int64": (1 << 63) - 1}
 
 
 def emit(variant: Order, module: Any, name: str) -> None:
@@ -62,7 +63,7 @@ class _Order:
         place = self.operands[0].element(self.x, position)
         x = one.from_memory(dtype, self.builder.load(place, typ=one.memory_type(dtype)))
         key = one.convert("zext", x, "int32") if dtype == "bool" else x.bits()
-        highest = HIGHEST[key.dtype]
+        highest = DTYPES[key.dtype].highest
         if x.is_float:
             key = key.where((key & highest).ne(0), 0)
             key = (key ^ highest).where(key < 0, key)
@@ -74,8 +75,7 @@ class _Order:
         builder, frame = self.builder, self.frame
         with For(builder, i64(0), self.n) as each:
             key = self.key(each.index)
-            wide = key if key.dtype == "int64" else key.lanes.convert("sext", key, "int64")
-            _store(builder, wide.ir, self.spare, each.index)
+            _store(builder, cast(key.lanes, key, "int64").ir, self.spare, each.index)
         with For(builder, i64(0), self.n) as each:
             key = frame.lanes.wrap("int64", frame.splat(_load(builder, self.spare, each.index)))
             with For(builder, i64(0), self.n, frame.lanes.width, carried=[i64(0)]) as others:
@@ -94,8 +94,9 @@ class _Order:
             with For(builder, i64(0), self.n) as each:
                 position = each.index if half == 0 else _position(builder, _load(builder, words, each.index))
                 key = self.key(position)
-                unsigned = key ^ ~HIGHEST[key.dtype]
-                word = builder.zext(unsigned.ir, I64) if key.dtype == "int32" else unsigned.ir
+                record = DTYPES[key.dtype]
+                unsigned = (key ^ record.lowest).ir
+                word = unsigned if record.bits == 64 else builder.zext(unsigned, I64)
                 word = builder.lshr(word, i64(32 * half))
                 _store(builder, builder.or_(builder.shl(word, i64(32)), position), words, each.index)
             free = builder.select(builder.icmp_unsigned("==", words, self.result), self.spare, self.result)
