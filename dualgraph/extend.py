@@ -137,9 +137,9 @@ def external(
 ) -> Callable[..., Tensor | tuple[Tensor, ...]]:
     """An operation computed by `function(*arrays, **params)` over NumPy arrays, returning an array or a tuple of them.
 
-    `spec(*specs, **params)` gives shape and dtype of each result, and is asked once for each of what it is given. A static graph calls the function between its native
-    segments. `pure`: the result depends on the inputs alone and nothing else happens, so that equal calls may be merged
-    and unused ones dropped.
+    `spec(*specs, **params)` gives shape and dtype of each result, and is asked once for each of what it is given. A static
+    graph calls the function between its native segments. `pure`: the result depends on the inputs alone and nothing else
+    happens, so that equal calls may be merged and unused ones dropped.
     """
     _check(name, {"function": function, "spec": spec}, vjp)
     pure = flag(name, "pure", pure)
