@@ -27,16 +27,16 @@ from dualgraph import optim as optim
 from dualgraph import static as static
 from dualgraph.autodiff import backward as backward
 from dualgraph.autodiff import grad as grad
+from dualgraph.core.mode import enable_grad as enable_grad
+from dualgraph.core.mode import is_grad_enabled as is_grad_enabled
+from dualgraph.core.mode import no_grad as no_grad
+from dualgraph.core.tensor import Tensor as Tensor
+from dualgraph.core.value import Variable as Variable
+from dualgraph.core.value import tensor as tensor
 from dualgraph.eager import Tape as Tape
 from dualgraph.kernels.cpu.pool import get_num_threads as get_num_threads
 from dualgraph.kernels.cpu.pool import set_num_threads as set_num_threads
-from dualgraph.ops.op import enable_grad as enable_grad
-from dualgraph.ops.op import is_grad_enabled as is_grad_enabled
-from dualgraph.ops.op import no_grad as no_grad
 from dualgraph.ops.public import *
-from dualgraph.ops.tensor import Tensor as Tensor
-from dualgraph.ops.value import Variable as Variable
-from dualgraph.ops.value import tensor as tensor
 from dualgraph.spec import Spec as Spec
 
 __version__ = "0.1.0"

@@ -13,18 +13,19 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
+from dualgraph.core.arguments import flag
+from dualgraph.core.mode import FrontEnd, current, within
+from dualgraph.core.op import Call
+from dualgraph.core.tensor import FUNCTIONS, Tensor, is_retaining
 from dualgraph.errors import ArgumentError, DTypeError, DualgraphError, GradientError, ShapeError, shown
-from dualgraph.ops.arguments import flag
 from dualgraph.ops.elementwise import add
 from dualgraph.ops.identity import identity
-from dualgraph.ops.op import Call, FrontEnd, current, within
 from dualgraph.ops.reduce import sum_to
 from dualgraph.ops.shape import zeros_like
-from dualgraph.ops.tensor import FUNCTIONS, Tensor, is_retaining
 from dualgraph.spec import Spec, is_float
 
 if TYPE_CHECKING:
-    from dualgraph.ops.types import ArrayLike
+    from dualgraph.core.types import ArrayLike
 
 Key = tuple[int, int]  # (id of the call or leaf, result number)
 

@@ -37,6 +37,11 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from dualgraph import tree
+from dualgraph.core.arguments import flag, integer, text
+from dualgraph.core.broadcast import meet
+from dualgraph.core.mode import bind, current
+from dualgraph.core.op import Op, Operand, as_view
+from dualgraph.core.tensor import Tensor
 from dualgraph.errors import ArgumentError, shown
 from dualgraph.exact import exact
 from dualgraph.kernels.expr import call, cast, literal, select
@@ -44,18 +49,14 @@ from dualgraph.kernels.kinds import External
 from dualgraph.kernels.program import Program, View
 from dualgraph.kernels.replay import key_of, once
 from dualgraph.ops import callbacks
-from dualgraph.ops.arguments import flag, integer, text
-from dualgraph.ops.broadcast import meet
 from dualgraph.ops.callbacks import Callback, Rules
 from dualgraph.ops.composite import composite as composite_op
-from dualgraph.ops.op import Op, Operand, as_view, bind, current
 from dualgraph.ops.scalar import Expression, elementwise_op
 from dualgraph.ops.shape import contiguous
-from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import Spec
 
 if TYPE_CHECKING:
-    from dualgraph.ops.types import Array, P, Results, Rule
+    from dualgraph.core.types import Array, P, Results, Rule
 
 MOST_OPS = 1024  # sets of parameters of one operation
 MOST_OPERANDS = 64

@@ -1,4 +1,4 @@
-"""The words of public signatures that need no tensor; with those that do they are in `dualgraph.ops.types`.
+"""The words of public signatures that need no tensor; with those that do they are in `dualgraph.core.types`.
 
 For editors and type checkers: import them under `TYPE_CHECKING`, never at run time. A choice among a few words is a
 `Literal`, so that an editor offers them. `Any` is NumPy's word for a dtype that is known only when the program runs.

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
     ("startup", "signals", "dtypes", "spec", "exact", "tree", "errors", "config", "bits", "locks", "types", "device"),
     ("kernels",),
+    ("core",),
     ("ops",),
     ("autodiff",),
     ("extend",),
@@ -46,7 +47,6 @@ ROOMS = {
         ("selection",),
         ("loading",),
     ),
-    # The files that are not named are what operations, both modes and all above them speak: Op, Call, Tensor, Value, …
     "dualgraph.ops": (
         ("registry", "symbol", "callbacks"),
         ("identity", "scalar"),
@@ -168,7 +168,7 @@ def circles(leads_to: dict[str, set[str]]) -> list[list[str]]:
 
 
 # What signatures are written with, which is there for type checkers alone: `test_types` holds that nothing runs it.
-WORDS = {"dualgraph.types", "dualgraph.ops.types"}
+WORDS = {"dualgraph.types", "dualgraph.core.types"}
 
 
 @functools.cache
@@ -241,8 +241,9 @@ def test_dependencies_are_those_imported():
         ("dualgraph.eager.tape", "import dualgraph.static.graph", "(eager) imports dualgraph.static.graph (static)"),
         ("dualgraph.static.graph", "from dualgraph import eager", "(static) imports dualgraph"),
         ("dualgraph.kernels.llvm.engine", "from ... import ops", "(kernels) imports dualgraph"),
-        ("dualgraph.kernels.fusion", "from ..ops.op import Op", "(kernels) imports dualgraph.ops.op (ops)"),
-        ("dualgraph.ops.op", "from dualgraph import tensor", "(ops) imports dualgraph (dualgraph)"),
+        ("dualgraph.kernels.fusion", "from ..core.op import Op", "(kernels) imports dualgraph.core.op (core)"),
+        ("dualgraph.core.op", "from dualgraph import tensor", "(core) imports dualgraph (dualgraph)"),
+        ("dualgraph.core.value", "from dualgraph.ops import shape", "(core) imports dualgraph.ops.shape (ops)"),
         ("dualgraph.optim.adam", "from dualgraph.nn import Module", "(optim) imports dualgraph.nn (nn)"),
         ("dualgraph.nn.linear", "import dualgraph.eager", "(nn) imports dualgraph.eager (eager)"),
         (
@@ -268,7 +269,7 @@ def test_an_upward_import_is_caught(name, source, fault):
     [
         ("dualgraph.errors", "from dualgraph.spec import Spec"),
         ("dualgraph.models.mlp", "import dualgraph as dg\nfrom dualgraph import nn"),
-        ("dualgraph.nn.parameter", "from dualgraph.ops.value import Variable"),
+        ("dualgraph.nn.parameter", "from dualgraph.core.value import Variable"),
         ("dualgraph.cli.main", "from . import graph\nfrom .graph import command\nfrom dualgraph.compare import report"),
         ("dualgraph.kernels.llvm.engine", "from llvmlite import ir\nfrom ..program import Program"),
     ],
@@ -288,7 +289,7 @@ def test_a_right_import_passes(name, source):
         ("dualgraph.kernels.llvm.products.code", "from dualgraph.kernels.llvm import indexing", "(products) imports"),
         ("dualgraph.kernels.llvm.lanes", "def f():\n  from dualgraph.kernels.llvm.maths import exp", "(lanes) imports"),
         ("dualgraph.kernels.memory", "from dualgraph.kernels import provider", "(memory) imports"),
-        ("dualgraph.ops.value", "from dualgraph.ops import creation", "(value) imports dualgraph.ops.creation"),
+        ("dualgraph.ops.shape", "from dualgraph.ops import creation", "(shape) imports dualgraph.ops.creation"),
     ],
 )
 def test_an_import_from_upstairs_is_caught(name, source, fault):

@@ -18,7 +18,7 @@ import pytest
 
 import dualgraph
 from dualgraph import compare, data, eager, errors, extend, models, nn, optim, static
-from dualgraph.ops import types as words
+from dualgraph.core import types as words
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path(dualgraph.__file__).parent
@@ -171,7 +171,7 @@ def exception(name: str) -> str | None:
 @pytest.mark.parametrize("name", [name for name in FUNCTIONS if exception(name) is None])
 def test_a_public_function_says_what_it_takes_and_gives(name):
     found = [parameter for f in FUNCTIONS[name] for parameter in vague(f)]
-    assert found == [], f"{name}: annotate these with the words of dualgraph.ops.types"
+    assert found == [], f"{name}: annotate these with the words of dualgraph.core.types"
 
 
 def test_public_attributes_have_types():
@@ -190,7 +190,7 @@ def test_the_words_load_nothing_at_run_time():
     found = []
     for path in PACKAGE.rglob("*.py"):
         for node in ast.parse(path.read_text("utf-8")).body:
-            if isinstance(node, ast.ImportFrom) and node.module in ("dualgraph.types", "dualgraph.ops.types"):
+            if isinstance(node, ast.ImportFrom) and node.module in ("dualgraph.types", "dualgraph.core.types"):
                 found.append(path.name)
     assert set(found) <= allowed
 

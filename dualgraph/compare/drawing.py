@@ -17,10 +17,11 @@ from dualgraph.compare import workloads
 from dualgraph.compare.arms import Arm, eager_arm, specs
 from dualgraph.compare.recording import Listening
 from dualgraph.compare.workloads import Batch, Instance, Workload
+from dualgraph.core.mode import within
+from dualgraph.core.op import Op, Part
 from dualgraph.eager import Tape
 from dualgraph.errors import ArgumentError, Where
 from dualgraph.kernels.program import Program
-from dualgraph.ops.op import Op, Part, within
 from dualgraph.ops.symbol import CONSTANT, PLACEHOLDER
 from dualgraph.spec import Spec
 from dualgraph.static import dag as dags

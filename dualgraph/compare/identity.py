@@ -17,7 +17,7 @@ from dualgraph import tree
 from dualgraph.bits import differing, same_bits
 from dualgraph.compare.arms import Arm, eager_arm, mixed_arm, static_arm
 from dualgraph.compare.workloads import Workload
-from dualgraph.ops.tensor import Tensor
+from dualgraph.core.tensor import Tensor
 
 Array = np.ndarray[Any, Any]
 STEPS = 20

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dualgraph.compare.arms import Arm
+from dualgraph.core.op import Op
 from dualgraph.eager import PREPARED, Eager, Prepared
 from dualgraph.kernels import provider
 from dualgraph.kernels.program import Program
-from dualgraph.ops.op import Op
 
 if TYPE_CHECKING:
-    from dualgraph.ops.types import Params, Tensor
+    from dualgraph.core.types import Params, Tensor
 
 Heard = Callable[[Op, tuple[Any, ...], dict[str, Any], Any], None]
 

@@ -11,7 +11,7 @@ from dualgraph.dtypes import NAMES
 from dualgraph.errors import ArgumentError, DTypeError, RangeError, ShapeError, here, shown
 
 if TYPE_CHECKING:
-    from dualgraph.ops.types import ArrayLike
+    from dualgraph.core.types import ArrayLike
 
 Example = TypeVar("Example", covariant=True)
 Array = np.ndarray[Any, Any]

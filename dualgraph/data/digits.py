@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dualgraph.core.arguments import integer
 from dualgraph.errors import ArgumentError, shown
-from dualgraph.ops.arguments import integer
 
 COUNT = 1797
 PIXELS = 64

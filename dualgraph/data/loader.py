@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import numpy as np
 
+from dualgraph.core.arguments import flag, integer
 from dualgraph.data.dataset import Dataset, TensorDataset
 from dualgraph.errors import ArgumentError, here, shown
-from dualgraph.ops.arguments import flag, integer
 from dualgraph.tree import flatten, unflatten
 
 if TYPE_CHECKING:

@@ -11,6 +11,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from dualgraph.core.arrays import as_array
+from dualgraph.core.broadcast import checked_scalar
+from dualgraph.core.layout import array_of, layout_of, view_of
+from dualgraph.core.mode import FrontEnd, set_default
+from dualgraph.core.op import Call, Op, out_of_memory, specs_of
+from dualgraph.core.tensor import Tensor, check_assigned
+from dualgraph.core.value import Earlier, Value, Variable, tensor
 from dualgraph.device import Storage
 from dualgraph.dtypes import scalar_array
 from dualgraph.errors import DualgraphError, GraphError, OutOfMemoryError, here
@@ -18,19 +25,13 @@ from dualgraph.kernels import memory, provider
 from dualgraph.kernels.failure import check_of, explain
 from dualgraph.kernels.fusion import fuse
 from dualgraph.kernels.program import Program
-from dualgraph.ops.arrays import as_array
-from dualgraph.ops.broadcast import checked_scalar
 from dualgraph.ops.composite import composite, lower_call
-from dualgraph.ops.layout import array_of, layout_of, view_of
-from dualgraph.ops.op import Call, FrontEnd, Op, out_of_memory, set_default, specs_of
 from dualgraph.ops.reduce import sum_to
 from dualgraph.ops.shape import contiguous_copy
-from dualgraph.ops.tensor import Tensor, check_assigned
-from dualgraph.ops.value import Earlier, Value, Variable, tensor
 from dualgraph.spec import Spec, is_float
 
 if TYPE_CHECKING:
-    from dualgraph.ops.types import ArrayLike, Layout, Params, Pulled, Scalar
+    from dualgraph.core.types import ArrayLike, Layout, Params, Pulled, Scalar
 
 
 class Prepared:

@@ -16,12 +16,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dualgraph import autodiff
+from dualgraph.core.mode import Chosen, current
+from dualgraph.core.op import Call
 from dualgraph.eager.frontend import Eager
 from dualgraph.errors import GraphError, here
-from dualgraph.ops.op import Call, Chosen, current
 
 if TYPE_CHECKING:
-    from dualgraph.ops.types import Tensor
+    from dualgraph.core.types import Tensor
 
 
 class Tape:

@@ -8,7 +8,7 @@ from dualgraph.nn import functional as F
 from dualgraph.nn.module import Module
 
 if TYPE_CHECKING:
-    from dualgraph.ops.types import Approximate, ArrayLike, Tensor
+    from dualgraph.core.types import Approximate, ArrayLike, Tensor
 
 
 class Identity(Module):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, overload
 
+from dualgraph.core.arguments import integer, members
 from dualgraph.errors import ArgumentError, RangeError, here, shown
 from dualgraph.nn.module import Module, checked_module, suggestion
-from dualgraph.ops.arguments import integer, members
 
 if TYPE_CHECKING:
-    from dualgraph.ops.types import ArrayLike, Tensor
+    from dualgraph.core.types import ArrayLike, Tensor
 
 
 class _Numbered(Module):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dualgraph.core.arguments import flag, probability
+from dualgraph.core.mode import bind, current
+from dualgraph.core.op import Op
 from dualgraph.ops.activations import (
     elu,
     gelu,
@@ -15,7 +18,6 @@ from dualgraph.ops.activations import (
     softmax,
     softplus,
 )
-from dualgraph.ops.arguments import flag, probability
 from dualgraph.ops.composite import composite
 from dualgraph.ops.creation import asarray
 from dualgraph.ops.elementwise import sigmoid, tanh, where
@@ -23,13 +25,12 @@ from dualgraph.ops.indexing import one_hot
 from dualgraph.ops.linalg import linear
 from dualgraph.ops.losses import cross_entropy, mse_loss, nll_loss
 from dualgraph.ops.normalization import layer_norm
-from dualgraph.ops.op import Op, bind, current
 from dualgraph.ops.random import bernoulli
 from dualgraph.ops.registry import register
 from dualgraph.spec import DEFAULT_FLOAT, is_float
 
 if TYPE_CHECKING:
-    from dualgraph.ops.types import ArrayLike, Tensor
+    from dualgraph.core.types import ArrayLike, Tensor
 
 
 def _drop(x: Any, keep: Any, scale: Any) -> Any:

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from dualgraph.core.arguments import real
+from dualgraph.core.value import Variable
 from dualgraph.errors import ArgumentError, GraphError, ShapeError, here, shown
 from dualgraph.ops import random
-from dualgraph.ops.arguments import real
 from dualgraph.ops.creation import asarray
-from dualgraph.ops.value import Variable
 from dualgraph.spec import is_float
 
 if TYPE_CHECKING:
-    from dualgraph.ops.types import Nonlinearity
+    from dualgraph.core.types import Nonlinearity
 
 V = TypeVar("V", bound=Variable)
 

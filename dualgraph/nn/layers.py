@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dualgraph.core.arguments import checked_shape, flag, integer, probability, real
 from dualgraph.dtypes import FLOATS, NUMPY_DTYPES
 from dualgraph.errors import DTypeError, OutOfMemoryError, here
 from dualgraph.nn import functional as F
 from dualgraph.nn import init
 from dualgraph.nn.module import Module
 from dualgraph.nn.parameter import Parameter
-from dualgraph.ops.arguments import checked_shape, flag, integer, probability, real
 from dualgraph.ops.shape import flatten
 from dualgraph.spec import DEFAULT_FLOAT, Shape, dtype_name, fitting, is_float
 
 if TYPE_CHECKING:
-    from dualgraph.ops.types import ArrayLike, DTypeLike, ShapeLike, Tensor
+    from dualgraph.core.types import ArrayLike, DTypeLike, ShapeLike, Tensor
 
 
 class Linear(Module):

@@ -9,7 +9,7 @@ from dualgraph.nn.module import Module
 from dualgraph.ops.losses import checked_reduction
 
 if TYPE_CHECKING:
-    from dualgraph.ops.types import ArrayLike, Reduction, Tensor
+    from dualgraph.core.types import ArrayLike, Reduction, Tensor
 
 
 class _Loss(Module):

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self, TypeVar
 
 import numpy as np
 
+from dualgraph.core.arguments import flag, text
+from dualgraph.core.mode import current
+from dualgraph.core.observed import Observed, Table
+from dualgraph.core.tensor import Tensor
+from dualgraph.core.value import Variable
 from dualgraph.device import device_named
 from dualgraph.errors import ArgumentError, DTypeError, DualgraphError, here, shown
 from dualgraph.nn.parameter import Parameter
-from dualgraph.ops.arguments import flag, text
 from dualgraph.ops.creation import asarray
-from dualgraph.ops.observed import Observed, Table
-from dualgraph.ops.op import current
-from dualgraph.ops.tensor import Tensor
-from dualgraph.ops.value import Variable
 
 if TYPE_CHECKING:
-    from dualgraph.ops.types import ArrayLike, DeviceName, Forward, P, R_co
+    from dualgraph.core.types import ArrayLike, DeviceName, Forward, P, R_co
 
 Named = TypeVar("Named")
 PreHook = Callable[["Module", tuple[Any, ...]], object]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dualgraph.ops.value import Variable
+from dualgraph.core.value import Variable
 
 if TYPE_CHECKING:
-    from dualgraph.ops.types import ArrayLike
+    from dualgraph.core.types import ArrayLike
 
 
 class Parameter(Variable):

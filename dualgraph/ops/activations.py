@@ -5,20 +5,21 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from dualgraph.core.arguments import choice, normalize_axes
+from dualgraph.core.broadcast import meet
+from dualgraph.core.mode import bind, current
+from dualgraph.core.op import Op
 from dualgraph.errors import DTypeError
 from dualgraph.kernels import expr as E
 from dualgraph.ops import elementwise as ew
-from dualgraph.ops.arguments import choice, normalize_axes
-from dualgraph.ops.broadcast import meet
 from dualgraph.ops.composite import composite
-from dualgraph.ops.op import Op, bind, current
 from dualgraph.ops.reduce import max, not_empty, sum
 from dualgraph.ops.registry import register
 from dualgraph.ops.scalar import elementwise_op, unary
 from dualgraph.spec import is_float
 
 if TYPE_CHECKING:
-    from dualgraph.ops.types import Approximate, ArrayLike, Integers, Tensor
+    from dualgraph.core.types import Approximate, ArrayLike, Integers, Tensor
 
 Axes = tuple[int, ...]
 

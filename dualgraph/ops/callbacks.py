@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from dualgraph.core.arguments import checked_shape
 from dualgraph.errors import ArgumentError, DTypeError, GraphError, ShapeError, Where, shown
 from dualgraph.kernels.expr import INSTRUCTIONS, LITERAL, Expr
-from dualgraph.ops.arguments import checked_shape
 from dualgraph.spec import Spec, dtype_name
 
 

@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from dualgraph.core.mode import bind, current, within
+from dualgraph.core.op import Call, Op, Operand, Part, Vjp, as_view, keywords
+from dualgraph.core.tensor import FUNCTIONS
 from dualgraph.dtypes import DTYPES, STORED, scalar_array
 from dualgraph.errors import DTypeError, GraphError, shown
 from dualgraph.kernels.program import Program, View
-from dualgraph.ops.op import Call, Op, Operand, Part, Vjp, as_view, bind, current, keywords, within
 from dualgraph.ops.symbol import PLACEHOLDER, Recorder, Symbol, literal_of
-from dualgraph.ops.tensor import FUNCTIONS
 from dualgraph.spec import Spec, is_float
 
 MOST_TRACES = 4096  # of one composite: shapes and options that keep changing must not fill the memory

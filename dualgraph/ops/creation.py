@@ -7,23 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dualgraph.core.arguments import checked_shape, integer, number, real
+from dualgraph.core.arrays import as_array
+from dualgraph.core.broadcast import checked_scalar
+from dualgraph.core.mode import bind, current
+from dualgraph.core.op import Op, Operand, leaves
+from dualgraph.core.tensor import Tensor
 from dualgraph.dtypes import INTEGERS
 from dualgraph.errors import ArgumentError, ShapeError, shown
 from dualgraph.kernels import expr as E
 from dualgraph.kernels.kinds import Loop
 from dualgraph.kernels.program import Program, View
-from dualgraph.ops.arguments import checked_shape, integer, number, real
-from dualgraph.ops.arrays import as_array
-from dualgraph.ops.broadcast import checked_scalar
 from dualgraph.ops.elementwise import astype, equal
-from dualgraph.ops.op import Op, Operand, bind, current, leaves
 from dualgraph.ops.registry import register
 from dualgraph.ops.shape import expand_dims, filled
-from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, Spec, dtype_name, fitting, is_float
 
 if TYPE_CHECKING:
-    from dualgraph.ops.types import ArrayLike, DTypeLike, ShapeLike
+    from dualgraph.core.types import ArrayLike, DTypeLike, ShapeLike
 
 
 def full(shape: ShapeLike, value: ArrayLike, *, dtype: DTypeLike | None = None) -> Tensor:

@@ -18,19 +18,19 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from dualgraph.core.broadcast import meet
+from dualgraph.core.mode import current
+from dualgraph.core.tensor import Tensor
 from dualgraph.dtypes import DTYPES
 from dualgraph.errors import DTypeError
 from dualgraph.kernels import expr as E
-from dualgraph.ops.broadcast import meet
 from dualgraph.ops.identity import identity
-from dualgraph.ops.op import current
 from dualgraph.ops.registry import register
 from dualgraph.ops.scalar import Expression, binary, elementwise_op, unary
-from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import dtype_name, is_float
 
 if TYPE_CHECKING:
-    from dualgraph.ops.types import ArrayLike, DTypeLike
+    from dualgraph.core.types import ArrayLike, DTypeLike
 
 
 def _numbers(name: str, instruction: str, instead: str) -> Expression:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dualgraph.core.mode import bind, current
+from dualgraph.core.op import Op, Operand, as_view
 from dualgraph.kernels.program import Program, View
-from dualgraph.ops.op import Op, Operand, as_view, bind, current
 from dualgraph.ops.registry import register
 from dualgraph.spec import Spec
 
 if TYPE_CHECKING:
-    from dualgraph.ops.tensor import Tensor
+    from dualgraph.core.tensor import Tensor
 
 
 def _spec(x: Any) -> Spec:

@@ -8,21 +8,22 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
+from dualgraph.core.arguments import integer, normalize_axis
+from dualgraph.core.mode import bind, current
+from dualgraph.core.op import Op, Operand, as_view
+from dualgraph.core.tensor import Tensor
 from dualgraph.dtypes import DTYPES, INTEGERS, NUMPY_DTYPES
 from dualgraph.errors import ArgumentError, AxisError, DTypeError, DualgraphError, RangeError, ShapeError, shown
 from dualgraph.kernels import expr as E
 from dualgraph.kernels.kinds import CheckIndex, Gather, GatherAlong, Loop, ScatterAdd, ScatterAddAlong
 from dualgraph.kernels.program import Program, View, row_view
-from dualgraph.ops.arguments import integer, normalize_axis
 from dualgraph.ops.elementwise import astype
-from dualgraph.ops.op import Op, Operand, as_view, bind, current
 from dualgraph.ops.registry import register
 from dualgraph.ops.shape import SLICE, contiguous, in_dtype, reshape
-from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import DEFAULT_INTEGER, Shape, Spec, contiguous_strides, dtype_name, fitting
 
 if TYPE_CHECKING:
-    from dualgraph.ops.types import ArrayLike, DTypeLike
+    from dualgraph.core.types import ArrayLike, DTypeLike
 
 
 def _three(shape: Shape, axis: int) -> Shape:

@@ -7,22 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dualgraph.core.arguments import normalize_axis
+from dualgraph.core.broadcast import broadcast_shapes
+from dualgraph.core.mode import bind, current
+from dualgraph.core.op import Op, Operand, as_view
 from dualgraph.dtypes import DTYPES
 from dualgraph.errors import ShapeError
 from dualgraph.kernels.kinds import External, MatMul
 from dualgraph.kernels.program import Program, View
-from dualgraph.ops.arguments import normalize_axis
-from dualgraph.ops.broadcast import broadcast_shapes
 from dualgraph.ops.composite import composite
 from dualgraph.ops.elementwise import multiply
-from dualgraph.ops.op import Op, Operand, as_view, bind, current
 from dualgraph.ops.reduce import sum
 from dualgraph.ops.registry import register
 from dualgraph.ops.shape import copy_loop, expand_dims, reshape, squeeze
 from dualgraph.spec import Shape, Spec, is_float, promote
 
 if TYPE_CHECKING:
-    from dualgraph.ops.types import ArrayLike, Tensor
+    from dualgraph.core.types import ArrayLike, Tensor
 
 
 class _Product:

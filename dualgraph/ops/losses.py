@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dualgraph.core.arguments import choice
+from dualgraph.core.mode import bind, current
 from dualgraph.errors import DTypeError, ShapeError
 from dualgraph.ops import elementwise as ew
-from dualgraph.ops.arguments import choice
 from dualgraph.ops.composite import composite
 from dualgraph.ops.indexing import hot, in_range, integers_only
-from dualgraph.ops.op import bind, current
 from dualgraph.ops.reduce import max, sum
 from dualgraph.ops.registry import register
 from dualgraph.ops.shape import expand_dims
@@ -17,7 +17,7 @@ from dualgraph.ops.statistics import known
 from dualgraph.spec import is_float
 
 if TYPE_CHECKING:
-    from dualgraph.ops.types import ArrayLike, Reduction, Tensor
+    from dualgraph.core.types import ArrayLike, Reduction, Tensor
 
 REDUCTIONS = ("mean", "sum", "none")
 

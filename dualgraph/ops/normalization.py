@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dualgraph.core.arguments import checked_shape, parameter
+from dualgraph.core.mode import bind, current
 from dualgraph.errors import DTypeError, ShapeError
 from dualgraph.ops import elementwise as ew
-from dualgraph.ops.arguments import checked_shape, parameter
 from dualgraph.ops.composite import composite
 from dualgraph.ops.creation import ones
-from dualgraph.ops.op import bind, current
 from dualgraph.ops.reduce import sum
 from dualgraph.ops.registry import register
 from dualgraph.ops.statistics import known
 from dualgraph.spec import Shape, Spec, is_float
 
 if TYPE_CHECKING:
-    from dualgraph.ops.types import ArrayLike, ShapeLike, Tensor
+    from dualgraph.core.types import ArrayLike, ShapeLike, Tensor
 
 
 def _axes(x: Any, shape: Shape) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ would not read, so they do not see it.
 
 from typing import TYPE_CHECKING
 
+from dualgraph.core.tensor import FUNCTIONS
 from dualgraph.ops.activations import *
 from dualgraph.ops.creation import *
 from dualgraph.ops.elementwise import *
@@ -18,7 +19,6 @@ from dualgraph.ops.reduce import *
 from dualgraph.ops.shape import *
 from dualgraph.ops.sorting import *
 from dualgraph.ops.statistics import *
-from dualgraph.ops.tensor import FUNCTIONS
 
 if not TYPE_CHECKING:
     from dualgraph.ops import (

@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dualgraph.core.arguments import checked_shape, integer, probability, real
+from dualgraph.core.mode import bind
+from dualgraph.core.op import ADDRESSABLE, Op, Operand, as_view, specs_of
+from dualgraph.core.value import Variable
 from dualgraph.dtypes import DTYPES, FLOATS, NUMPY_DTYPES
 from dualgraph.errors import ArgumentError, DTypeError, shown
 from dualgraph.kernels import expr as E
@@ -19,16 +23,13 @@ from dualgraph.kernels import random as philox
 from dualgraph.kernels.kinds import Loop
 from dualgraph.kernels.program import Program, View
 from dualgraph.locks import lock
-from dualgraph.ops.arguments import checked_shape, integer, probability, real
 from dualgraph.ops.creation import asarray
 from dualgraph.ops.elementwise import minimum
-from dualgraph.ops.op import ADDRESSABLE, Op, Operand, as_view, bind, specs_of
 from dualgraph.ops.registry import register
-from dualgraph.ops.value import Variable
 from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, Shape, Spec, dtype_name, is_float
 
 if TYPE_CHECKING:
-    from dualgraph.ops.types import DTypeLike, Params, ShapeLike, Tensor
+    from dualgraph.core.types import DTypeLike, Params, ShapeLike, Tensor
 
 _lock = lock()
 # The state that belongs to no model.

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
+from dualgraph.core.arguments import flag, normalize_axes, normalize_axis
+from dualgraph.core.mode import bind, current
+from dualgraph.core.op import Op, Operand, Vjp, as_view
 from dualgraph.dtypes import DTYPES
 from dualgraph.errors import AxisError, ShapeError, shown
 from dualgraph.kernels import expr as E
@@ -16,9 +19,7 @@ from dualgraph.kernels.kinds import Loop
 from dualgraph.kernels.monoids import MONOIDS
 from dualgraph.kernels.program import Program, View, row_shape, row_view
 from dualgraph.ops import elementwise as ew
-from dualgraph.ops.arguments import flag, normalize_axes, normalize_axis
 from dualgraph.ops.composite import composite
-from dualgraph.ops.op import Op, Operand, Vjp, as_view, bind, current
 from dualgraph.ops.registry import register
 from dualgraph.ops.scalar import Expression
 from dualgraph.ops.shape import (
@@ -32,7 +33,7 @@ from dualgraph.ops.shape import (
 from dualgraph.spec import DEFAULT_INTEGER, Shape, Spec, contiguous_strides, dtype_name, is_float
 
 if TYPE_CHECKING:
-    from dualgraph.ops.types import ArrayLike, Axis, DTypeLike, Tensor
+    from dualgraph.core.types import ArrayLike, Axis, DTypeLike, Tensor
 
 Axes = tuple[int, ...]
 

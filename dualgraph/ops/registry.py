@@ -6,7 +6,7 @@ registered is found by a test. Gradient ops that are derived from another one ar
 
 from __future__ import annotations
 
-from dualgraph.ops.op import Op
+from dualgraph.core.op import Op
 
 OPS: dict[str, Op] = {}
 

@@ -10,19 +10,20 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from dualgraph.core.broadcast import broadcast_shapes, meet
+from dualgraph.core.mode import current
+from dualgraph.core.op import Op, Operand, Vjp, keywords
+from dualgraph.core.tensor import Tensor
 from dualgraph.dtypes import DTYPES, FLOATS
 from dualgraph.kernels import derivative
 from dualgraph.kernels import expr as E
 from dualgraph.kernels.kinds import Loop
 from dualgraph.kernels.program import Program, View
-from dualgraph.ops.broadcast import broadcast_shapes, meet
-from dualgraph.ops.op import Op, Operand, Vjp, current, keywords
 from dualgraph.ops.registry import register
-from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import DEFAULT_FLOAT, Spec, is_float, promote
 
 if TYPE_CHECKING:
-    from dualgraph.ops.types import ArrayLike
+    from dualgraph.core.types import ArrayLike
 
 Expression = Callable[..., E.Expr]
 Slopes = Callable[..., "tuple[E.Expr, ...]"]  # slopes(out, *operands): the derivative for each operand

@@ -8,11 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dualgraph.errors import AxisError, ShapeError, shown
-from dualgraph.kernels import expr as E
-from dualgraph.kernels.kinds import Loop
-from dualgraph.kernels.program import Program, View
-from dualgraph.ops.arguments import (
+from dualgraph.core.arguments import (
     checked_shape,
     integer,
     integers,
@@ -21,15 +17,20 @@ from dualgraph.ops.arguments import (
     normalize_axis,
     tensors,
 )
-from dualgraph.ops.broadcast import broadcast_shapes, checked_scalar
+from dualgraph.core.broadcast import broadcast_shapes, checked_scalar
+from dualgraph.core.mode import bind, current
+from dualgraph.core.op import Op, Operand, as_view, leaves
+from dualgraph.errors import AxisError, ShapeError, shown
+from dualgraph.kernels import expr as E
+from dualgraph.kernels.kinds import Loop
+from dualgraph.kernels.program import Program, View
 from dualgraph.ops.elementwise import astype
 from dualgraph.ops.identity import identity
-from dualgraph.ops.op import Op, Operand, as_view, bind, current, leaves
 from dualgraph.ops.registry import register
 from dualgraph.spec import MOST_AXES, Shape, Spec, contiguous_strides, dtype_name, fitting, promote
 
 if TYPE_CHECKING:
-    from dualgraph.ops.types import ArrayLike, Axis, DTypeLike, Integers, ShapeLike, Tensor
+    from dualgraph.core.types import ArrayLike, Axis, DTypeLike, Integers, ShapeLike, Tensor
 
 
 def copy_loop(dtype: str, to: str) -> Loop:

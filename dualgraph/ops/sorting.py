@@ -8,19 +8,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
+from dualgraph.core.arguments import flag, normalize_axis
+from dualgraph.core.mode import bind, current
+from dualgraph.core.op import Op, Operand, as_view
 from dualgraph.dtypes import DTYPES
 from dualgraph.errors import ShapeError
 from dualgraph.kernels.kinds import Sort
 from dualgraph.kernels.program import Program, View
-from dualgraph.ops.arguments import flag, normalize_axis
 from dualgraph.ops.indexing import take_along_axis
-from dualgraph.ops.op import Op, Operand, as_view, bind, current
 from dualgraph.ops.registry import register
 from dualgraph.ops.shape import copy_loop, in_dtype
 from dualgraph.spec import DEFAULT_INTEGER, Spec
 
 if TYPE_CHECKING:
-    from dualgraph.ops.types import ArrayLike, Tensor
+    from dualgraph.core.types import ArrayLike, Tensor
 
 LONGEST = 2**32 - 1  # elements of a row: their positions have 32 bits
 

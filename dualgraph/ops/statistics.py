@@ -6,18 +6,19 @@ import builtins
 import math
 from typing import TYPE_CHECKING, Any
 
+from dualgraph.core.arguments import flag, normalize_axes, parameter
+from dualgraph.core.mode import bind, current
+from dualgraph.core.op import Op
 from dualgraph.errors import DTypeError
 from dualgraph.ops import elementwise as ew
-from dualgraph.ops.arguments import flag, normalize_axes, parameter
 from dualgraph.ops.composite import composite
-from dualgraph.ops.op import Op, bind, current
 from dualgraph.ops.reduce import Axes, count_along, max, not_empty, reduced, reduced_shape, spread, sum, with_axes
 from dualgraph.ops.registry import register
 from dualgraph.ops.shape import reshape
 from dualgraph.spec import DEFAULT_FLOAT, is_float
 
 if TYPE_CHECKING:
-    from dualgraph.ops.types import ArrayLike, Axis, Tensor
+    from dualgraph.core.types import ArrayLike, Axis, Tensor
 
 
 def known(value: float, like: Any) -> Any:

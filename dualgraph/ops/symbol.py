@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from dualgraph.core.arrays import as_array
+from dualgraph.core.mode import FrontEnd, current, default
+from dualgraph.core.op import Call, Op, specs_of
+from dualgraph.core.tensor import FUNCTIONS, Registered, Tensor, check_gradient
 from dualgraph.dtypes import scalar_array
 from dualgraph.errors import DualgraphError, GraphError, SymbolError, here
-from dualgraph.ops.arrays import as_array
-from dualgraph.ops.op import Call, FrontEnd, Op, current, default, specs_of
-from dualgraph.ops.tensor import FUNCTIONS, Registered, Tensor, check_gradient
 from dualgraph.spec import Spec, is_float
 
 if TYPE_CHECKING:
-    from dualgraph.ops.types import ArrayLike, Leaf, Params, Scalar, Value, Variable
+    from dualgraph.core.types import ArrayLike, Leaf, Params, Scalar, Value, Variable
 
 # NumPy's names of operators, and ours
 _SAME = (

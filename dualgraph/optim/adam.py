@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from dualgraph.core.mode import current
 from dualgraph.errors import ArgumentError, here, shown
 from dualgraph.ops.composite import composite
 from dualgraph.ops.elementwise import astype, sqrt
-from dualgraph.ops.op import current
 from dualgraph.ops.registry import register
 from dualgraph.optim.optimizer import Group, Optimizer, Params, checked_number
 from dualgraph.optim.scales import adam_scales

@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
+from dualgraph.core.arguments import flag, members, real
+from dualgraph.core.mode import current, default, within
+from dualgraph.core.observed import Observed, Table
+from dualgraph.core.tensor import Tensor
+from dualgraph.core.value import Variable
 from dualgraph.errors import ArgumentError, DTypeError, DualgraphError, here, shown
-from dualgraph.ops.arguments import flag, members, real
 from dualgraph.ops.creation import asarray
 from dualgraph.ops.elementwise import astype
-from dualgraph.ops.observed import Observed, Table
-from dualgraph.ops.op import current, default, within
 from dualgraph.ops.symbol import Symbol
-from dualgraph.ops.tensor import Tensor
-from dualgraph.ops.value import Variable
 from dualgraph.spec import is_float
 
 if TYPE_CHECKING:
-    from dualgraph.ops.types import OptimizerState
+    from dualgraph.core.types import OptimizerState
 
 Options = Mapping[str, Any]
 Option = float | bool | Sequence[float]

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from dualgraph.core.mode import bind
 from dualgraph.ops.composite import composite
 from dualgraph.ops.creation import asarray
 from dualgraph.ops.elementwise import astype, power, sqrt
-from dualgraph.ops.op import bind
 from dualgraph.ops.registry import register
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from dualgraph.core.arguments import flag
+from dualgraph.core.mode import bind, current
 from dualgraph.errors import ArgumentError, here
-from dualgraph.ops.arguments import flag
 from dualgraph.ops.composite import composite
 from dualgraph.ops.elementwise import add, astype, equal, where
-from dualgraph.ops.op import bind, current
 from dualgraph.ops.registry import register
 from dualgraph.optim.optimizer import Group, Optimizer, Options, Params, checked_number
 from dualgraph.optim.scales import counted

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from dualgraph.core.op import Call
 from dualgraph.dtypes import converted, scalar_array, widened
 from dualgraph.kernels.expr import literal_array, literal_bits
-from dualgraph.ops.op import Call
 from dualgraph.ops.registry import OPS
 from dualgraph.ops.shape import FILL
 from dualgraph.ops.symbol import Symbol, literal_of

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Generic, overload
 import numpy as np
 
 from dualgraph import tree
+from dualgraph.core.arguments import flag
+from dualgraph.core.mode import current, default, within
+from dualgraph.core.tensor import Tensor
+from dualgraph.core.value import Value
 from dualgraph.errors import ArgumentError, FeedError, RecompileWarning, here
 from dualgraph.locks import lock
-from dualgraph.ops.arguments import flag
-from dualgraph.ops.op import current, default, within
-from dualgraph.ops.tensor import Tensor
-from dualgraph.ops.value import Value
 from dualgraph.spec import Spec
 from dualgraph.static.conditions import worded
 from dualgraph.static.executable import Executable, R
@@ -39,7 +39,7 @@ from dualgraph.static.tracing import (
 )
 
 if TYPE_CHECKING:
-    from dualgraph.ops.types import ArrayLike, Level
+    from dualgraph.core.types import ArrayLike, Level
 
 MOST_VARIANTS = 16  # kept of one signature
 WARN_AFTER = 16  # traces of one function; then at four times as many, and so on

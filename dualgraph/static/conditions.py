@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dualgraph.core.observed import MISSING
 from dualgraph.errors import shown
 from dualgraph.exact import PLAIN, Identity, elements, exact, store, stored_slots
-from dualgraph.ops.observed import MISSING
 
 MOST_ELEMENTS = 4096  # of a container; of a longer one only the length is watched
 MOST_RESULTS = 256  # of a cache without bounds, which forgets all of them or none

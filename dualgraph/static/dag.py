@@ -20,9 +20,9 @@ from itertools import pairwise
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from dualgraph.core.op import Call, Op, checks, pure, specs_of
 from dualgraph.errors import DualgraphError, GraphError
 from dualgraph.ops.composite import opened
-from dualgraph.ops.op import Call, Op, checks, pure, specs_of
 from dualgraph.ops.symbol import CONSTANT, PLACEHOLDER, Symbol
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from dualgraph.autodiff import leads_to
+from dualgraph.core.mode import current, default
+from dualgraph.core.tensor import Tensor
 from dualgraph.errors import DualgraphError, FeedError, GraphError, here
 from dualgraph.kernels.state import GRADIENT, Changes
-from dualgraph.ops.op import current, default
 from dualgraph.ops.symbol import Symbol
-from dualgraph.ops.tensor import Tensor
 from dualgraph.static.graph import Argument, Graph, Link, hooks_met, hooks_of
 
 Array = np.ndarray[Any, Any]

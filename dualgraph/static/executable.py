@@ -17,6 +17,11 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn
 import numpy as np
 
 from dualgraph import tree
+from dualgraph.core.layout import array_of
+from dualgraph.core.mode import current
+from dualgraph.core.op import Call, Op
+from dualgraph.core.tensor import Tensor
+from dualgraph.core.value import Value
 from dualgraph.device import CPU
 from dualgraph.errors import FeedError, GraphError, OutOfMemoryError, here
 from dualgraph.kernels import memory, provider
@@ -25,11 +30,7 @@ from dualgraph.kernels.program import Program
 from dualgraph.kernels.replay import Recording
 from dualgraph.kernels.state import State
 from dualgraph.locks import lock
-from dualgraph.ops.layout import array_of
-from dualgraph.ops.op import Call, Op, current
 from dualgraph.ops.symbol import Symbol
-from dualgraph.ops.tensor import Tensor
-from dualgraph.ops.value import Value
 from dualgraph.spec import Spec
 from dualgraph.static import dag as dags
 from dualgraph.static import export, report
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     import networkx
     from typing_extensions import TypeVar
 
-    from dualgraph.ops.types import ArrayLike
+    from dualgraph.core.types import ArrayLike
 
     R = TypeVar("R", default=Any)  # what a call gives: the structure of the outputs
 else:

@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dualgraph.core.op import Call
 from dualgraph.errors import ArgumentError, here, shown
 from dualgraph.kernels.program import Step
-from dualgraph.ops.op import Call
 from dualgraph.static.dag import SINKS, in_order
 from dualgraph.static.report import kernel_name
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from dualgraph.core.arrays import as_array, copied
+from dualgraph.core.mode import current
+from dualgraph.core.tensor import Tensor
+from dualgraph.core.value import Value
 from dualgraph.dtypes import converted
 from dualgraph.errors import DTypeError, FeedError, ShapeError, here
-from dualgraph.ops.arrays import as_array, copied
-from dualgraph.ops.op import current
 from dualgraph.ops.symbol import Symbol
-from dualgraph.ops.tensor import Tensor
-from dualgraph.ops.value import Value
 from dualgraph.spec import Shape, is_float
 
 Array = np.ndarray[Any, Any]

@@ -44,11 +44,11 @@ from typing import Any
 
 import numpy as np
 
+from dualgraph.core.observed import MISSING, Observed
+from dualgraph.core.tensor import Tensor
+from dualgraph.core.value import Value
 from dualgraph.errors import is_internal
 from dualgraph.exact import attributes, elements, plainly
-from dualgraph.ops.observed import MISSING, Observed
-from dualgraph.ops.tensor import Tensor
-from dualgraph.ops.value import Value
 from dualgraph.static.bytecode import (
     ANY,
     CHANGED,

@@ -16,6 +16,11 @@ from operator import setitem
 from typing import TYPE_CHECKING, Any
 
 from dualgraph import autodiff
+from dualgraph.core.arguments import checked_shape, flag, members
+from dualgraph.core.arrays import as_array
+from dualgraph.core.mode import Chosen, current
+from dualgraph.core.op import Call
+from dualgraph.core.tensor import Registered, Tensor, check_assigned, check_gradient, is_retaining
 from dualgraph.errors import (
     ArgumentError,
     DTypeError,
@@ -24,11 +29,7 @@ from dualgraph.errors import (
     here,
     shown,
 )
-from dualgraph.ops.arguments import checked_shape, flag, members
-from dualgraph.ops.arrays import as_array
-from dualgraph.ops.op import Call, Chosen, current
 from dualgraph.ops.symbol import Recorder, Symbol, recorder_of
-from dualgraph.ops.tensor import Registered, Tensor, check_assigned, check_gradient, is_retaining
 from dualgraph.spec import DEFAULT_FLOAT, Spec, dtype_name, is_float
 from dualgraph.static import dag as dags
 from dualgraph.static.dag import GRADIENT, VARIABLE
@@ -37,7 +38,7 @@ from dualgraph.static.guards import Guards
 if TYPE_CHECKING:
     import networkx
 
-    from dualgraph.ops.types import ArrayLike, DTypeLike, ShapeLike, Value, Variable
+    from dualgraph.core.types import ArrayLike, DTypeLike, ShapeLike, Value, Variable
 
 
 class Link:

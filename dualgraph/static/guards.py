@@ -28,9 +28,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dualgraph.core.observed import MISSING, VERSION, Table
+from dualgraph.core.tensor import Tensor
 from dualgraph.exact import attributes
-from dualgraph.ops.observed import MISSING, VERSION, Table
-from dualgraph.ops.tensor import Tensor
 from dualgraph.static.bytecode import (
     ANY,
     CONTAINERS,

@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
 from dualgraph import tree
+from dualgraph.core.arguments import flag
+from dualgraph.core.mode import current, default
+from dualgraph.core.value import Value
 from dualgraph.errors import ArgumentError, here, shown
 from dualgraph.exact import COMPILED, plainly
-from dualgraph.ops.arguments import flag
-from dualgraph.ops.op import current, default
-from dualgraph.ops.value import Value
 from dualgraph.spec import Spec
 from dualgraph.static.compile import Compiled, warn_of_misses
 from dualgraph.static.executable import Executable
@@ -22,7 +22,7 @@ from dualgraph.static.signature import Constant, Signature, differences, signatu
 from dualgraph.static.tracing import argument_names, name_of, tracing
 
 if TYPE_CHECKING:
-    from dualgraph.ops.types import Level, Q, S, T
+    from dualgraph.core.types import Level, Q, S, T
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from dualgraph.core.op import Call, Operand, as_view
 from dualgraph.kernels.program import Program, View
 from dualgraph.ops.composite import lower_call
-from dualgraph.ops.op import Call, Operand, as_view
 from dualgraph.ops.shape import contiguous_copy, copy_loop
 from dualgraph.ops.symbol import Symbol, literal_of
 from dualgraph.spec import Spec, contiguous_strides

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
+from dualgraph.core.arguments import choice
+from dualgraph.core.layout import array_of
+from dualgraph.core.op import Call, pure
 from dualgraph.device import CPU
 from dualgraph.errors import ArgumentError, shown
 from dualgraph.kernels import provider
 from dualgraph.kernels.program import Program
-from dualgraph.ops.arguments import choice
 from dualgraph.ops.composite import lower_call
 from dualgraph.ops.creation import LINSPACE, RANGE
-from dualgraph.ops.layout import array_of
-from dualgraph.ops.op import Call, pure
 from dualgraph.ops.shape import FILL
 from dualgraph.ops.symbol import CONSTANT, Symbol
 from dualgraph.spec import Spec

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from dualgraph.core.op import Call
 from dualgraph.errors import GraphError, shown
 from dualgraph.kernels import memory
 from dualgraph.kernels.fusion import Decision
 from dualgraph.kernels.program import Program
-from dualgraph.ops.op import Call
 from dualgraph.ops.symbol import Symbol
 from dualgraph.static import dag as dags
 from dualgraph.static import kernel_dag

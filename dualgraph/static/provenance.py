@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from dualgraph.core.op import Call, Operand
 from dualgraph.kernels import nan
 from dualgraph.kernels.kinds import OTHER
 from dualgraph.kernels.program import Program, View
 from dualgraph.ops.composite import lower_call
-from dualgraph.ops.op import Call, Operand
 from dualgraph.ops.symbol import CONSTANT, Symbol, literal_of
 from dualgraph.spec import is_float
 from dualgraph.static.dag import LEAVES

@@ -18,12 +18,12 @@ import numpy as np
 
 from dualgraph import tree
 from dualgraph.bits import same_bits
+from dualgraph.core.op import Call, Op
+from dualgraph.core.tensor import Tensor
 from dualgraph.errors import GraphError, Where, shown
 from dualgraph.exact import attributes, exact, plainly
 from dualgraph.ops.callbacks import Callback
-from dualgraph.ops.op import Call, Op
 from dualgraph.ops.symbol import CONSTANT, PLACEHOLDER, Constant, Symbol
-from dualgraph.ops.tensor import Tensor
 from dualgraph.static.conditions import is_plain
 from dualgraph.static.dag import GRADIENT, VARIABLE
 from dualgraph.static.executable import Executable

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from operator import is_not
 from typing import TYPE_CHECKING, Any
 
+from dualgraph.core.op import Call, Op
 from dualgraph.ops.composite import opened
-from dualgraph.ops.op import Call, Op
 from dualgraph.ops.symbol import CONSTANT, Constant, Symbol
 from dualgraph.spec import Spec
 from dualgraph.static import dag as dags

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dualgraph.core.arrays import as_array
+from dualgraph.core.tensor import Tensor
 from dualgraph.exact import exact
-from dualgraph.ops.arrays import as_array
-from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import Spec, dtype_name
 from dualgraph.static.conditions import worded
 from dualgraph.static.tracing import GradSpec

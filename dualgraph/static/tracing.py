@@ -11,13 +11,13 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dualgraph import tree
+from dualgraph.core.arguments import checked_shape, flag
+from dualgraph.core.mode import current, default, within
+from dualgraph.core.observed import Observed, observing
+from dualgraph.core.tensor import Tensor
 from dualgraph.errors import ArgumentError, DTypeError, GraphError, here, shown
 from dualgraph.exact import attributes, exact, plainly
-from dualgraph.ops.arguments import checked_shape, flag
-from dualgraph.ops.observed import Observed, observing
-from dualgraph.ops.op import current, default, within
 from dualgraph.ops.symbol import Symbol, recorder_of
-from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import DEFAULT_FLOAT, Spec, dtype_name, is_float
 from dualgraph.static.graph import Graph, hooks_met
 

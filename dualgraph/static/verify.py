@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from dualgraph.bits import same_bits
+from dualgraph.core.op import Call
 from dualgraph.dtypes import DTYPES
 from dualgraph.errors import GraphError
 from dualgraph.kernels import memory, provider
-from dualgraph.ops.op import Call
 from dualgraph.static import dag as dags
 from dualgraph.static import kernel_dag
 from dualgraph.static.lowering import lower

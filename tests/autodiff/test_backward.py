@@ -14,9 +14,9 @@ import pytest
 import dualgraph as dg
 from conformance.modes import assert_bits, assert_modes_agree, leaves, same_bits
 from dualgraph import nn, static
+from dualgraph.core.mode import bind
 from dualgraph.errors import GradientError
 from dualgraph.ops import OPS
-from dualgraph.ops.op import bind
 from dualgraph.ops.scalar import elementwise_op
 
 X = np.linspace(-2, 2, 12, dtype=np.float32).reshape(3, 4)

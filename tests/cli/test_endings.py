@@ -99,7 +99,7 @@ STAGES = (
     "numpy._core.multiarray",
     "numpy",
     "dualgraph.spec",
-    "dualgraph.ops.op",
+    "dualgraph.core.op",
     "dualgraph.nn",
     "click",
     "llvmlite.ir",

@@ -17,8 +17,8 @@ import numpy as np
 import dualgraph as dg
 import dualgraph.nn.functional as F
 from dualgraph import data, errors, extend, nn, optim, static
+from dualgraph.core.value import Value
 from dualgraph.kernels import expr
-from dualgraph.ops.value import Value
 
 FLOAT = np.arange(1, 7, dtype=np.float32).reshape(2, 3)
 ROWS = np.array([0, 1])

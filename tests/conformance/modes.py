@@ -14,9 +14,9 @@ import numpy as np
 import dualgraph as dg
 from dualgraph import static, tree
 from dualgraph.bits import differing, same_bits
+from dualgraph.core.tensor import Tensor
 from dualgraph.kernels import provider
 from dualgraph.ops.random import DRAW, SEED
-from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import is_float
 
 Array = np.ndarray[Any, Any]

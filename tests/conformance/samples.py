@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 import dualgraph as dg
+from dualgraph.core.mode import bind
 from dualgraph.dtypes import converted
 from dualgraph.ops import OPS
 from dualgraph.ops.indexing import in_range
-from dualgraph.ops.op import bind
 
 Array = np.ndarray[Any, Any]
 WIDE: dict[str, Any] = {"float32": np.float64, "float64": np.longdouble}

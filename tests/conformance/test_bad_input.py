@@ -17,8 +17,8 @@ import dualgraph as dg
 import dualgraph.nn.functional as F
 from conformance.modes import assert_bits, define, random_state
 from dualgraph import errors, nn, optim, static
+from dualgraph.core.mode import bind
 from dualgraph.ops import OPS
-from dualgraph.ops.op import bind
 
 FLOAT = np.arange(6, dtype=np.float32).reshape(2, 3)
 LABELS = np.array([0, 1])
@@ -495,7 +495,7 @@ def test_writing_to_a_constant() -> None:
     constant, variable = dg.tensor(FLOAT), dg.Variable(FLOAT)
 
     def assign(x: Any) -> Any:
-        dg.ops.op.current().assign(constant, x)
+        dg.core.mode.current().assign(constant, x)
 
     eager, lazy = caught(lambda: assign(dg.tensor(FLOAT))), caught(lambda: define(assign, [FLOAT]))
     assert type(eager) is type(lazy) is errors.GraphError

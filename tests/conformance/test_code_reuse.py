@@ -16,8 +16,8 @@ import dualgraph as dg
 import dualgraph.nn.functional as F
 from conformance.calls import OPERATIONS, Function, Made, passed_as
 from dualgraph import static
+from dualgraph.core.tensor import Tensor
 from dualgraph.kernels.llvm import engine
-from dualgraph.ops.tensor import Tensor
 
 # Four first: what depends on the kind of a number (its sign, whether it is an integer) is made by then.
 VALUES = [0.3, 0.45, 0.6, 0.75, *[0.301 + 0.0371 * n for n in range(6)]]

@@ -19,10 +19,10 @@ from conformance.programs import program_of
 from conformance.runs import bound, same_outcome
 from conformance.test_gradients import check_gradient
 from dualgraph import autodiff, static
+from dualgraph.core.op import Op, Operand, as_view
 from dualgraph.kernels.kinds import External
 from dualgraph.kernels.program import Program, View
 from dualgraph.ops import OPS
-from dualgraph.ops.op import Op, Operand, as_view
 from dualgraph.ops.symbol import Symbol
 from dualgraph.static import passes
 from dualgraph.static.algebra import EXACT, plus_zero, times_zero
@@ -221,7 +221,7 @@ def test_a_wrong_vjp_is_caught(mode: str, monkeypatch: pytest.MonkeyPatch) -> No
     lying = Op("tanh", OPS["tanh"].spec, OPS["tanh"].lower, wrong, scalar=scalar)
 
     def run(x: Any) -> Any:
-        return dg.ops.bind(lying, x) * 2.0
+        return dg.core.mode.bind(lying, x) * 2.0
 
     if mode == "both":
         with pytest.raises(AssertionError, match="by differences"):

@@ -12,8 +12,8 @@ import pytest
 import dualgraph as dg
 from conformance.modes import leaves, tensors, weight
 from conformance.samples import SAMPLES, Sample
+from dualgraph.core.mode import bind
 from dualgraph.ops import OPS
-from dualgraph.ops.op import bind
 
 SMOOTH = [s for s in SAMPLES if s.has_floats and s.smooth]
 STEP = 1e-5

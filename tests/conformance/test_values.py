@@ -23,9 +23,10 @@ from conformance.modes import (
 )
 from conformance.samples import ELEMENTWISE, SAMPLES, Sample
 from dualgraph import static
+from dualgraph.core.op import Op
 from dualgraph.dtypes import widened
 from dualgraph.kernels import memory, provider, reference
-from dualgraph.ops import OPS, Op
+from dualgraph.ops import OPS
 
 FLOATS = ("float32", "float64")
 BY_DTYPE = [(s, d) for s in SAMPLES for d in FLOATS if d == "float32" or s.has_floats]

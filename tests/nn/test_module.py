@@ -7,8 +7,8 @@ import pytest
 
 import dualgraph as dg
 from dualgraph import nn
+from dualgraph.core.value import Variable
 from dualgraph.errors import ArgumentError, DTypeError, RangeError
-from dualgraph.ops.value import Variable
 
 
 class Net(nn.Module):

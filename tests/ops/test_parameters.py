@@ -11,9 +11,10 @@ import pytest
 
 import dualgraph as dg
 from dualgraph import static
+from dualgraph.core import op as ops
+from dualgraph.core.mode import bind
+from dualgraph.core.op import Op, keywords
 from dualgraph.errors import GraphError
-from dualgraph.ops import op as ops
-from dualgraph.ops.op import Op, bind, keywords
 from dualgraph.ops.registry import OPS
 from dualgraph.spec import Spec
 

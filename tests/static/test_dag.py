@@ -20,11 +20,11 @@ from conformance.programs import program_of
 from conformance.runs import assert_same, bound
 from dualgraph import extend, nn, optim, static
 from dualgraph.bits import same_bits
+from dualgraph.core.op import Call
 from dualgraph.errors import ArgumentError, DualgraphError, GraphError
 from dualgraph.kernels import fusion, memory, provider
 from dualgraph.kernels.program import Step
 from dualgraph.nn import functional as F
-from dualgraph.ops.op import Call
 from dualgraph.ops.registry import OPS
 from dualgraph.static import dag as dags
 from dualgraph.static import export, kernel_dag, schedule

@@ -13,8 +13,8 @@ import dualgraph.nn.functional as F
 from conformance import modes
 from dualgraph import extend, nn, optim, static
 from dualgraph.bits import same_bits
+from dualgraph.core.op import Part
 from dualgraph.errors import GraphError, RangeError
-from dualgraph.ops.op import Part
 from dualgraph.ops.registry import OPS
 from dualgraph.ops.symbol import CONSTANT, Constant
 from dualgraph.static import dag as dags

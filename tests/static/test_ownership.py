@@ -22,8 +22,8 @@ import pytest
 import dualgraph as dg
 import dualgraph.nn.functional as F
 from dualgraph import extend, nn, optim, static
+from dualgraph.core.observed import Observed
 from dualgraph.kernels import provider
-from dualgraph.ops.observed import Observed
 from dualgraph.ops.random import DRAW, SEED
 
 native = pytest.mark.skipif(provider.name() != "llvm", reason="a matter of the native kernels")

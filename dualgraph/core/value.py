@@ -11,19 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dualgraph.core.arguments import flag
+from dualgraph.core.arrays import as_array, copied
+from dualgraph.core.layout import Layout, array_of
+from dualgraph.core.mode import current, default
+from dualgraph.core.op import Call
+from dualgraph.core.tensor import Registered, Tensor, check_gradient
 from dualgraph.device import CPU, Storage
 from dualgraph.dtypes import DTYPES, STORED
 from dualgraph.errors import DTypeError, GradientError, ShapeError, SymbolError, here
 from dualgraph.exact import stored_slots
-from dualgraph.ops.arguments import flag
-from dualgraph.ops.arrays import as_array, copied
-from dualgraph.ops.layout import Layout, array_of
-from dualgraph.ops.op import Call, current, default
-from dualgraph.ops.tensor import Registered, Tensor, check_gradient
 from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, Spec, is_float
 
 if TYPE_CHECKING:
-    from dualgraph.ops.types import ArrayLike, DTypeLike, Leaf, Scalar
+    from dualgraph.core.types import ArrayLike, DTypeLike, Leaf, Scalar
 
 Array = np.ndarray[Any, Any]
 UNSAID = ("bool", DEFAULT_INTEGER, DEFAULT_FLOAT)  # dtypes that the values tell

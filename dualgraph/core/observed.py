@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from dualgraph.core.mode import current
 from dualgraph.locks import lock
-from dualgraph.ops.op import current
 
 MISSING: Any = type("Missing", (), {"__repr__": lambda _: "nothing", "__slots__": ()})()
 VERSION = [0]  # in a list, which is read without a call

@@ -8,8 +8,8 @@ import pytest
 
 import dualgraph as dg
 from dualgraph import static
+from dualgraph.core.mode import FrontEnd, current, default
 from dualgraph.eager import EAGER, Eager
-from dualgraph.ops.op import FrontEnd, current, default
 from dualgraph.ops.symbol import Recorder, recorder_of
 
 MEMBERS = [name for name, member in vars(FrontEnd).items() if inspect.isfunction(member)]

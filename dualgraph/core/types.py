@@ -11,10 +11,10 @@ from typing import Any, ParamSpec, Protocol, TypeAlias, TypedDict, TypeVar
 
 import numpy as np
 
-from dualgraph.ops.layout import Layout
-from dualgraph.ops.observed import Table
-from dualgraph.ops.tensor import Tensor
-from dualgraph.ops.value import Value, Variable
+from dualgraph.core.layout import Layout
+from dualgraph.core.observed import Table
+from dualgraph.core.tensor import Tensor
+from dualgraph.core.value import Value, Variable
 from dualgraph.spec import Spec
 from dualgraph.types import (
     Approximate,

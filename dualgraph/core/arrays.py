@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from dualgraph.core.broadcast import checked_scalar
+from dualgraph.core.tensor import Tensor
 from dualgraph.device import CPU
 from dualgraph.dtypes import DTYPES, INTEGERS, NAMES, converted, widened
 from dualgraph.errors import DTypeError, DualgraphError, OutOfMemoryError, ShapeError, shown
-from dualgraph.ops.broadcast import checked_scalar
-from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, MOST_AXES, dtype_name
 
 Array = np.ndarray[Any, Any]

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from dualgraph.core.mode import current
 from dualgraph.dtypes import DTYPES, scalar_array
 from dualgraph.errors import DTypeError, ShapeError, shown
-from dualgraph.ops.op import current
 from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, Shape, is_float, promote
 
 

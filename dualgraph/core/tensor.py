@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, TypeGuard, 
 
 import numpy as np
 
+from dualgraph.core.mode import current
 from dualgraph.device import CPU, device_named
 from dualgraph.dtypes import NUMPY_DTYPES
 from dualgraph.errors import ArgumentError, DTypeError, GradientError, GraphError, ShapeError, here, shown
-from dualgraph.ops.op import current
 from dualgraph.spec import Shape, Spec, is_float
 
 if TYPE_CHECKING:
-    from dualgraph.ops.op import Call
-    from dualgraph.ops.types import (
+    from dualgraph.core.op import Call
+    from dualgraph.core.types import (
         Array,
         ArrayLike,
         Axis,

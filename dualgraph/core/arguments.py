@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from dualgraph.core.tensor import Tensor
 from dualgraph.errors import ArgumentError, AxisError, DTypeError, DualgraphError, ShapeError, shown
-from dualgraph.ops.tensor import Tensor
 from dualgraph.spec import Shape, fitting
 
 Error = type[DualgraphError]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import dualgraph as dg
+from dualgraph.core.layout import Window, array_of, layout_of, view_of
 from dualgraph.kernels.program import View
-from dualgraph.ops.layout import Window, array_of, layout_of, view_of
 from dualgraph.spec import Spec
 
 LAYOUTS = [
