@@ -40,8 +40,15 @@ def _mean(x: Any, *, axes: Axes, keepdims: bool) -> Any:
     return ew.divide(sum(x, axis=axes, keepdims=keepdims), known(count_along(x, axes), x))
 
 
+def _mean_gradient(g: Any, *, count: int) -> Any:
+    return ew.divide(g, known(count, g))
+
+
+_MEAN_GRADIENT = register(composite("mean_vjp", _mean_gradient))  # one op: half types cannot hold every count
+
+
 def _mean_vjp(g: Any, out: Any, x: Any, *, axes: Axes, keepdims: bool) -> Any:
-    return spread(ew.divide(g, known(count_along(x, axes), g)), x, axes)
+    return spread(bind(_MEAN_GRADIENT, g, count=count_along(x, axes)), x, axes)
 
 
 def _centred(x: Any, axes: Axes) -> Any:

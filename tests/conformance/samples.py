@@ -304,6 +304,7 @@ SAMPLES: tuple[Sample, ...] = (
            ("real:3,1", "ties:3,4"), _extreme, ulp=0.5, smooth=False),
     Sample("prod_vjp", lambda g, x: bind(OPS["prod_vjp"], g, x, axes=(1,)), ("real:3,1", "away:3,4"),
            lambda g, x: g * x.prod(1, keepdims=True) / x, near=1e-6),
+    Sample("mean_vjp", lambda g: bind(OPS["mean_vjp"], g, count=3), ("real:3,1",), lambda g: g / 3, ulp=0.5),
     Sample("var_vjp", lambda g, x: bind(OPS["var_vjp"], g, x, axes=(1,), correction=1.0), ("real:3,1", "real:3,4"),
            lambda g, x: g * 2 / 3 * (x - x.mean(1, keepdims=True)), near=1e-6),
     Sample("dropout", lambda x, keep: bind(OPS["dropout"], x, keep, dg.full((), 1.5, dtype=x.dtype)), ("real:3,4", "bool:3,4"),

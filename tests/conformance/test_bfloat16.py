@@ -379,3 +379,14 @@ def test_leaves_of_it_have_gradients() -> None:
     assert x.grad.tolist() == [2.0, 4.0]
     assert [y.dtype for y in leaves([x.grad])] == [dg.bfloat16]
     assert set(COMPUTED) & {"bfloat16"} == set()
+
+
+def test_the_gradient_of_a_mean_divides_by_the_whole_count() -> None:
+    """1,001 is no bfloat16: the quotient is rounded, the count is not."""
+
+    def slope(x: Any) -> Any:
+        return dg.grad(dg.mean(x) * 3.0, [x])[0]
+
+    x = dg.ones(1001, dtype="bfloat16").requires_grad_()
+    for run in (slope, static.jit(slope)):
+        assert same_bits(run(x).numpy(), np.full(1001, np.float32(3) / np.float32(1001)).astype(BFLOAT16))
