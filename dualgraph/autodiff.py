@@ -181,7 +181,7 @@ def _propagate(
 
 def _fitted(call: Call, part: Any, spec: Spec) -> Any:
     """What a gradient rule gave, in the shape and dtype of the input."""
-    if not is_float(part.layout[1]):
+    if not is_float(part.layout.dtype):
         raise GradientError(
             f"{call.op.name}: its gradient rule gave {part.spec} for an input of {spec}; gradients are floats; cast it with "
             "astype"
@@ -299,7 +299,7 @@ def _seed(front: FrontEnd, output: Any, gradient: Any, name: str) -> Any:
                 f"{name}: got an output of shape {output.shape}; only a scalar has an implied gradient of 1; "
                 "reduce it with sum or mean, or pass the gradient"
             )
-        return front.seed(output.layout[1])
+        return front.seed(output.layout.dtype)
     gradient = identity(gradient)
     if gradient.shape != output.shape:
         raise ShapeError(
@@ -366,7 +366,7 @@ def grad(
     targets = [front.lift(x) for x in wrt]
     outs = [front.lift(x) for x in given_outputs]
     for x in targets:
-        if not is_float(x.layout[1]):
+        if not is_float(x.layout.dtype):
             raise DTypeError(f"grad: got an input of {x.spec}; gradients exist for floats only; cast it first")
         if not x.tracked:
             raise GradientError(

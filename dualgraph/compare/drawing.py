@@ -89,7 +89,7 @@ class _Builder:
 
 
 def _spec(layout: Any) -> str:
-    return str(Spec(tuple(layout[0]), layout[1]))
+    return str(Spec(tuple(layout.shape), layout.dtype))
 
 
 def _place(where: Where | None) -> str:

@@ -49,7 +49,7 @@ def meet(name: str, operands: tuple[Any, ...]) -> tuple[Any, ...]:
     """Operands as tensors of the current front end; Python scalars take the dtype of the tensors beside them."""
     front = current()
     tensors = [front.lift(x) if not isinstance(x, (bool, int, float)) else None for x in operands]
-    dtypes = [t.layout[1] for t in tensors if t is not None]
+    dtypes = [t.layout.dtype for t in tensors if t is not None]
     result = []
     for value, tensor in zip(operands, tensors, strict=True):
         if tensor is not None:

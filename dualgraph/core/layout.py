@@ -46,7 +46,7 @@ def layout_of(view: View, extent: int | None) -> Layout:
 def array_of(storage: Storage, layout: Layout | View) -> Array:
     """The elements of a layout, or of a view of a buffer, as an ndarray that shares the storage if that is row-major."""
     if isinstance(layout, Spec):
-        return storage.reshape(layout[0]) if storage.shape != layout[0] else storage
+        return storage.reshape(layout.shape) if storage.shape != layout.shape else storage
     flat = np.ascontiguousarray(storage).reshape(-1)  # constants may be strided; `reshape` alone keeps a stride
     if 0 in layout.shape:
         return np.empty(layout.shape, flat.dtype)

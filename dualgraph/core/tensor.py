@@ -93,7 +93,7 @@ class Tensor:
     def spec(self) -> Spec:
         """Shape and dtype."""
         layout = self.layout
-        return Spec(layout[0], layout[1])
+        return Spec(layout.shape, layout.dtype)
 
     def in_words(self) -> str:
         """The tensor in messages: the same in both modes."""
@@ -102,17 +102,17 @@ class Tensor:
     @property
     def shape(self) -> Shape:
         """Length of each axis."""
-        return self.layout[0]
+        return self.layout.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Dtype as NumPy names it."""
-        return NUMPY_DTYPES[self.layout[1]]
+        return NUMPY_DTYPES[self.layout.dtype]
 
     @property
     def ndim(self) -> int:
         """Number of axes."""
-        return len(self.layout[0])
+        return len(self.layout.shape)
 
     @property
     def size(self) -> int:
@@ -275,7 +275,7 @@ class Tensor:
             raise error.at(here(2)) from None
 
     def __len__(self) -> int:
-        shape = self.layout[0]
+        shape = self.layout.shape
         if not shape:
             raise ShapeError("len(): got a tensor of shape (); a scalar has no length").at(here(2))
         return shape[0]
@@ -298,8 +298,8 @@ class Tensor:
     @property
     def T(self) -> Tensor:
         """The transpose of a matrix."""
-        if len(self.layout[0]) != 2:
-            raise ShapeError(f".T: got shape {self.layout[0]}; it is defined for 2 axes; use mT or permute_dims")
+        if len(self.layout.shape) != 2:
+            raise ShapeError(f".T: got shape {self.layout.shape}; it is defined for 2 axes; use mT or permute_dims")
         return FUNCTIONS["matrix_transpose"](self)
 
     @property
@@ -322,7 +322,7 @@ class Tensor:
             raise ArgumentError(
                 f"requires_grad_: got {shown(requires_grad)}; it must be True or False; pass one of them"
             ).at(here(2))
-        if requires_grad and not is_float(self.layout[1]):
+        if requires_grad and not is_float(self.layout.dtype):
             raise DTypeError(f"requires_grad: got {self.spec}; gradients exist for floats only; cast it first").at(
                 here(2)
             )
@@ -599,5 +599,7 @@ def check_assigned(variable: Tensor, value: Tensor) -> None:
         raise ShapeError(
             f"assign: got shape {value.shape} for a variable of shape {variable.shape}; they must be equal"
         )
-    if value.layout[1] != variable.layout[1]:
-        raise DTypeError(f"assign: got {value.layout[1]} for a variable of {variable.layout[1]}; cast the value first")
+    if value.layout.dtype != variable.layout.dtype:
+        raise DTypeError(
+            f"assign: got {value.layout.dtype} for a variable of {variable.layout.dtype}; cast the value first"
+        )

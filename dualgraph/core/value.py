@@ -85,7 +85,7 @@ class Value(Tensor):
         """What `.grad` holds outside of graphs. Compiled steps leave arrays, which become tensors when looked at."""
         g = self._grad
         if g.__class__ is np.ndarray:
-            made = Value(g, Spec(self.layout[0], self.layout[1]))
+            made = Value(g, Spec(self.layout.shape, self.layout.dtype))
             if self._grad is g:  # else a step of another thread left another; nothing comes between test and store
                 self._grad = made
             return made
@@ -100,7 +100,7 @@ class Value(Tensor):
         """The values as a NumPy array, without copying. It is read-only for good; `.copy()` is an ordinary one."""
         self._value_now()
         array = array_of(self.storage, self.layout)
-        if self.layout[1] in STORED:  # which DLPack does not take; but its bits
+        if self.layout.dtype in STORED:  # which DLPack does not take; but its bits
             return _read_only(array.view(f"u{array.itemsize}")).view(array.dtype)
         return _read_only(array)
 
@@ -128,10 +128,10 @@ class Value(Tensor):
             raise BufferError(
                 "DLPack: got copy=False; tensors are values, and what is exported could be written to; copy"
             )
-        if self.layout[1] in STORED:
+        if self.layout.dtype in STORED:
             raise BufferError(
-                f"DLPack: got {self.spec}; NumPy, which exports it, knows no {self.layout[1]} there; cast with "
-                f"astype(x, '{DTYPES[self.layout[1]].compute}') first"
+                f"DLPack: got {self.spec}; NumPy, which exports it, knows no {self.layout.dtype} there; cast with "
+                f"astype(x, '{DTYPES[self.layout.dtype].compute}') first"
             )
         return self.numpy().copy().__dlpack__(**{**options, "copy": None})
 
@@ -175,13 +175,15 @@ class Value(Tensor):
         return format(self.item(), form) if form else str(self)
 
     def __index__(self) -> int:
-        if is_float(self.layout[1]):
-            raise DTypeError(f"use as an index: got a tensor of {self.layout[1]}; an index is an integer").at(here(2))
+        if is_float(self.layout.dtype):
+            raise DTypeError(f"use as an index: got a tensor of {self.layout.dtype}; an index is an integer").at(
+                here(2)
+            )
         return int(self.item())
 
     def __repr__(self) -> str:
         text = np.array2string(array_of(self.storage, self.layout), separator=", ", prefix="tensor(", threshold=100)
-        dtype = "" if self.layout[1] in UNSAID else f", dtype={self.layout[1]}"
+        dtype = "" if self.layout.dtype in UNSAID else f", dtype={self.layout.dtype}"
         grad = f", from {self.call.op.name}" if self.call else ", requires_grad=True" if self.tracked else ""
         return f"tensor({text}{dtype}{grad})"
 

@@ -56,11 +56,11 @@ class Prepared:
     )
 
     def __init__(self, op: Op, layouts: Sequence[Layout], params: Params):
-        specs = specs_of(op, [Spec(layout[0], layout[1]) for layout in layouts], params)
+        specs = specs_of(op, [Spec(layout.shape, layout.dtype) for layout in layouts], params)
         program, inputs = Program(), len(layouts)
         operands = []
         for number, layout in enumerate(layouts):
-            program.input(Spec(layout[0], layout[1]))
+            program.input(Spec(layout.shape, layout.dtype))
             operands.append(view_of(layout, number))
         results = tuple(
             contiguous_copy(program, v) if v.buffer in program.constants else v
@@ -202,7 +202,7 @@ class Eager(FrontEnd):
         if len(storages) == 1:
             return Value(storages[0], prepared.layouts[0], True, call, 0)
         return tuple(  # type: ignore[return-value]
-            Value(storage, layout, is_float(layout[1]), call, number)
+            Value(storage, layout, is_float(layout.dtype), call, number)
             for number, (storage, layout) in enumerate(zip(storages, prepared.layouts, strict=True))
         )
 
@@ -264,7 +264,7 @@ class Eager(FrontEnd):
 
     def result(self, call: Call, number: int) -> Value:
         layout = call.specs[number]
-        return Value(call.results[number], layout, is_float(layout[1]), call, number)
+        return Value(call.results[number], layout, is_float(layout.dtype), call, number)
 
     def saved_inputs(self, call: Call, create_graph: bool) -> tuple[Value, ...]:
         """The inputs as they were: a variable that was assigned to since is replaced by its old value."""

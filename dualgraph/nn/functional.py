@@ -53,7 +53,7 @@ def dropout(x: ArrayLike, p: float = 0.5, training: bool = True) -> Tensor:
         return x.reshape(x.shape)  # of a variable its value now
     if p == 1.0:
         return where(False, x, 0.0)  # not x * 0, which keeps infinities and signs
-    dtype = x.layout[1]
+    dtype = x.layout.dtype
     scale = current().constant(1.0 / (1.0 - p), dtype if is_float(dtype) else DEFAULT_FLOAT)
     return bind(_DROP, x, bernoulli(x.shape, 1.0 - p), scale)
 

@@ -54,7 +54,7 @@ def fans(variable: Variable) -> tuple[int, int]:
 
 def _variable(variable: V) -> V:
     """What has a value to set: asked before any number is drawn."""
-    if not isinstance(variable, Variable) or not is_float(variable.layout[1]):
+    if not isinstance(variable, Variable) or not is_float(variable.layout.dtype):
         raise GraphError(
             f"init: got {shown(variable)}; only variables of floats have a value to set; make it an nn.Parameter"
         ).at(here())

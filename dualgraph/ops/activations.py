@@ -115,9 +115,9 @@ def elu(x: ArrayLike, alpha: ArrayLike = 1.0) -> Tensor:
 
 def _rule(name: str) -> Any:
     def spec(x: Any, *, axes: Axes) -> None:
-        if not is_float(x[1]):
-            raise DTypeError(f"{name}: got {x[1]}; it is defined for floats; cast with astype(x, 'float32') first")
-        not_empty(name, x[0], axes)
+        if not is_float(x.dtype):
+            raise DTypeError(f"{name}: got {x.dtype}; it is defined for floats; cast with astype(x, 'float32') first")
+        not_empty(name, x.shape, axes)
 
     return spec
 
@@ -150,7 +150,7 @@ _LOG_SOFTMAX = register(
 
 def _along(op: Op, x: Any, axis: Integers) -> Tensor:
     x = current().lift(x)
-    return bind(op, x, axes=normalize_axes(op.name, axis, len(x.layout[0])))
+    return bind(op, x, axes=normalize_axes(op.name, axis, len(x.layout.shape)))
 
 
 def softmax(x: ArrayLike, axis: Integers = -1) -> Tensor:

@@ -56,7 +56,7 @@ class Traced:
     ):
         recorder = _Composition()
         recorder.grad_enabled = False
-        self.inputs = [recorder.placeholder(Spec(s[0], s[1]), f"x{i}") for i, s in enumerate(specs)]
+        self.inputs = [recorder.placeholder(Spec(s.shape, s.dtype), f"x{i}") for i, s in enumerate(specs)]
 
         def called(inputs: Sequence[Symbol]) -> tuple[Symbol, ...]:
             results = function(*inputs, **params)
@@ -172,7 +172,7 @@ def composite(
     traces: dict[Any, Traced] = {}
 
     def traced(specs: Sequence[Any], params: dict[str, Any]) -> Traced:
-        key = (*[(s[0], s[1]) for s in specs], *params.values())
+        key = (*[(s.shape, s.dtype) for s in specs], *params.values())
         found = traces.get(key)
         if found is None:
             if len(traces) >= MOST_TRACES:
@@ -222,7 +222,7 @@ def _derived(name: str, function: Callable[..., Any], parameters: tuple[str, ...
     rules: dict[tuple[int, int], Op] = {}
 
     def vjp(number: int, g: Any, out: Any, /, *inputs: Any, **params: Any) -> Any:
-        if not is_float(inputs[number].layout[1]):
+        if not is_float(inputs[number].layout.dtype):
             return None
         gradients = g if isinstance(g, tuple) else (g,)
         key = (number, len(gradients))

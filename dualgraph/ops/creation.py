@@ -44,7 +44,7 @@ def full(shape: ShapeLike, value: ArrayLike, *, dtype: DTypeLike | None = None) 
         name = _PYTHON[value.__class__]
     else:
         value = current().lift(value)
-        name = value.layout[1]
+        name = value.layout.dtype
     return filled("full", lengths, value, name)
 
 
@@ -222,7 +222,7 @@ def asarray(value: ArrayLike, /, *, dtype: DTypeLike | None = None) -> Tensor:
     if dtype is not None and not isinstance(value, Tensor):
         return current().lift(as_array(value, dtype))
     x = current().lift(value)
-    if dtype is None or dtype_name(dtype, x.layout[1]) == x.layout[1]:
+    if dtype is None or dtype_name(dtype, x.layout.dtype) == x.layout.dtype:
         return value if isinstance(value, Tensor) else x
     return astype(x, dtype)
 

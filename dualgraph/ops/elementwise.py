@@ -177,7 +177,7 @@ def power(x: ArrayLike, y: ArrayLike, /) -> Tensor:
         y.__class__ in (int, float)
         and y == 2
         and isinstance(x, Tensor)
-        and (is_float(x.layout[1]) or (y.__class__ is int and x.layout[1] != "bool"))
+        and (is_float(x.layout.dtype) or (y.__class__ is int and x.layout.dtype != "bool"))
     ):
         return square(x)
     return _power(x, y)
@@ -403,7 +403,7 @@ def where(condition: ArrayLike, x: ArrayLike, y: ArrayLike, /) -> Tensor:
 
 
 def _cast_vjp(g: Any, out: Any, x: Any, *, dtype: str) -> Any:
-    return astype(g, x.layout[1])
+    return astype(g, x.layout.dtype)
 
 
 _ASTYPE = register(elementwise_op("astype", lambda x, *, dtype: E.cast(x, dtype), 1, vjp=(_cast_vjp,), copies=True))
@@ -420,7 +420,7 @@ def astype(x: ArrayLike, dtype: DTypeLike, /) -> Tensor:
     """
     front = current()
     x = x if isinstance(x, Tensor) else front.lift(x)
-    have = x.layout[1]
+    have = x.layout.dtype
     if dtype.__class__ is str and dtype == have:
         return identity(x)
     name = dtype_name(dtype, have)

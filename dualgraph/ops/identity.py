@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def _spec(x: Any) -> Spec:
-    return Spec(x[0], x[1])
+    return Spec(x.shape, x.dtype)
 
 
 def _lower(

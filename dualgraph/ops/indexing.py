@@ -52,15 +52,15 @@ _MASKS = (
 def _positions(indices: Any) -> Tensor:
     """Indices as a tensor; a list without elements holds integers as well as anything else."""
     x = current().lift(indices)
-    return astype(x, DEFAULT_INTEGER) if isinstance(indices, (list, tuple)) and 0 in x.layout[0] else x
+    return astype(x, DEFAULT_INTEGER) if isinstance(indices, (list, tuple)) and 0 in x.layout.shape else x
 
 
 # take: along one axis, with indices of any shape
 
 
 def _take_spec(x: Any, index: Any, *, axis: int) -> Spec:
-    integers_only("take", "indices", index[1])
-    return Spec((*x[0][:axis], *index[0], *x[0][axis + 1 :]), x[1])
+    integers_only("take", "indices", index.dtype)
+    return Spec((*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]), x.dtype)
 
 
 def _take_lower(
@@ -80,7 +80,7 @@ def _take_lower(
 
 
 def _take_vjp(g: Any, out: Any, x: Any, index: Any, *, axis: int) -> Any:
-    return bind(_PUT, g, index, axis=axis, shape=x.layout[0])
+    return bind(_PUT, g, index, axis=axis, shape=x.layout.shape)
 
 
 _TAKE = register(Op("take", _take_spec, _take_lower, (_take_vjp, None), literal_scalars=False, checks=True))
@@ -105,7 +105,7 @@ def _put_lower(
 _PUT = register(
     Op(
         "scatter_add",
-        lambda g, index, *, axis, shape: Spec(shape, g[1]),
+        lambda g, index, *, axis, shape: Spec(shape, g.dtype),
         _put_lower,
         (lambda g, out, x, index, *, axis, shape: take(g, index, axis=axis), None),
         literal_scalars=False,
@@ -129,9 +129,9 @@ def take(x: ArrayLike, indices: ArrayLike, /, *, axis: SupportsIndex | None = No
     ([30.0, 10.0, 30.0], [1.0, 0.0, 2.0])
     """
     x, indices = current().lift(x), _positions(indices)
-    rank = len(x.layout[0])
+    rank = len(x.layout.shape)
     if axis is None and rank != 1:
-        raise ShapeError(f"take: got a tensor of shape {x.layout[0]} and no axis; name the axis")
+        raise ShapeError(f"take: got a tensor of shape {x.layout.shape} and no axis; name the axis")
     return bind(_TAKE, x, indices, axis=normalize_axis("take", 0 if axis is None else axis, rank))
 
 
@@ -139,14 +139,14 @@ def take(x: ArrayLike, indices: ArrayLike, /, *, axis: SupportsIndex | None = No
 
 
 def _along_spec(x: Any, index: Any, *, axis: int) -> Spec:
-    integers_only("take_along_axis", "indices", index[1])
-    if len(x[0]) != len(index[0]) or any(
-        m != n for a, (m, n) in enumerate(zip(x[0], index[0], strict=True)) if a != axis
+    integers_only("take_along_axis", "indices", index.dtype)
+    if len(x.shape) != len(index.shape) or any(
+        m != n for a, (m, n) in enumerate(zip(x.shape, index.shape, strict=True)) if a != axis
     ):
         raise ShapeError(
-            f"take_along_axis: got shapes {x[0]} and {index[0]}; all axes but axis {axis} must be equal; reshape the indices"
+            f"take_along_axis: got shapes {x.shape} and {index.shape}; all axes but axis {axis} must be equal; reshape the indices"
         )
-    return Spec(index[0], x[1])
+    return Spec(index.shape, x.dtype)
 
 
 def _along_lower(
@@ -166,7 +166,7 @@ def _along_lower(
 
 
 def _along_vjp(g: Any, out: Any, x: Any, index: Any, *, axis: int) -> Any:
-    return bind(_PUT_ALONG, g, index, axis=axis, shape=x.layout[0])
+    return bind(_PUT_ALONG, g, index, axis=axis, shape=x.layout.shape)
 
 
 _ALONG = register(
@@ -200,7 +200,7 @@ def _put_along_lower(
 _PUT_ALONG = register(
     Op(
         "scatter_add_along_axis",
-        lambda g, index, *, axis, shape: Spec(shape, g[1]),
+        lambda g, index, *, axis, shape: Spec(shape, g.dtype),
         _put_along_lower,
         (lambda g, out, x, index, *, axis, shape: take_along_axis(g, index, axis=axis), None),
         literal_scalars=False,
@@ -220,7 +220,7 @@ def take_along_axis(x: ArrayLike, indices: ArrayLike, /, *, axis: int = -1) -> T
     [[2], [3]]
     """
     x, indices = current().lift(x), _positions(indices)
-    return bind(_ALONG, x, indices, axis=normalize_axis("take_along_axis", axis, len(x.layout[0])))
+    return bind(_ALONG, x, indices, axis=normalize_axis("take_along_axis", axis, len(x.layout.shape)))
 
 
 # x[key]
@@ -237,7 +237,7 @@ def getitem(x: Any, key: Any) -> Any:
         if any(_is_mask(k) for k in keys):
             raise ArgumentError(f"indexing: got {shown(key)}; {_MASKS}")
         if len(keys) == 1 and _is_index_array(keys[0]):
-            if not x.layout[0]:
+            if not x.layout.shape:
                 raise AxisError(
                     f"indexing: got {shown(key)} for shape (); a scalar has no axis to index; use it as it is"
                 )
@@ -247,7 +247,7 @@ def getitem(x: Any, key: Any) -> Any:
                 f"indexing: got {shown(key)}; a tensor or list can be the only index (x[indices]); use dg.take along an "
                 "axis, dg.take_along_axis, or dg.where for a mask"
             )
-    shape = x.layout[0]
+    shape = x.layout.shape
     dots = [n for n, k in enumerate(keys) if k is Ellipsis]
     named = len(keys) - len(dots) - sum([k is None for k in keys])
     if len(dots) > 1 or named > len(shape):
@@ -324,7 +324,7 @@ def _in_range_lower(
 IN_RANGE = register(
     Op(
         "in_range",
-        lambda x, *, low, high, what: Spec(x[0], x[1]),
+        lambda x, *, low, high, what: Spec(x.shape, x.dtype),
         _in_range_lower,
         (None,),
         literal_scalars=False,
@@ -336,7 +336,7 @@ IN_RANGE = register(
 def in_range(labels: Any, high: int, what: str = "label", name: str = "") -> Tensor:
     """The labels themselves, after the check that each lies in [0, high). `name`: the function that errors speak of."""
     labels = current().lift(labels)
-    integers_only(name or what, what, labels.layout[1])
+    integers_only(name or what, what, labels.layout.dtype)
     return bind(IN_RANGE, labels, low=0, high=high, what=f"{name}: {what}" if name else what)
 
 
@@ -359,7 +359,7 @@ def _one_hot_lower(
 _ONE_HOT = register(
     Op(
         "one_hot",
-        lambda x, *, classes, dtype: Spec((*x[0], classes), dtype),
+        lambda x, *, classes, dtype: Spec((*x.shape, classes), dtype),
         _one_hot_lower,
         (None,),
         literal_scalars=False,
@@ -378,7 +378,7 @@ def one_hot(labels: ArrayLike, classes: int, *, dtype: DTypeLike = "int64") -> T
     """
     count, name = integer("one_hot", "classes", classes, 1), dtype_name(dtype, DEFAULT_INTEGER)
     labels = _positions(labels)
-    fitting("one_hot", (*labels.layout[0], count))
+    fitting("one_hot", (*labels.layout.shape, count))
     return hot(in_range(labels, count, name="one_hot"), count, name)
 
 

@@ -33,13 +33,13 @@ class _Product:
         self.transposed = transpose_a, transpose_b
 
     def spec(self, a: Any, b: Any) -> Spec:
-        x, y = (_factor(s[0], transposed) for s, transposed in zip((a, b), self.transposed, strict=True))
+        x, y = (_factor(s.shape, transposed) for s, transposed in zip((a, b), self.transposed, strict=True))
         if x[-1] != y[-2]:
             raise ShapeError(
                 f"matmul: got shapes {x} and {y}; the last axis of the first ({x[-1]}) must equal the second-to-last of the "
                 f"second ({y[-2]}); transpose one of them"
             )
-        return Spec((*broadcast_shapes("matmul", x[:-2], y[:-2]), x[-2], y[-1]), promote(a[1], b[1]))
+        return Spec((*broadcast_shapes("matmul", x[:-2], y[:-2]), x[-2], y[-1]), promote(a.dtype, b.dtype))
 
     def lower(
         self, program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]
@@ -112,16 +112,16 @@ def matmul(a: ArrayLike, b: ArrayLike, /) -> Tensor:
     """
     front = current()
     a, b = front.lift(a), front.lift(b)
-    rank_a, rank_b = len(a.layout[0]), len(b.layout[0])
+    rank_a, rank_b = len(a.layout.shape), len(b.layout.shape)
     if not rank_a or not rank_b:
         raise ShapeError(
-            f"matmul: got shapes {a.layout[0]} and {b.layout[0]}; each needs an axis; multiply scalars with *"
+            f"matmul: got shapes {a.layout.shape} and {b.layout.shape}; each needs an axis; multiply scalars with *"
         )
     if rank_a > 1 and rank_b > 1:
         return front.apply(_MATMUL, (a, b), {})
-    if a.layout[0][-1] != b.layout[0][0 if rank_b == 1 else -2]:
+    if a.layout.shape[-1] != b.layout.shape[0 if rank_b == 1 else -2]:
         raise ShapeError(
-            f"matmul: got shapes {a.layout[0]} and {b.layout[0]}; the axes summed over must be equal; transpose one of them"
+            f"matmul: got shapes {a.layout.shape} and {b.layout.shape}; the axes summed over must be equal; transpose one of them"
         )
     out = _product(expand_dims(a, 0) if rank_a == 1 else a, expand_dims(b, 1) if rank_b == 1 else b)
     if rank_b == 1:
@@ -139,8 +139,8 @@ def vecdot(a: ArrayLike, b: ArrayLike, /, *, axis: int = -1) -> Tensor:
     11.0
     """
     products = multiply(a, b)
-    rank = len(products.layout[0])
-    return sum(products, axis=normalize_axis("vecdot", axis, rank), dtype=products.layout[1])
+    rank = len(products.layout.shape)
+    return sum(products, axis=normalize_axis("vecdot", axis, rank), dtype=products.layout.dtype)
 
 
 def outer(a: ArrayLike, b: ArrayLike, /) -> Tensor:
@@ -151,8 +151,8 @@ def outer(a: ArrayLike, b: ArrayLike, /) -> Tensor:
     [[3, 4], [6, 8]]
     """
     a, b = current().lift(a), current().lift(b)
-    if len(a.layout[0]) != 1 or len(b.layout[0]) != 1:
-        raise ShapeError(f"outer: got shapes {a.layout[0]} and {b.layout[0]}; both must be vectors; flatten them")
+    if len(a.layout.shape) != 1 or len(b.layout.shape) != 1:
+        raise ShapeError(f"outer: got shapes {a.layout.shape} and {b.layout.shape}; both must be vectors; flatten them")
     return multiply(expand_dims(a, 1), expand_dims(b, 0))
 
 
@@ -160,34 +160,36 @@ def outer(a: ArrayLike, b: ArrayLike, /) -> Tensor:
 
 
 def _linear_spec(x: Any, weight: Any, *bias: Any) -> None:
-    if len(weight[0]) != 2:
-        raise ShapeError(f"linear: got a weight of shape {weight[0]}; it must be (out_features, in_features)")
-    if not x[0] or x[0][-1] != weight[0][1]:
+    if len(weight.shape) != 2:
+        raise ShapeError(f"linear: got a weight of shape {weight.shape}; it must be (out_features, in_features)")
+    if not x.shape or x.shape[-1] != weight.shape[1]:
         raise ShapeError(
-            f"linear: got an input of shape {x[0]} and a weight of shape {weight[0]} (out_features, in_features); the "
-            f"input's last axis must be in_features = {weight[0][1]}; reshape the input or change the layer"
+            f"linear: got an input of shape {x.shape} and a weight of shape {weight.shape} (out_features, in_features); the "
+            f"input's last axis must be in_features = {weight.shape[1]}; reshape the input or change the layer"
         )
-    if bias and bias[0][0] != (weight[0][0],):
-        raise ShapeError(f"linear: got a bias of shape {bias[0][0]}; it must be (out_features,) = ({weight[0][0]},)")
+    if bias and bias[0].shape != (weight.shape[0],):
+        raise ShapeError(
+            f"linear: got a bias of shape {bias[0].shape}; it must be (out_features,) = ({weight.shape[0]},)"
+        )
 
 
 def _linear(x: Any, weight: Any, *bias: Any) -> Any:
     out = _product(_rows(x), weight, transpose_b=True)
     if bias:
         out = out + bias[0]
-    return reshape(out, (*x.layout[0][:-1], weight.layout[0][0]))
+    return reshape(out, (*x.layout.shape[:-1], weight.layout.shape[0]))
 
 
 def _linear_vjp(number: int, g: Any, out: Any, x: Any, weight: Any, *bias: Any) -> Any:
     if number == 0:
-        return reshape(_product(_rows(g), weight), x.layout[0])
+        return reshape(_product(_rows(g), weight), x.layout.shape)
     if number == 1:
         return _product(_rows(g), _rows(x), transpose_a=True)
     return sum(_rows(g), axis=0)
 
 
 def _rows(x: Any) -> Any:
-    shape = x.layout[0]
+    shape = x.layout.shape
     return x if len(shape) == 2 else reshape(x, (math.prod(shape[:-1]), shape[-1]))
 
 

@@ -29,21 +29,23 @@ def checked_reduction(name: str, reduction: str) -> Reduction:
 
 def _rows_spec(name: str) -> Any:
     def spec(x: Any, labels: Any, *, reduction: str) -> None:
-        if not is_float(x[1]):
-            raise DTypeError(f"{name}: got scores of {x[1]}; they must be floats; cast them with astype(x, 'float32')")
-        integers_only(name, "labels", labels[1])
-        if len(x[0]) != 2 or labels[0] != x[0][:1]:
+        if not is_float(x.dtype):
+            raise DTypeError(
+                f"{name}: got scores of {x.dtype}; they must be floats; cast them with astype(x, 'float32')"
+            )
+        integers_only(name, "labels", labels.dtype)
+        if len(x.shape) != 2 or labels.shape != x.shape[:1]:
             raise ShapeError(
-                f"{name}: got scores of shape {x[0]} and labels of shape {labels[0]}; they must be (rows, classes) and "
+                f"{name}: got scores of shape {x.shape} and labels of shape {labels.shape}; they must be (rows, classes) and "
                 "(rows,); reshape them"
             )
-        if x[0][0] == 0 and reduction == "mean":
+        if x.shape[0] == 0 and reduction == "mean":
             raise ShapeError(
-                f"{name}: got an empty batch (scores of shape {x[0]}); the mean of no rows is undefined; "
+                f"{name}: got an empty batch (scores of shape {x.shape}); the mean of no rows is undefined; "
                 "skip empty batches, or use reduction='sum'"
             )
-        if x[0][1] == 0:
-            raise ShapeError(f"{name}: got scores of shape {x[0]}; at least one class is needed")
+        if x.shape[1] == 0:
+            raise ShapeError(f"{name}: got scores of shape {x.shape}; at least one class is needed")
 
     return spec
 
@@ -52,7 +54,7 @@ def _reduced(rows: Any, reduction: str) -> Any:
     if reduction == "none":
         return rows
     total = sum(rows)
-    return total if reduction == "sum" else ew.divide(total, known(rows.layout[0][0], total))
+    return total if reduction == "sum" else ew.divide(total, known(rows.layout.shape[0], total))
 
 
 def _row_gradient(g: Any, n: int, reduction: str) -> Any:
@@ -63,10 +65,10 @@ def _row_gradient(g: Any, n: int, reduction: str) -> Any:
 
 
 def _cross_entropy(x: Any, labels: Any, *, reduction: str) -> Any:
-    labels = in_range(labels, x.layout[0][1])
+    labels = in_range(labels, x.layout.shape[1])
     shifted = ew.subtract(x, max(x, axis=1, keepdims=True))
     total = ew.log(sum(ew.exp(shifted), axis=1))
-    hit = hot(labels, x.layout[0][1], "bool")
+    hit = hot(labels, x.layout.shape[1], "bool")
     chosen = sum(ew.where(hit, shifted, -0.0), axis=1)
     return _reduced(ew.subtract(total, chosen), reduction)
 
@@ -75,8 +77,8 @@ def _cross_entropy_gradient(g: Any, x: Any, labels: Any, *, reduction: str) -> A
     shift = current().detach(max(x, axis=1, keepdims=True))  # it cancels, and so does its gradient
     e = ew.exp(ew.subtract(x, shift))
     p = ew.divide(e, sum(e, axis=1, keepdims=True))
-    hit = hot(labels, x.layout[0][1], "bool")
-    return ew.multiply(ew.where(hit, ew.subtract(p, 1.0), p), _row_gradient(g, x.layout[0][0], reduction))
+    hit = hot(labels, x.layout.shape[1], "bool")
+    return ew.multiply(ew.where(hit, ew.subtract(p, 1.0), p), _row_gradient(g, x.layout.shape[0], reduction))
 
 
 _CROSS_ENTROPY = register(
@@ -90,13 +92,13 @@ _CROSS_ENTROPY = register(
 
 
 def _nll_loss(x: Any, labels: Any, *, reduction: str) -> Any:
-    hit = hot(in_range(labels, x.layout[0][1]), x.layout[0][1], "bool")
+    hit = hot(in_range(labels, x.layout.shape[1]), x.layout.shape[1], "bool")
     return _reduced(ew.negative(sum(ew.where(hit, x, -0.0), axis=1)), reduction)
 
 
 def _nll_gradient(g: Any, x: Any, labels: Any, *, reduction: str) -> Any:
-    hit = hot(labels, x.layout[0][1], "bool")
-    return ew.where(hit, ew.negative(_row_gradient(g, x.layout[0][0], reduction)), 0.0)
+    hit = hot(labels, x.layout.shape[1], "bool")
+    return ew.where(hit, ew.negative(_row_gradient(g, x.layout.shape[0], reduction)), 0.0)
 
 
 _NLL_LOSS = register(composite("nll_loss", _nll_loss, spec=_rows_spec("nll_loss"), gradients=(_nll_gradient, None)))
@@ -152,12 +154,12 @@ def _mse_gradient_of_target(g: Any, x: Any, y: Any, *, reduction: str) -> Any:
 
 
 def _mse_spec(x: Any, y: Any, *, reduction: str) -> None:
-    if x[0] != y[0]:
-        raise ShapeError(f"mse_loss: got shapes {x[0]} and {y[0]}; they must be equal; reshape one of them")
-    if not (is_float(x[1]) and is_float(y[1])):
-        raise DTypeError(f"mse_loss: got {x[1]} and {y[1]}; both must be floats; cast with astype(…, 'float32')")
-    if reduction == "mean" and 0 in x[0]:
-        raise ShapeError(f"mse_loss: got an empty batch (shape {x[0]}); the mean of nothing is undefined; skip it")
+    if x.shape != y.shape:
+        raise ShapeError(f"mse_loss: got shapes {x.shape} and {y.shape}; they must be equal; reshape one of them")
+    if not (is_float(x.dtype) and is_float(y.dtype)):
+        raise DTypeError(f"mse_loss: got {x.dtype} and {y.dtype}; both must be floats; cast with astype(…, 'float32')")
+    if reduction == "mean" and 0 in x.shape:
+        raise ShapeError(f"mse_loss: got an empty batch (shape {x.shape}); the mean of nothing is undefined; skip it")
 
 
 _MSE = register(composite("mse_loss", _mse, spec=_mse_spec, gradients=(_mse_gradient, _mse_gradient_of_target)))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def _axes(x: Any, shape: Shape) -> tuple[int, ...]:
-    rank = len(x.layout[0])
+    rank = len(x.layout.shape)
     return tuple(range(rank - len(shape), rank))
 
 
@@ -60,24 +60,24 @@ def _of_bias(g: Any, *, shape: Shape, eps: float) -> Any:
 
 
 def _over_rows(g: Any, shape: Shape) -> Any:
-    return sum(g, axis=tuple(range(len(g.layout[0]) - len(shape))))
+    return sum(g, axis=tuple(range(len(g.layout.shape) - len(shape))))
 
 
 def _spec(x: Any, *affine: Any, shape: Shape, eps: float) -> None:
-    if not all(is_float(s[1]) for s in (x, *affine)):
+    if not all(is_float(s.dtype) for s in (x, *affine)):
         raise DTypeError(
-            f"layer_norm: got {' and '.join(s[1] for s in (x, *affine))}; it is defined for floats; cast with "
+            f"layer_norm: got {' and '.join(s.dtype for s in (x, *affine))}; it is defined for floats; cast with "
             "astype(x, 'float32') first"
         )
-    if not shape or x[0][-len(shape) :] != shape:
+    if not shape or x.shape[-len(shape) :] != shape:
         raise ShapeError(
-            f"layer_norm: got an input of shape {x[0]} and normalized_shape {shape}; these are the lengths of the input's "
+            f"layer_norm: got an input of shape {x.shape} and normalized_shape {shape}; these are the lengths of the input's "
             "last axes, one at least; reshape the input or change the layer"
         )
     for what, s in zip(("weight", "bias"), affine, strict=False):
-        if s[0] != shape:
+        if s.shape != shape:
             raise ShapeError(
-                f"layer_norm: got a {what} of shape {s[0]}; it must be normalized_shape = {shape}; reshape it"
+                f"layer_norm: got a {what} of shape {s.shape}; it must be normalized_shape = {shape}; reshape it"
             )
 
 
@@ -102,7 +102,7 @@ def layer_norm(
     """
     front, shape = current(), checked_shape("layer_norm", normalized_shape)
     if weight is None and bias is not None:
-        weight = ones(shape, dtype=front.lift(bias).layout[1])
+        weight = ones(shape, dtype=front.lift(bias).layout.dtype)
     affine = [front.lift(v) for v in (weight, bias) if v is not None]
     return bind(_LAYER_NORM, front.lift(x), *affine, shape=shape, eps=parameter("layer_norm", "eps", eps))
 

@@ -57,7 +57,7 @@ def foldable(program: Program, view: View, axes: Axes) -> tuple[View, Axes]:
 
 def count_along(x: Any, axes: Axes) -> int:
     """How many elements are folded into one."""
-    return math.prod(x.layout[0][a] for a in axes)
+    return math.prod(x.layout.shape[a] for a in axes)
 
 
 def not_empty(name: str, shape: Shape, axes: Axes) -> None:
@@ -79,8 +79,8 @@ def _fold_op(name: str, monoid: str, vjp: Vjp | None, element: Expression = _its
 
     def spec(x: Any, *, axes: Axes, keepdims: bool) -> Spec:
         if record.nothing is None:
-            not_empty(name, x[0], axes)
-        return Spec(reduced_shape(x[0], axes, keepdims), record.result(element(E.input(0, x[1])).dtype))
+            not_empty(name, x.shape, axes)
+        return Spec(reduced_shape(x.shape, axes, keepdims), record.result(element(E.input(0, x.dtype)).dtype))
 
     def lower(
         program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]
@@ -100,11 +100,11 @@ def _fold_op(name: str, monoid: str, vjp: Vjp | None, element: Expression = _its
 
 def with_axes(g: Any, x: Any, axes: Axes) -> Any:
     """A gradient or result with its reduced axes back at length 1."""
-    return reshape(g, reduced_shape(x.layout[0], axes, True))
+    return reshape(g, reduced_shape(x.layout.shape, axes, True))
 
 
 def spread(g: Any, x: Any, axes: Axes) -> Any:
-    return broadcast_to(with_axes(g, x, axes), x.layout[0])
+    return broadcast_to(with_axes(g, x, axes), x.layout.shape)
 
 
 def _sum_vjp(g: Any, out: Any, x: Any, *, axes: Axes, keepdims: bool) -> Any:
@@ -113,9 +113,9 @@ def _sum_vjp(g: Any, out: Any, x: Any, *, axes: Axes, keepdims: bool) -> Any:
 
 def _prod_gradient(g: Any, x: Any, *, axes: Axes) -> Any:
     zero = ew.equal(x, 0.0)
-    zeros = sum(ew.astype(zero, x.layout[1]), axis=axes, keepdims=True)
+    zeros = sum(ew.astype(zero, x.layout.dtype), axis=axes, keepdims=True)
     others = prod(ew.where(zero, 1.0, x), axis=axes, keepdims=True)
-    odd = ew.astype(ew.logical_not(ew.isfinite(x)), x.layout[1])
+    odd = ew.astype(ew.logical_not(ew.isfinite(x)), x.layout.dtype)
     with_zero = ew.where(ew.greater(ew.subtract(sum(odd, axis=axes, keepdims=True), odd), 0.0), math.nan, 0.0)
     divisor = ew.where(zero, 1.0, ew.where(ew.isinf(x), ew.sign(x), x))  # an infinity beside another leaves one
     without = ew.where(ew.equal(zeros, 0.0), ew.divide(others, divisor), with_zero)
@@ -126,7 +126,7 @@ def _prod_gradient(g: Any, x: Any, *, axes: Axes) -> Any:
 
 def _extreme_gradient(g: Any, out: Any, x: Any, *, axes: Axes) -> Any:
     hit = ew.logical_or(ew.equal(x, out), ew.logical_and(ew.isnan(x), ew.isnan(out)))
-    weight = ew.astype(hit, x.layout[1])
+    weight = ew.astype(hit, x.layout.dtype)
     return ew.multiply(ew.divide(g, sum(weight, axis=axes, keepdims=True)), weight)
 
 
@@ -141,7 +141,7 @@ def _prod_gradient_vjp(number: int, u: Any, out: Any, g: Any, x: Any, *, axes: A
     """
     if number == 0:
         return sum(ew.multiply(u, bind(_PROD_GRADIENT, full_like(g, 1), x, axes=axes)), axis=axes, keepdims=True)
-    shape = x.layout[0]
+    shape = x.layout.shape
     order = (*(a for a in range(len(shape)) if a not in axes), *axes)
     n = count_along(x, axes)
     rows, us = (reshape(permute_dims(v, order), (-1 if n else 0, n)) for v in (x, u))
@@ -179,7 +179,7 @@ _COUNT_NONZERO = _fold_op("count_nonzero", "sum", None, lambda x: E.cast(x, "boo
 
 def reduced(op: Op, x: Any, axis: Axis, keepdims: bool) -> Tensor:
     x = current().lift(x)
-    axes = normalize_axes(op.name, axis, len(x.layout[0]))
+    axes = normalize_axes(op.name, axis, len(x.layout.shape))
     return bind(op, x, axes=axes, keepdims=flag(op.name, "keepdims", keepdims))
 
 
@@ -279,9 +279,9 @@ def count_nonzero(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False)
 
 def _arg_op(name: str, monoid: str) -> Op:
     def spec(x: Any, *, axis: int, keepdims: bool) -> Spec:
-        if x[0][axis] == 0:
-            raise ShapeError(f"{name}: got shape {x[0]}, empty along axis {axis}; there is no element to find")
-        return Spec(reduced_shape(x[0], (axis,), keepdims), DEFAULT_INTEGER)
+        if x.shape[axis] == 0:
+            raise ShapeError(f"{name}: got shape {x.shape}, empty along axis {axis}; there is no element to find")
+        return Spec(reduced_shape(x.shape, (axis,), keepdims), DEFAULT_INTEGER)
 
     def lower(
         program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]
@@ -314,12 +314,12 @@ _ARGMIN = _arg_op("argmin", "min")
 def _arg(op: Op, x: Any, axis: SupportsIndex | None, keepdims: bool) -> Tensor:
     x, keepdims = current().lift(x), flag(op.name, "keepdims", keepdims)
     if axis is None:
-        rank = len(x.layout[0])
+        rank = len(x.layout.shape)
         found = bind(op, reshape(x, (-1,)) if x.spec.size else reshape(x, (0,)), axis=0, keepdims=False)
         return reshape(found, (1,) * rank) if keepdims else found
-    if not x.layout[0]:
+    if not x.layout.shape:
         raise AxisError(f"{op.name}: got axis {shown(axis)} for a scalar; leave the axis out")
-    return bind(op, x, axis=normalize_axis(op.name, axis, len(x.layout[0])), keepdims=keepdims)
+    return bind(op, x, axis=normalize_axis(op.name, axis, len(x.layout.shape)), keepdims=keepdims)
 
 
 def argmax(x: ArrayLike, /, *, axis: SupportsIndex | None = None, keepdims: bool = False) -> Tensor:
@@ -351,7 +351,7 @@ def argmin(x: ArrayLike, /, *, axis: SupportsIndex | None = None, keepdims: bool
 
 def sum_to(x: Any, spec: Spec) -> Any:
     """x summed over the axes along which `spec` was broadcast, in the dtype of `spec`: the gradient of broadcasting."""
-    have, want = x.layout[0], spec[0]
+    have, want = x.layout.shape, spec.shape
     if have != want:
         pairs = zip(have[len(have) - len(want) :], want, strict=True) if len(have) >= len(want) else ((0, 2),)
         if [n for m, n in pairs if n not in (1, m)]:
@@ -364,7 +364,7 @@ def sum_to(x: Any, spec: Spec) -> Any:
         x = bind(_SUM, x, axes=(*range(new), *ones), keepdims=bool(ones)) if new or ones else x
         if ones:
             x = reshape(x, want)
-    return x if x.layout[1] == spec[1] else ew.astype(x, spec[1])
+    return x if x.layout.dtype == spec.dtype else ew.astype(x, spec.dtype)
 
 
 __all__ = [

@@ -66,8 +66,8 @@ class Scalar:
         return E.cast(result, dtype) if result.dtype == DTYPES[dtype].compute else result  # the one rounding
 
     def spec(self, *specs: Any, **params: Any) -> Spec:
-        shape = broadcast_shapes(self.name, *[s[0] for s in specs])
-        dtypes = tuple([s[1] for s in specs])
+        shape = broadcast_shapes(self.name, *[s.shape for s in specs])
+        dtypes = tuple([s.dtype for s in specs])
         key = (dtypes, *params.values())
         dtype = self._dtypes.get(key)
         if dtype is None:
@@ -140,7 +140,7 @@ class Scalar:
         return derivative.vjp(result, [xs[number]], g, out)[0]
 
     def vjp(self, number: int, g: Any, out: Any, /, *inputs: Any, **params: Any) -> Any:
-        dtypes = tuple([x.layout[1] for x in inputs])
+        dtypes = tuple([x.layout.dtype for x in inputs])
         key = (number, dtypes, *params.values())
         rule = self._rules.get(key, self)
         if rule is self:
@@ -219,8 +219,8 @@ def binary(
     def function(x: ArrayLike, y: ArrayLike, /) -> Tensor:
         front = current()
         if not (isinstance(x, Tensor) and isinstance(y, Tensor)):
-            if y.__class__ is float and isinstance(x, Tensor) and x.layout[1] in FLOATS:
-                y = front.constant(y, x.layout[1])  # the common case, without the detour
+            if y.__class__ is float and isinstance(x, Tensor) and x.layout.dtype in FLOATS:
+                y = front.constant(y, x.layout.dtype)  # the common case, without the detour
             else:
                 x, y = meet(name, (x, y))
         return front.apply(op, (x, y), {})

@@ -83,14 +83,14 @@ def _view_op(name: str, spec: Any, rule: Any, vjp: Any) -> Op:
 
 
 def _reshape_spec(x: Any, *, shape: Shape) -> Spec:
-    return Spec(shape, x[1])
+    return Spec(shape, x.dtype)
 
 
 def _reshape_view(view: View, out: Spec, *, shape: Shape) -> View | None:
     return view.with_layout(shape, contiguous_strides(shape)) if view.contiguous else None
 
 
-_RESHAPE = _view_op("reshape", _reshape_spec, _reshape_view, (lambda g, out, x, *, shape: reshape(g, x.layout[0]),))
+_RESHAPE = _view_op("reshape", _reshape_spec, _reshape_view, (lambda g, out, x, *, shape: reshape(g, x.layout.shape),))
 
 
 def reshape(x: ArrayLike, /, shape: ShapeLike) -> Tensor:
@@ -103,7 +103,7 @@ def reshape(x: ArrayLike, /, shape: ShapeLike) -> Tensor:
     [[0, 1, 2], [3, 4, 5]]
     """
     x = current().lift(x)
-    old = x.layout[0]
+    old = x.layout.shape
     if shape.__class__ is tuple and shape == old:
         return identity(x)
     new = integers("reshape", "shape", shape, ShapeError)
@@ -130,7 +130,7 @@ def expand_dims(x: ArrayLike, /, axis: int = 0) -> Tensor:
     (2, 1, 3)
     """
     x = current().lift(x)
-    shape = x.layout[0]
+    shape = x.layout.shape
     at = normalize_axis("expand_dims", axis, len(shape) + 1)
     return reshape(x, (*shape[:at], 1, *shape[at:]))
 
@@ -143,7 +143,7 @@ def squeeze(x: ArrayLike, /, axis: Axis = None) -> Tensor:
     (2, 3)
     """
     x = current().lift(x)
-    shape = x.layout[0]
+    shape = x.layout.shape
     ones = tuple(a for a, n in enumerate(shape) if n == 1)
     axes = ones if axis is None else normalize_axes("squeeze", axis, len(shape))
     if any(shape[a] != 1 for a in axes):
@@ -159,7 +159,7 @@ def flatten(x: ArrayLike, /, start_axis: int = 0, end_axis: int = -1) -> Tensor:
     (2, 12)
     """
     x = current().lift(x)
-    shape = x.layout[0]
+    shape = x.layout.shape
     if not shape:
         return reshape(x, (1,))
     first, last = normalize_axis("flatten", start_axis, len(shape)), normalize_axis("flatten", end_axis, len(shape))
@@ -170,7 +170,7 @@ def flatten(x: ArrayLike, /, start_axis: int = 0, end_axis: int = -1) -> Tensor:
 
 
 def _permute_spec(x: Any, *, axes: tuple[int, ...]) -> Spec:
-    return Spec(tuple(x[0][a] for a in axes), x[1])
+    return Spec(tuple(x.shape[a] for a in axes), x.dtype)
 
 
 def _permute_view(view: View, out: Spec, *, axes: tuple[int, ...]) -> View:
@@ -192,7 +192,7 @@ def permute_dims(x: ArrayLike, /, axes: Integers) -> Tensor:
     (4, 2, 3)
     """
     x = current().lift(x)
-    rank = len(x.layout[0])
+    rank = len(x.layout.shape)
     given = integers("permute_dims", "axes", axes, AxisError)
     order = tuple(normalize_axis("permute_dims", a, rank) for a in given)
     if sorted(order) != list(range(rank)):
@@ -208,7 +208,7 @@ def swapaxes(x: ArrayLike, /, axis1: int, axis2: int) -> Tensor:
     (4, 3, 2)
     """
     x = current().lift(x)
-    rank = len(x.layout[0])
+    rank = len(x.layout.shape)
     order = list(range(rank))
     i, j = normalize_axis("swapaxes", axis1, rank), normalize_axis("swapaxes", axis2, rank)
     order[i], order[j] = order[j], order[i]
@@ -223,10 +223,10 @@ def matrix_transpose(x: ArrayLike, /) -> Tensor:
     [[1, 3], [2, 4]]
     """
     x = current().lift(x)
-    rank = len(x.layout[0])
+    rank = len(x.layout.shape)
     if rank < 2:
         raise ShapeError(
-            f"matrix_transpose: got shape {x.layout[0]}; at least 2 axes are needed; add one with expand_dims"
+            f"matrix_transpose: got shape {x.layout.shape}; at least 2 axes are needed; add one with expand_dims"
         )
     return bind(_PERMUTE, x, axes=(*range(rank - 2), rank - 1, rank - 2))
 
@@ -239,7 +239,7 @@ def moveaxis(x: ArrayLike, source: int, destination: int, /) -> Tensor:
     (3, 4, 2)
     """
     x = current().lift(x)
-    rank = len(x.layout[0])
+    rank = len(x.layout.shape)
     order = list(range(rank))
     order.insert(normalize_axis("moveaxis", destination, rank), order.pop(normalize_axis("moveaxis", source, rank)))
     return permute_dims(x, order)
@@ -253,7 +253,7 @@ def _broadcast_view(view: View, out: Spec, *, shape: Shape) -> View:
 
 
 _BROADCAST = _view_op(
-    "broadcast_to", lambda x, *, shape: Spec(shape, x[1]), _broadcast_view, (lambda g, out, x, *, shape: g,)
+    "broadcast_to", lambda x, *, shape: Spec(shape, x.dtype), _broadcast_view, (lambda g, out, x, *, shape: g,)
 )
 
 
@@ -268,7 +268,7 @@ def broadcast_to(x: ArrayLike, /, shape: ShapeLike) -> Tensor:
     """
     x = current().lift(x)
     new = checked_shape("broadcast_to", shape)
-    old = x.layout[0]
+    old = x.layout.shape
     if broadcast_shapes("broadcast_to", old, new) != new:
         raise ShapeError(f"broadcast_to: got shape {new} for a tensor of shape {old}; every axis must be equal or 1")
     return identity(x) if new == old else bind(_BROADCAST, x, shape=new)
@@ -282,7 +282,7 @@ def broadcast_arrays(*arrays: ArrayLike) -> list[Tensor]:
     [(2, 3), (2, 3)]
     """
     parts = [current().lift(x) for x in tensors("broadcast_arrays", arrays)]
-    shape = broadcast_shapes("broadcast_arrays", *[x.layout[0] for x in parts])
+    shape = broadcast_shapes("broadcast_arrays", *[x.layout.shape for x in parts])
     return [broadcast_to(x, shape) for x in parts]
 
 
@@ -292,7 +292,7 @@ Window = tuple[tuple[int, int, int], ...]  # (start, step, length) of each axis
 
 
 def _slice_spec(x: Any, *, window: Window) -> Spec:
-    return Spec(tuple(length for _, _, length in window), x[1])
+    return Spec(tuple(length for _, _, length in window), x.dtype)
 
 
 def window_view(view: View, window: Window) -> View:
@@ -307,7 +307,7 @@ SLICE: Op = _view_op(
     "slice",
     _slice_spec,
     lambda view, out, *, window: window_view(view, window),
-    (lambda g, out, x, *, window: bind(_EMBED, g, shape=x.layout[0], window=window),),
+    (lambda g, out, x, *, window: bind(_EMBED, g, shape=x.layout.shape, window=window),),
 )
 
 
@@ -325,7 +325,7 @@ def _embed_lower(
 _EMBED: Op = register(
     Op(
         "embed",  # zeros of a shape with x in a window: the gradient of slice
-        lambda x, *, shape, window: Spec(shape, x[1]),
+        lambda x, *, shape, window: Spec(shape, x.dtype),
         _embed_lower,
         (lambda g, out, x, *, shape, window: bind(SLICE, g, window=window),),
     )
@@ -340,7 +340,7 @@ def flip(x: ArrayLike, /, axis: Axis = None) -> Tensor:
     [2, 1, 0]
     """
     x = current().lift(x)
-    shape = x.layout[0]
+    shape = x.layout.shape
     axes = normalize_axes("flip", axis, len(shape))
     window = tuple((n - 1, -1, n) if a in axes and n else (0, 1, n) for a, n in enumerate(shape))
     return bind(SLICE, x, window=window) if axes else identity(x)
@@ -352,14 +352,14 @@ def flip(x: ArrayLike, /, axis: Axis = None) -> Tensor:
 def _concat_spec(*specs: Any, axis: int) -> Spec:
     first = specs[0][0]
     for s in specs[1:]:
-        if len(s[0]) != len(first) or any(
-            m != n for a, (m, n) in enumerate(zip(s[0], first, strict=True)) if a != axis
+        if len(s.shape) != len(first) or any(
+            m != n for a, (m, n) in enumerate(zip(s.shape, first, strict=True)) if a != axis
         ):
             raise ShapeError(
-                f"concat: got shapes {first} and {s[0]} along axis {axis}; all other axes must be equal; reshape one of them"
+                f"concat: got shapes {first} and {s.shape} along axis {axis}; all other axes must be equal; reshape one of them"
             )
-    shape = (*first[:axis], sum(s[0][axis] for s in specs), *first[axis + 1 :])
-    return Spec(shape, promote(*[s[1] for s in specs]))
+    shape = (*first[:axis], sum(s.shape[axis] for s in specs), *first[axis + 1 :])
+    return Spec(shape, promote(*[s.dtype for s in specs]))
 
 
 def _concat_parts(shapes: Sequence[Shape], axis: int) -> list[Window]:
@@ -381,7 +381,7 @@ def _concat_lower(
 
 
 def _concat_vjp(number: int, g: Any, out: Any, *inputs: Any, axis: int) -> Any:
-    return bind(SLICE, g, window=_concat_parts([x.layout[0] for x in inputs], axis)[number])
+    return bind(SLICE, g, window=_concat_parts([x.layout.shape for x in inputs], axis)[number])
 
 
 _CONCAT = register(Op("concat", _concat_spec, _concat_lower, _concat_vjp))
@@ -397,9 +397,9 @@ def concat(arrays: Sequence[ArrayLike], /, axis: int = 0) -> Tensor:
     [[0.0, 1.0, 1.0], [0.0, 1.0, 1.0]]
     """
     parts = [current().lift(x) for x in tensors("concat", arrays)]
-    if not parts[0].layout[0]:
+    if not parts[0].layout.shape:
         raise ShapeError("concat: got a tensor of shape (); it has no axis to join along; use stack")
-    at = normalize_axis("concat", axis, len(parts[0].layout[0]))
+    at = normalize_axis("concat", axis, len(parts[0].layout.shape))
     return bind(_CONCAT, *parts, axis=at)
 
 
@@ -411,9 +411,9 @@ def stack(arrays: Sequence[ArrayLike], /, axis: int = 0) -> Tensor:
     [[0.0, 1.0], [0.0, 1.0]]
     """
     parts = [current().lift(x) for x in tensors("stack", arrays)]
-    if len({x.layout[0] for x in parts}) > 1:
-        raise ShapeError(f"stack: got shapes {', '.join(str(x.layout[0]) for x in parts)}; they must all be equal")
-    at = normalize_axis("stack", axis, len(parts[0].layout[0]) + 1)
+    if len({x.layout.shape for x in parts}) > 1:
+        raise ShapeError(f"stack: got shapes {', '.join(str(x.layout.shape) for x in parts)}; they must all be equal")
+    at = normalize_axis("stack", axis, len(parts[0].layout.shape) + 1)
     return concat([expand_dims(x, at) for x in parts], axis=at)
 
 
@@ -427,8 +427,8 @@ def split(x: ArrayLike, sections: Integers, /, axis: int = 0) -> list[Tensor]:
     [[0, 1], [2, 3, 4]]
     """
     x = current().lift(x)
-    at = normalize_axis("split", axis, len(x.layout[0]))
-    n = x.layout[0][at]
+    at = normalize_axis("split", axis, len(x.layout.shape))
+    n = x.layout.shape[at]
     if is_sequence(sections):
         lengths = integers("split", "lengths", sections, ShapeError)
         if sum(lengths) != n or any(length < 0 for length in lengths):
@@ -442,7 +442,7 @@ def split(x: ArrayLike, sections: Integers, /, axis: int = 0) -> list[Tensor]:
         lengths = (n // count,) * count
     parts, start = [], 0
     for length in lengths:
-        window = tuple((start, 1, length) if a == at else (0, 1, m) for a, m in enumerate(x.layout[0]))
+        window = tuple((start, 1, length) if a == at else (0, 1, m) for a, m in enumerate(x.layout.shape))
         parts.append(bind(SLICE, x, window=window))
         start += length
     return parts
@@ -465,7 +465,7 @@ def _fill_lower(
     return (out,)
 
 
-FILL = register(Op("full", lambda value, *, shape: Spec(shape, value[1]), _fill_lower, (None,)))
+FILL = register(Op("full", lambda value, *, shape: Spec(shape, value.dtype), _fill_lower, (None,)))
 
 
 def zeros_like(x: ArrayLike, /, dtype: DTypeLike | None = None) -> Tensor:
@@ -496,7 +496,7 @@ def full_like(x: ArrayLike, value: ArrayLike, /, dtype: DTypeLike | None = None)
     [3.0, 3.0]
     """
     x = current().detach(x)  # its values do not matter
-    return filled("full_like", x.layout[0], value, dtype_name(dtype, x.layout[1]))
+    return filled("full_like", x.layout.shape, value, dtype_name(dtype, x.layout.dtype))
 
 
 def filled(name: str, shape: Shape, value: Any, dtype: str) -> Tensor:

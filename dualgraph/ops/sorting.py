@@ -27,7 +27,7 @@ LONGEST = 2**32 - 1  # elements of a row: their positions have 32 bits
 
 
 def _spec(x: Any, *, axis: int, descending: bool) -> Spec:
-    return Spec(x[0], DEFAULT_INTEGER)
+    return Spec(x.shape, DEFAULT_INTEGER)
 
 
 def _lower(
@@ -63,7 +63,7 @@ def _order(name: str, x: Any, axis: Any, descending: Any, stable: Any) -> tuple[
     """x, the order, and the axis from the left."""
     x, descending = current().lift(x), flag(name, "descending", descending)
     flag(name, "stable", stable)  # it always is
-    shape = x.layout[0]
+    shape = x.layout.shape
     axis = normalize_axis(name, axis, len(shape))
     if shape[axis] > LONGEST:
         raise ShapeError(

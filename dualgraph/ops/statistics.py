@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 def known(value: float, like: Any) -> Any:
     """A number that follows from a shape or an option, in the dtype of a tensor."""
-    return current().number(float(value), like.layout[1])
+    return current().number(float(value), like.layout.dtype)
 
 
 def _float_spec(name: str) -> Any:
     def spec(x: Any, **params: Any) -> None:
-        if not is_float(x[1]):
+        if not is_float(x.dtype):
             raise DTypeError(
-                f"{name}: got {x[1]}; it is defined for floats; cast with astype(x, '{DEFAULT_FLOAT}') first"
+                f"{name}: got {x.dtype}; it is defined for floats; cast with astype(x, '{DEFAULT_FLOAT}') first"
             )
 
     return spec
@@ -96,7 +96,7 @@ def _logsumexp(x: Any, *, axes: Axes, keepdims: bool) -> Any:
     shift = ew.where(ew.isfinite(top), top, 0.0)  # an infinite maximum must not give inf - inf
     total = sum(ew.exp(ew.subtract(x, shift)), axis=axes, keepdims=True)
     result = ew.add(ew.log(total), shift)
-    return result if keepdims else reshape(result, reduced_shape(x.layout[0], axes, False))
+    return result if keepdims else reshape(result, reduced_shape(x.layout.shape, axes, False))
 
 
 def _logsumexp_vjp(g: Any, out: Any, x: Any, *, axes: Axes, keepdims: bool) -> Any:
@@ -105,7 +105,7 @@ def _logsumexp_vjp(g: Any, out: Any, x: Any, *, axes: Axes, keepdims: bool) -> A
 
 def _logsumexp_spec(x: Any, *, axes: Axes, keepdims: bool) -> None:
     _float_spec("logsumexp")(x)
-    not_empty("logsumexp", x[0], axes)
+    not_empty("logsumexp", x.shape, axes)
 
 
 _MEAN = register(composite("mean", _mean, (_mean_vjp,), _float_spec("mean")))
@@ -142,7 +142,7 @@ def var(x: ArrayLike, /, *, axis: Axis = None, correction: float = 0.0, keepdims
 
 def _spread_of(op: Op, x: Any, axis: Axis, correction: float, keepdims: bool) -> Tensor:
     x = current().lift(x)
-    axes, taken = normalize_axes(op.name, axis, len(x.layout[0])), parameter(op.name, "correction", correction)
+    axes, taken = normalize_axes(op.name, axis, len(x.layout.shape)), parameter(op.name, "correction", correction)
     return bind(op, x, axes=axes, correction=taken, keepdims=flag(op.name, "keepdims", keepdims))
 
 

@@ -324,7 +324,7 @@ def _members(name: str, given: Mapping[str, Any], seen: dict[int, int]) -> list[
             raise DTypeError(
                 f"{name}: parameter {len(seen)} is {shown(p)}; only a variable can be updated; make it an nn.Parameter"
             ).at(here())
-        if not is_float(p.layout[1]):
+        if not is_float(p.layout.dtype):
             raise DTypeError(f"{name}: parameter {len(seen)} is {p.spec}; only floats have gradients; cast it").at(
                 here()
             )

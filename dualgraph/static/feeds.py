@@ -44,7 +44,7 @@ class Feeds:
         """A value for an input of a function that is being traced as a part of another one."""
         if not isinstance(value, Tensor):
             return current().lift(self._checked(number, value))
-        self._check_spec(number, value.shape, value.layout[1])
+        self._check_spec(number, value.shape, value.layout.dtype)
         return value
 
     def _checked(self, number: int, value: Any) -> Array:
