@@ -33,6 +33,7 @@ _USER_CODE = (os.path.join(_PACKAGE, "models") + os.sep, os.path.join(_PACKAGE, 
 _BETWEEN = {
     os.path.join(os.path.dirname(os.__file__), f"{n}.py") for n in ("contextlib", "copy", "functools", "pickle")
 }
+_NUMPY = os.path.join("-packages", "numpy", "")  # whose functions make arrays of what they are given
 _internal: dict[str, bool] = {}  # by file: the hash of a code object costs more than the rest
 _new_tuple = tuple.__new__
 
@@ -81,7 +82,7 @@ def is_internal(file: str) -> bool:
     internal = _internal.get(file)
     if internal is None:
         internal = file.startswith(_PACKAGE) and not file.startswith(_USER_CODE)
-        internal = internal or file.startswith("<frozen") or file in _BETWEEN
+        internal = internal or file.startswith("<frozen") or file in _BETWEEN or _NUMPY in file
         _internal[file] = internal
     return internal
 

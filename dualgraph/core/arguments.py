@@ -93,7 +93,10 @@ def choice(name: str, what: str, value: Any, options: Sequence[str]) -> str:
     if not isinstance(value, str) or value not in options:
         near = difflib.get_close_matches(value, options, 1) if isinstance(value, str) else []
         remedy = f"did you mean {near[0]!r}?" if near else "choose one of these"
-        raise ArgumentError(f"{name}: got {what} {shown(value)}; it must be one of {', '.join(options)}; {remedy}")
+        among = f"one of {', '.join(options)}" if options else "one of those that there are, and there are none"
+        raise ArgumentError(
+            f"{name}: got {what} {shown(value)}; it must be {among}; {remedy if options else 'leave it out'}"
+        )
     return value
 
 

@@ -144,7 +144,8 @@ def _along_spec(x: Any, index: Any, *, axis: int) -> Spec:
         m != n for a, (m, n) in enumerate(zip(x.shape, index.shape, strict=True)) if a != axis
     ):
         raise ShapeError(
-            f"take_along_axis: got shapes {x.shape} and {index.shape}; all axes but axis {axis} must be equal; reshape the indices"
+            f"take_along_axis: got shapes {x.shape} and {index.shape}; all axes but axis {axis} must be equal; reshape the "
+            "indices"
         )
     return Spec(index.shape, x.dtype)
 

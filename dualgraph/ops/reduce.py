@@ -80,7 +80,9 @@ def _fold_op(name: str, monoid: str, vjp: Vjp | None, element: Expression = _its
     def spec(x: Any, *, axes: Axes, keepdims: bool) -> Spec:
         if record.nothing is None:
             not_empty(name, x.shape, axes)
-        return Spec(reduced_shape(x.shape, axes, keepdims), record.result(element(E.input(0, x.dtype)).dtype))
+        found = element(E.widened(E.input(0, x.dtype))).dtype
+        dtype = x.dtype if found == DTYPES[x.dtype].compute else found  # what is calculated is stored as x is
+        return Spec(reduced_shape(x.shape, axes, keepdims), record.result(dtype))
 
     def lower(
         program: Program, operands: tuple[Operand, ...], specs: tuple[Spec, ...], params: dict[str, Any]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn
@@ -86,6 +87,7 @@ class Executable(Generic[R]):
         differentiate_seconds: float = 0.0,
         verified: bool = False,
     ):
+        graph.check()
         self.graph = graph
         self._outputs, self._structure = tree.flatten(outputs)
         wanted = [graph.lift(x) for x in self._outputs if isinstance(x, Symbol)]
@@ -414,7 +416,7 @@ def _found(item: Any, calls: dict[str, Call]) -> Symbol:
 
 def _own(x: Any) -> Any:
     """A result that is no tensor, for this call alone: what can be changed is copied."""
-    return copy.copy(x) if isinstance(x, (np.ndarray, set, bytearray)) else x
+    return copy.copy(x) if isinstance(x, (np.ndarray, set, bytearray, deque)) else x
 
 
 def _leaf(array: Array, symbol: Symbol) -> Value:

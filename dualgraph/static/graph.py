@@ -230,15 +230,24 @@ class Graph(Recorder):
         """The calls in program order."""
         return dags.calculations(self.dag)
 
+    def check(self) -> None:
+        """Refuse a DAG that has lost inputs or variables."""
+        leaves = {x.node for x in self.placeholders} | {link.node for link in self.variables.values()}
+        if not leaves.issubset(self.dag):
+            raise self._changed()
+
+    def _changed(self) -> GraphError:
+        return GraphError(
+            f"compile: got a DAG of {len(self.dag)} calls, not the {self._defined} that were defined; a graph is changed by "
+            "passes (static.Pass), not behind its back"
+        )
+
     def finished(self, results: Sequence[Symbol]) -> networkx.MultiDiGraph[Call]:
         """The DAG with what is wanted of it: these results, and the new values of variables."""
         self._reopen()
         dags.check("compile", self.dag)
         if len(self.dag) != self._defined:
-            raise GraphError(
-                f"compile: got a DAG of {len(self.dag)} calls, and {self._defined} were defined; a graph is changed by "
-                "passes (static.Pass), not behind its back"
-            )
+            raise self._changed()
         updated = [v for v in self.variables.values() if v.updated]
         self._sinks = [dags.result(x, number) for number, x in enumerate(results)]
         self._sinks += [dags.update(Symbol(self, v.node, 0, leaf=True), v.value) for v in updated]

@@ -16,11 +16,14 @@ from conformance.modes import assert_bits, assert_modes_agree, differentiated, l
 from conformance.samples import ELEMENTWISE, FLOAT_DOMAINS, FLOATING, Sample
 from dualgraph import errors, nn, optim, static
 from dualgraph.bits import same_bits
+from dualgraph.core.mode import bind
 from dualgraph.dtypes import COMPUTED, DTYPES, NAMES, NUMPY_DTYPES, converted, widened
 from dualgraph.kernels import expr as E
 from dualgraph.kernels import provider, reference
 from dualgraph.kernels.kinds import Loop
 from dualgraph.kernels.program import Program
+from dualgraph.ops.reduce import _fold_op
+from dualgraph.ops.registry import OPS
 from dualgraph.spec import Spec, is_float
 
 Array = np.ndarray[Any, Any]
@@ -390,3 +393,19 @@ def test_the_gradient_of_a_mean_divides_by_the_whole_count() -> None:
     x = dg.ones(1001, dtype="bfloat16").requires_grad_()
     for run in (slope, static.jit(slope)):
         assert same_bits(run(x).numpy(), np.full(1001, np.float32(3) / np.float32(1001)).astype(BFLOAT16))
+
+
+def test_a_fold_of_what_is_calculated_keeps_the_dtype() -> None:
+    """As sums do: an expression before a fold calculates in float32, and the result is stored as the operand is."""
+    op = _fold_op("sum_of_squares", "sum", None, lambda x: x * x)
+    x = dg.tensor(np.linspace(-3, 3, 7), dtype="bfloat16")
+
+    def run(x: Any) -> Any:
+        return bind(op, x, axes=(0,), keepdims=False)
+
+    expected = np.float32(np.sum(x.numpy().astype(np.float32) ** 2)).astype(BFLOAT16)
+    try:
+        for mode in (run, static.jit(run)):
+            assert same_bits(mode(x).numpy(), np.asarray(expected))
+    finally:
+        del OPS["sum_of_squares"]

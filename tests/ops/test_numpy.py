@@ -129,3 +129,10 @@ def test_numpy_finds_no_symbols_unequal(compare):
     """It takes every error for "not equal"."""
     with pytest.raises(SymbolError, match="where"):
         static.jit(lambda a: a * 2.0 if compare(a, a) else a * 3.0)(dg.ones(2))
+
+
+@pytest.mark.parametrize("function", [np.sort, np.argsort, np.median, np.sin, np.asarray], ids=lambda f: f.__name__)
+def test_the_line_of_a_function_of_numpy_is_the_users(function: Any) -> None:
+    with pytest.raises(SymbolError) as caught:
+        static.jit(lambda x: function(x))(dg.ones(3))
+    assert caught.value.where.file == __file__

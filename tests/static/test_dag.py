@@ -373,8 +373,11 @@ EDITS: dict[str, tuple[Callable[[Any, dict[str, Call]], Any], str]] = {
     "a cycle": (lambda d, c: d.add_edge(c["tanh"], c["multiply"], "effect", effect="order"), "the graph has a cycle"),
     "effects in another order": (exchanged, "was defined before take_.*, and edges put it behind"),
     "a lost effect": (lambda d, c: d.remove_edge(*effects(d)), 'take_.* must run after take_.*effect="order"'),
-    "one more call": (lambda d, c: d.add_node(call_of_its_own()), "a DAG of 10 calls, and 9 were defined"),
-    "one call less": (lambda d, c: d.remove_node(max(d, key=lambda call: call.serial)), "of 8 calls, and 9 were"),
+    "one more call": (lambda d, c: d.add_node(call_of_its_own()), "a DAG of 10 calls, not the 9 that were defined"),
+    "one call less": (
+        lambda d, c: d.remove_node(max(d, key=lambda call: call.serial)),
+        "of 8 calls, not the 9 that were",
+    ),
     "a string": (lambda d, c: d.add_node("tanh"), "a node that is str; nodes are calls"),
 }
 
@@ -629,6 +632,22 @@ def test_where_passes_run() -> None:
 def test_passes_that_cannot_be(passes: Any, words: str) -> None:
     with pytest.raises(ArgumentError, match=words):
         static.compile(model, static.spec((4, 3)), passes=passes)
+
+
+BEHIND: dict[str, Any] = {
+    "cleared": lambda g: g.dag.clear(),
+    "without an input": lambda g: g.dag.remove_node(g.placeholders[0].node),
+    "another": lambda g: setattr(g, "dag", networkx.MultiDiGraph()),
+}
+
+
+@pytest.mark.parametrize("what", BEHIND)
+def test_a_graph_that_was_changed_behind_its_back(what: str) -> None:
+    with static.Graph() as graph:
+        y = dg.exp(static.placeholder("x", (2,)))
+    BEHIND[what](graph)
+    with pytest.raises(GraphError, match="not behind its back"):
+        static.compile(graph, outputs=[y])
 
 
 def test_an_error_in_a_pass_says_which() -> None:
