@@ -180,9 +180,10 @@ def _to_odd(x: Array) -> Array:
     if x.dtype == np.float32:
         return x
     if x.dtype.kind in "iu":  # beyond 2**53, too, the last bits only say that there is something
-        low = np.int64(0x7FF)
-        far = (x >= 2**53) | (x <= -(2**53))
-        x = np.where(far & ((x & low) != 0), (x & ~low) | np.int64(0x400), x)
+        wide = x.astype(np.uint64 if x.dtype.kind == "u" else np.int64)
+        low, some = wide.dtype.type(0x7FF), wide.dtype.type(0x400)
+        far = (wide >= 2**53) | (wide <= (0 if x.dtype.kind == "u" else -(2**53)))
+        x = np.where(far & ((wide & low) != 0), (wide & ~low) | some, wide)
     exact = np.asarray(x, np.float64)
     nearest = exact.astype(np.float32)
     back = nearest.astype(np.float64)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from dualgraph.core.arguments import flag, probability
 from dualgraph.core.mode import bind, current
 from dualgraph.core.op import Op
+from dualgraph.dtypes import DTYPES
 from dualgraph.ops.activations import (
     elu,
     gelu,
@@ -20,7 +21,7 @@ from dualgraph.ops.activations import (
 )
 from dualgraph.ops.composite import composite
 from dualgraph.ops.creation import asarray
-from dualgraph.ops.elementwise import sigmoid, tanh, where
+from dualgraph.ops.elementwise import astype, sigmoid, tanh, where
 from dualgraph.ops.indexing import one_hot
 from dualgraph.ops.linalg import linear
 from dualgraph.ops.losses import cross_entropy, mse_loss, nll_loss
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
 
 
 def _drop(x: Any, keep: Any, scale: Any) -> Any:
-    return where(keep, x * scale, 0.0)
+    kept = where(keep, x * scale, 0.0)
+    return astype(kept, x.layout.dtype) if is_float(x.layout.dtype) else kept
 
 
 _DROP: Op = register(
@@ -54,7 +56,7 @@ def dropout(x: ArrayLike, p: float = 0.5, training: bool = True) -> Tensor:
     if p == 1.0:
         return where(False, x, 0.0)  # not x * 0, which keeps infinities and signs
     dtype = x.layout.dtype
-    scale = current().constant(1.0 / (1.0 - p), dtype if is_float(dtype) else DEFAULT_FLOAT)
+    scale = current().constant(1.0 / (1.0 - p), DTYPES[dtype].compute if is_float(dtype) else DEFAULT_FLOAT)
     return bind(_DROP, x, bernoulli(x.shape, 1.0 - p), scale)
 
 

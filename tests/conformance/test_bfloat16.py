@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import dualgraph as dg
+import dualgraph.nn.functional as F
 from conformance.modes import assert_bits, assert_modes_agree, differentiated, leaves, run_eager, run_static
 from conformance.samples import ELEMENTWISE, FLOAT_DOMAINS, FLOATING, Sample
 from dualgraph import errors, nn, optim, static
@@ -409,3 +410,20 @@ def test_a_fold_of_what_is_calculated_keeps_the_dtype() -> None:
             assert same_bits(mode(x).numpy(), np.asarray(expected))
     finally:
         del OPS["sum_of_squares"]
+
+
+def test_dropout_scales_by_what_was_asked() -> None:
+    """1 / (1 - p) is not rounded before the product is: the mean stays what it was."""
+    x = dg.full(10_000, 3.0, dtype="bfloat16")
+    for p in (0.1, 0.3, 0.7):
+        kept = np.float32(3.0) * np.float32(1.0 / (1.0 - p))
+        for run in (lambda x, p=p: F.dropout(x, p), static.jit(lambda x, p=p: F.dropout(x, p))):
+            assert set(run(x).tolist()) == {0.0, float(kept.astype(BFLOAT16))}
+
+
+@pytest.mark.parametrize("value", [2**63, 2**63 + 2**55 + 1, 2**64 - 1, 2**53 + 1, -(2**63)])
+def test_large_integers_beside_it(value: int) -> None:
+    """Rounded once, to the nearest."""
+    ends = [int(float(converted(np.float32(value) * s, "bfloat16"))) for s in (0.9921875, 1.0, 1.0078125)]
+    found = int((dg.ones(1, dtype="bfloat16") * value).item())
+    assert abs(found - value) == min(abs(end - value) for end in ends)
