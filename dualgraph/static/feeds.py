@@ -99,7 +99,7 @@ class Feeds:
 def _weak(array: Array, dtype: str) -> Array:
     """Python numbers take the dtype that is asked for, where their kind allows it."""
     floats = is_float(dtype)
-    if array.dtype.kind == "i" or (array.dtype.kind == "f" and floats):
+    if array.dtype.kind == "i" or (floats and is_float(array.dtype.name)):
         with np.errstate(over="ignore"):
             cast = converted(array, dtype)
         if array.dtype.kind != "i" or floats or np.array_equal(cast, array):

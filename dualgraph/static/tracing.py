@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dualgraph.types import DTypeLike, ShapeLike
 
 
-class Traced(NamedTuple):
+class Definition(NamedTuple):
     """A function written down as a graph."""
 
     graph: Graph
@@ -88,7 +88,7 @@ def name_of(function: Any) -> str:
     return str(plainly(function, "__name__", "function"))
 
 
-def trace(function: Callable[..., object], *specs: object, **named: object) -> Traced:
+def trace(function: Callable[..., object], *specs: object, **named: object) -> Definition:
     """Run `function` once on symbols: leaves of `specs` that are a `Spec` become inputs, the rest are Python constants."""
     if not callable(function):
         raise ArgumentError(f"trace: got {shown(function)}; pass a function").at(here(2))
@@ -97,7 +97,7 @@ def trace(function: Callable[..., object], *specs: object, **named: object) -> T
 
 def trace_given(
     graph: Graph, function: Callable[..., Any], specs: tuple[Any, ...], named: dict[str, Any], given: dict[int, Given]
-) -> Traced:
+) -> Definition:
     """`trace` into a new graph, with what is known of some of the inputs, by number."""
     graph.grad_enabled = current().grad_enabled
     start = time.perf_counter()
@@ -140,7 +140,7 @@ def trace_given(
     finally:
         deque(back, 0)  # one call of C: Ctrl-C comes before or after it
     graph.guards.seal(graph.variables)
-    return Traced(graph, outputs, time.perf_counter() - start - graph.differentiate_seconds)
+    return Definition(graph, outputs, time.perf_counter() - start - graph.differentiate_seconds)
 
 
 def result_of(graph: Graph, x: Any) -> Any:
