@@ -72,7 +72,7 @@ def keywords(function: Callable[..., Any]) -> tuple[str, ...]:
 
 
 def _check_canonical(op: Op, params: dict[str, Any]) -> None:
-    """Parameters are what keys can be made of, from their values alone: prepared launches, traces and equal calls are found by these.
+    """Parameters are what keys can be made of, from their values alone: launches, traces and equal calls are found by these.
 
     They come in the order of the op, and are equal only where they are the same: no -0.0 and no NaN, no arrays. (Each is of
     one kind in all calls of an op: the door functions of `arguments` see to that, and a test.)
