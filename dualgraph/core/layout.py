@@ -51,4 +51,5 @@ def array_of(storage: Storage, layout: Layout | View) -> Array:
     if 0 in layout.shape:
         return np.empty(layout.shape, flat.dtype)
     strides = tuple(stride * flat.itemsize for stride in layout.strides)
-    return np.lib.stride_tricks.as_strided(flat[layout.offset :], layout.shape, strides)
+    bits = flat.view(f"u{flat.itemsize}")  # what NumPy has under a name of its own, whatever the dtype
+    return np.lib.stride_tricks.as_strided(bits[layout.offset :], layout.shape, strides).view(flat.dtype)

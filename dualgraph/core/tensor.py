@@ -1,8 +1,8 @@
 """What tensors of both modes have in common: operators and methods, each one line over the public operations.
 
 `Value`, which holds its elements, and `Symbol`, which stands for them, derive from `Tensor`; a model never asks which of
-the two it has. This file stands below the operations: it calls them through `FUNCTIONS`, which `ops` fills with its public
-names.
+the two it has. This file stands below the operations: it calls them through `FUNCTIONS`, which `ops` and `autodiff` fill
+with their public names.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from dualgraph.core.mode import current, default
 from dualgraph.core.op import Call
 from dualgraph.core.tensor import Registered, Tensor, check_gradient
 from dualgraph.device import CPU, Storage
-from dualgraph.dtypes import DTYPES, STORED
+from dualgraph.dtypes import DTYPES, STORED, widened
 from dualgraph.errors import DTypeError, GradientError, ShapeError, SymbolError, here
 from dualgraph.exact import stored_slots
 from dualgraph.spec import DEFAULT_FLOAT, DEFAULT_INTEGER, Spec, is_float
@@ -182,7 +182,9 @@ class Value(Tensor):
         return int(self.item())
 
     def __repr__(self) -> str:
-        text = np.array2string(array_of(self.storage, self.layout), separator=", ", prefix="tensor(", threshold=100)
+        array, stored = array_of(self.storage, self.layout), self.layout.dtype in STORED
+        shown, digits = (widened(array), 6) if stored else (array, None)  # as floats are, with the digits that it has
+        text = np.array2string(shown, precision=digits, separator=", ", prefix="tensor(", threshold=100)
         dtype = "" if self.layout.dtype in UNSAID else f", dtype={self.layout.dtype}"
         grad = f", from {self.call.op.name}" if self.call else ", requires_grad=True" if self.tracked else ""
         return f"tensor({text}{dtype}{grad})"

@@ -13,15 +13,13 @@ from dualgraph.errors import DTypeError
 from dualgraph.kernels import expr as E
 from dualgraph.ops import elementwise as ew
 from dualgraph.ops.composite import composite
-from dualgraph.ops.reduce import max, not_empty, sum
+from dualgraph.ops.reduce import Axes, max, not_empty, sum
 from dualgraph.ops.registry import register
 from dualgraph.ops.scalar import elementwise_op, unary
 from dualgraph.spec import is_float
 
 if TYPE_CHECKING:
     from dualgraph.core.types import Approximate, ArrayLike, Integers, Tensor
-
-Axes = tuple[int, ...]
 
 
 def _relu(x: E.Expr) -> E.Expr:

@@ -49,6 +49,14 @@ def program_of(dag: networkx.MultiDiGraph[Step], steps: Sequence[Step] | None = 
     return replace(program, steps=in_order(dag) if steps is None else list(steps))
 
 
+def lent(dag: networkx.MultiDiGraph[Step]) -> networkx.MultiDiGraph[Step]:
+    """The DAG for a pass that nobody knows, with a program of its own: what the pass does to it is seen in what it returns."""
+    found, program = dag.copy(), dag.graph["program"]
+    lists = {name: list(getattr(program, name)) for name in ("buffers", "inputs", "outputs", "steps")}
+    found.graph["program"] = replace(program, constants=dict(program.constants), **lists)
+    return found
+
+
 def fused(dag: networkx.MultiDiGraph[Step]) -> tuple[networkx.MultiDiGraph[Step], list[Decision]]:
     """Steps that can be one loop are contracted into one.
 
@@ -150,4 +158,4 @@ def _needs(dag: networkx.MultiDiGraph[Step], steps: Sequence[Step]) -> Dependenc
     return Dependences([set(before) for before in edges], [{n: b for n, b in p.items() if b} for p in producers])
 
 
-__all__ = ["check", "fused", "of", "program_of"]
+__all__ = ["check", "fused", "lent", "of", "program_of"]

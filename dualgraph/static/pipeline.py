@@ -112,7 +112,7 @@ class Compilation:
     def _run(self, p: Pass, dag: Any) -> Any:
         start = time.perf_counter()
         try:
-            returned = p.run(dag)
+            returned = p.run(dag if p.built_in or p.stage == "graph" else dags.frozen(kernel_dag.lent(dag)))
         except Exception as error:
             error.add_note(f"in the pass {p.name!r}")
             raise

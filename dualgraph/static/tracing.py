@@ -114,7 +114,9 @@ def trace_given(
             state = given.get(len(graph.placeholders), PLAIN)
             full_name = name if count == 1 else f"{name}_{count}"
             tracked = isinstance(leaf, GradSpec) or state.tracked
-            graph.argument(Spec(*leaf), full_name, tracked, state.held, state.hooks, state.variable)
+            graph.argument(
+                Spec(leaf.shape, dtype_name(leaf.dtype)), full_name, tracked, state.held, state.hooks, state.variable
+            )
         else:
             graph.guards.depend_on(leaf, name)
             numbers.append(None)

@@ -506,6 +506,12 @@ def astray(dag: Any) -> Any:
     return kernel_dag.of(program)
 
 
+def reversed_results(dag: Any) -> Any:
+    found = dag.copy()
+    found.graph["program"].outputs.append(found.graph["program"].outputs[0])
+    return found
+
+
 BROKEN = {
     "a number": ("graph", lambda dag: 3, "got int; a graph pass returns"),
     "a digraph": ("graph", lambda dag: networkx.DiGraph(dag), "got DiGraph"),
@@ -523,6 +529,7 @@ BROKEN = {
     ),
     "no operands": ("graph", of_other_operands("add", lambda x: ()), "got operands of nothing"),
     "other parameters": ("graph", of_other_operands("sum", tuple, axis=0), "which sum does not take"),
+    "other results": ("kernel", reversed_results, "has other inputs or results than before"),
     "a view": ("kernel", astray, "which does not lie in a buffer"),
     "a kernel number": ("kernel", lambda dag: None, "got NoneType; a kernel pass returns"),
     "no edges": ("kernel", edgeless, "must run after step"),
