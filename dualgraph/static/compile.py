@@ -32,7 +32,6 @@ from dualgraph.static.tracing import (
     GradSpec,
     given_of,
     name_of,
-    result_of,
     same_constant,
     trace_given,
     tracing,
@@ -88,9 +87,8 @@ def compile(
             raise ArgumentError("compile: a graph needs outputs=[…] and no specs; its inputs are its placeholders").at(
                 here(2)
             )
-        outputs = tree.map_leaves(
-            lambda x: target.lift(within(target, result_of, target, x)) if isinstance(x, Tensor) else x, outputs
-        )
+        outputs = within(target, results_of, target, outputs)
+        outputs = tree.map_leaves(lambda x: target.lift(x) if isinstance(x, Tensor) else x, outputs)
         return Executable(target, outputs, selected, 0.0, target.differentiate_seconds, verify)
     if not callable(target):
         raise ArgumentError(f"compile: got {type(target).__name__}; pass a static.Graph or a function").at(here(2))

@@ -147,7 +147,8 @@ class Comparison:
         ):
             return False
         pairs = zip(vars(x).values(), vars(y).values(), strict=True)
-        return all(self._same(a, b) for a, b in pairs if isinstance(a, FunctionType) or is_plain(a))
+        held = (FunctionType, list, dict, set)
+        return all(self._same(a, b) for a, b in pairs if isinstance(a, held) or is_plain(a))
 
     def _same(self, x: Any, y: Any, inside: frozenset[tuple[int, int]] = frozenset()) -> bool:
         """Whether what the two traces hold in one place is the same to every program."""

@@ -6,8 +6,8 @@ import functools
 import inspect
 import time
 from collections import deque
-from collections.abc import Callable, Container, Sequence
-from types import AsyncGeneratorType, CoroutineType, GeneratorType, ModuleType
+from collections.abc import AsyncIterator, Callable, Container, Iterator, Sequence
+from types import CoroutineType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dualgraph import tree
@@ -132,8 +132,7 @@ def trace_given(
     args, kwargs = tree.unflatten(structure, iter(values))
 
     def run() -> Any:
-        outputs = function(*args, **kwargs)
-        return tree.map_leaves(functools.partial(result_of, graph), outputs)
+        return results_of(graph, function(*args, **kwargs))
 
     back = graph.back()
     try:
@@ -143,6 +142,22 @@ def trace_given(
         deque(back, 0)  # one call of C: Ctrl-C comes before or after it
     graph.guards.seal(graph.variables)
     return Definition(graph, outputs, time.perf_counter() - start - graph.differentiate_seconds)
+
+
+def results_of(graph: Graph, outputs: Any) -> Any:
+    """What a definition gives: `result_of` each leaf; containers whose attributes hold symbols are refused, too."""
+    _, structure = tree.flatten(outputs)
+    for node in tree.nodes(structure):
+        if node.attributes is not None and _holds_symbol(node.attributes.values, 4):
+            raise _leaking(node.kind)
+    return tree.map_leaves(functools.partial(result_of, graph), outputs)
+
+
+def _leaking(x: object) -> GraphError:
+    return GraphError(
+        f"got {shown(x)} as a result of a traced function; its tensors would be symbols for ever: return tensors, or "
+        "tuples, lists and dictionaries of them, and make other objects outside"
+    )
 
 
 def result_of(graph: Graph, x: Any) -> Any:
@@ -156,11 +171,10 @@ def result_of(graph: Graph, x: Any) -> Any:
         return graph.lift(x)
     if isinstance(x, Tensor):
         return x
-    if isinstance(x, (GeneratorType, CoroutineType, AsyncGeneratorType)) or _holds_symbol(x, 3):
-        raise GraphError(
-            f"got {shown(x)} as a result of a traced function; its tensors would be symbols for ever: return tensors, or "
-            "tuples, lists and dictionaries of them, and make other objects outside"
-        )
+    if isinstance(x, (Iterator, CoroutineType, AsyncIterator)) or _holds_symbol(
+        x, 3
+    ):  # an iterator is used up by one caller
+        raise _leaking(x)
     return x
 
 
@@ -170,8 +184,14 @@ def _holds_symbol(x: Any, depth: int) -> bool:
     if not depth or isinstance(x, (type, ModuleType, Observed)):
         return False
     held = [*attributes(x).values()]
-    if isinstance(x, (list, tuple, set, frozenset, dict, type({}.values()), type({}.items()))):
-        held += [*x, *(x.values() if isinstance(x, dict) else ())]
+    if isinstance(x, (list, tuple, set, frozenset, deque, dict, MappingProxyType, type({}.values()), type({}.items()))):
+        held += [*x, *(x.values() if isinstance(x, (dict, MappingProxyType)) else ())]
+    if isinstance(x, FunctionType):
+        held += [plainly(cell, "cell_contents") for cell in x.__closure__ or ()]
+    if isinstance(x, MethodType):
+        held.append(x.__self__)
+    if isinstance(x, functools.partial):
+        held += [x.func, *x.args, *x.keywords.values()]
     return any(_holds_symbol(value, depth - 1) for value in held[:1000])
 
 

@@ -275,7 +275,8 @@ def test_tensors_of_it() -> None:
     assert x.dtype == dg.bfloat16 == ml_dtypes.bfloat16
     assert x.spec == Spec((1, 2), "bfloat16")
     assert np.asarray(x).dtype == ml_dtypes.bfloat16
-    assert repr(x) == "tensor([[1.5, 0.100098]], dtype=bfloat16)"
+    assert repr(x) == "tensor([[1.5     , 0.100098]], dtype=bfloat16)"
+    assert repr(dg.ones(2, dtype="bfloat16")) == "tensor([1., 1.], dtype=bfloat16)"
     assert x.tolist() == [[1.5, 0.10009765625]]
     assert isinstance(x[0, 1].item(), float)
     assert float(x[0, 0]) == 1.5

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import collections
+import functools
 import threading
+import types
+from typing import Any
 
 import numpy as np
 import pytest
@@ -388,3 +392,40 @@ def test_a_method_is_compiled_for_each_object():
     assert (two.apply(x).tolist(), three.apply(x).tolist()) == ([2.0, 2.0], [3.0, 3.0])
     two.apply(x)
     assert two.apply.misses == ["first call"]
+
+
+class Output(dict[str, Any]):
+    """Whose items are attributes, too, as many models' results are."""
+
+    def __init__(self, **items: Any):
+        super().__init__(**items)
+        self.__dict__.update(items)
+
+
+LEAKS: dict[str, Any] = {
+    "zip": lambda y: zip([y], [1.0], strict=True),
+    "map": lambda y: map(float, [1.0, 2.0]),
+    "iterator": lambda y: iter([y]),
+    "deque": lambda y: collections.deque([y]),
+    "closure": lambda y: lambda x: x + y,
+    "partial": lambda y: functools.partial(dg.add, y),
+    "method": lambda y: y.sum,
+    "attributes": lambda y: Output(y=y),
+    "a view of a dictionary": lambda y: types.MappingProxyType({"y": y}),
+}
+
+
+@pytest.mark.parametrize("what", LEAKS)
+def test_results_that_hold_symbols_are_refused(what):
+    with pytest.raises(GraphError, match="as a result of a traced function"):
+        static.jit(lambda x: LEAKS[what](x * 2.0))(dg.ones(2))
+    with static.Graph() as graph:
+        y = static.placeholder("x", (2,)) * 2.0
+    with pytest.raises(GraphError, match="as a result of a traced function"):
+        static.compile(graph, outputs=[LEAKS[what](y)])
+
+
+def test_a_queue_that_is_returned_is_each_callers_own():
+    made = static.jit(lambda x: [x * 2.0, collections.deque([1])])
+    made(dg.ones(2))[1].append(2)
+    assert made(dg.ones(2))[1] == collections.deque([1])
