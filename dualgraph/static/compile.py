@@ -32,6 +32,7 @@ from dualgraph.static.tracing import (
     GradSpec,
     given_of,
     name_of,
+    results_of,
     same_constant,
     trace_given,
     tracing,
