@@ -98,7 +98,7 @@ def sweep(
 
 def _finished(hooks: Sequence[Callable[[Any], Any]] | None, g: Any) -> Any:
     """The gradient after the hooks that its tensor has now; those that only look come last."""
-    for hook in sorted(hooks or (), key=is_retaining):
+    for hook in sorted(hooks, key=is_retaining) if hooks else ():
         replacement = hook(g)
         if replacement is not None:
             if not isinstance(replacement, Tensor):
