@@ -62,7 +62,7 @@ class Effects:
     @property
     def usual(self) -> bool:
         """Whether there is nothing to be done but what the launch does."""
-        return not (self.more or self._of_arguments)
+        return not (self.more or self._of_arguments or self._changed or self._plain_changed)
 
     @property
     def more(self) -> bool:

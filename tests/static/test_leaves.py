@@ -648,6 +648,27 @@ def test_a_model_that_keeps_what_removes_a_hook():
     assert not model.weight.hooks
 
 
+def slope_of_a_plain_tensor(x: Any, y: Any) -> Any:
+    x.requires_grad_(True)
+    (g,) = dg.grad(dg.sum(x * y), [x])
+    x.requires_grad_(False)
+    return g
+
+
+@pytest.mark.parametrize("mode", [static.jit, lambda f: static.compile(f, static.spec((2,)), static.spec((2,)))])
+def test_flags_that_are_switched_and_back_are_those_of_one_tensor(mode):
+    """Whether it was two tensors or one is looked at in each call, not in the first alone."""
+    a, b = dg.tensor([1.0, 2.0]), dg.tensor([2.0, 3.0])
+    f = mode(slope_of_a_plain_tensor)
+    for _ in range(3):
+        assert f(a, b).tolist() == [2.0, 3.0]
+    assert slope_of_a_plain_tensor(a, a).tolist() == [2.0, 4.0]
+    for _ in range(2):
+        with pytest.raises(FeedError, match="got a tensor twice"):
+            f(a, a)
+    assert f(a, b).tolist() == [2.0, 3.0]
+
+
 def test_the_remover_of_a_hook_that_a_run_has_kept():
     """Removes it: a run that registers another leaves those that were there as they were."""
 
@@ -1793,3 +1814,14 @@ def test_hooks_of_a_computed_tensor_that_a_spelled_out_graph_does_not_know():
     h.register_hook(lambda g: g * 10.0)
     with pytest.raises(FeedError, match="other hooks"):
         static.compile(graph, outputs=g)(h)
+
+
+@pytest.mark.parametrize("mode", [static.jit, lambda f: static.compile(f, static.spec((2,)), static.spec((2,)))])
+def test_a_hook_of_a_tensor_that_takes_a_gradient_for_a_while(mode):
+    a, b, hooked = dg.tensor([1.0, 2.0]), dg.tensor([5.0, 7.0]), dg.ones(2).requires_grad_()
+    hooked.register_hook(lambda g: g * 10.0)
+    hooked.requires_grad_(False)
+    f = mode(slope_of_a_plain_tensor)
+    for _ in range(2):
+        assert f(a, b).tolist() == [5.0, 7.0]
+        assert f(hooked, b).tolist() == [50.0, 70.0] == slope_of_a_plain_tensor(hooked, b).tolist()
