@@ -284,7 +284,7 @@ class Compiled(Generic[R]):
     def __call__(self, *args: object, **named: object) -> R:
         if current() is default() and not named and self.variants:
             first = self.variants[0]
-            if first.quick is not None and are_plain(args) and first.holds():
+            if first.quick is not None and len(args) == len(first.names) and are_plain(args) and first.holds():
                 return first.quick(args)  # type: ignore[no-any-return]
         if tracing():
             return self._inside(args, named)  # type: ignore[no-any-return]

@@ -429,3 +429,13 @@ def test_a_queue_that_is_returned_is_each_callers_own():
     made = static.jit(lambda x: [x * 2.0, collections.deque([1])])
     made(dg.ones(2))[1].append(2)
     assert made(dg.ones(2))[1] == collections.deque([1])
+
+
+def test_too_many_and_too_few_arguments_at_any_call():
+    x = dg.ones(2)
+    f = static.compile(lambda x, y: x + y, static.spec((2,)), static.spec((2,)))
+    for _ in range(3):
+        for args, words in (((x,), "got no feed for 'y'"), ((), "got no feed for"), ((x, x, x), "got extra feeds")):
+            with pytest.raises(FeedError, match=words):
+                f(*args)
+        assert f(x, x).tolist() == [2.0, 2.0]
