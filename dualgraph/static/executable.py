@@ -254,12 +254,12 @@ class Executable(Generic[R]):
             return Value(array, symbol.spec)
         if history is not None:
             return Value(array, self._result_specs[number], True, history, 0)
-        return _leaf(array, symbol) if _is_new_leaf(symbol) else Value(array, self._result_specs[number])
+        return _new_leaf(array, symbol) if _is_new_leaf(symbol) else Value(array, self._result_specs[number])
 
     def _made(self, array: Array, symbol: Symbol) -> Any:
         """A value that a run leaves: with a history that says that there is none, if it takes a gradient."""
         if _is_new_leaf(symbol):
-            return _leaf(array, symbol)
+            return _new_leaf(array, symbol)
         if symbol.call is None and isinstance(symbol.source, Tensor):
             return symbol.source
         history = _history(symbol)
@@ -419,7 +419,7 @@ def _own(x: Any) -> Any:
     return copy.copy(x) if isinstance(x, (np.ndarray, set, bytearray, deque)) else x
 
 
-def _leaf(array: Array, symbol: Symbol) -> Value:
+def _new_leaf(array: Array, symbol: Symbol) -> Value:
     """A leaf that was made inside of the graph, with the hooks that it was given there."""
     made = Value(array, symbol.spec, True)
     made.hooks = list(symbol.hooks or ())

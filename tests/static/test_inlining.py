@@ -360,3 +360,27 @@ def test_what_replaces_a_part_is_a_part() -> None:
     assert isinstance(call, Part)
     assert call.whole.op.name == "mine"
     executable(X)
+
+
+SPECIAL = {
+    "gradient of a mean": lambda x: dg.grad(dg.mean(x * -0.0), [x])[0],
+    "mean of zeros": lambda x: dg.grad(dg.mean(x) * -0.0, [x])[0],
+    "sort": dg.sort,
+    "gradient of a sort": lambda x: dg.grad(dg.sum(dg.sort(x) * -0.0), [x])[0],
+    "softmax": lambda x: dg.softmax(x, axis=0) * 1.0 + 0.0,
+    "mean": lambda x: (dg.mean(x) * 1.0) / 1.0,
+    "variance": lambda x: dg.var(x) * 1.0 - 0.0,
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize("what", SPECIAL)
+def test_signed_zeros_and_nans_through_what_was_opened(what, dtype):
+    """What a composite gives is the same bits whether it runs as a whole, as calls among others, or rewritten."""
+    special = np.array([-0.0, 0.0, np.nan, -np.nan, np.inf, -np.inf, 1e-40, 1.0])
+    for start in (0, 4, 6):
+        x = dg.tensor(special[start:], dtype=dtype).requires_grad_()
+        expected = SPECIAL[what](x).numpy().tobytes()
+        for level in ("none", "exact"):
+            run = static.jit(SPECIAL[what], optimize=level, verify=True)
+            assert run(x).numpy().tobytes() == expected
